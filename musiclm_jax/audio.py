@@ -1,0 +1,231 @@
+"""Audio in and out: read, check, resample, write; log-mel front ends.
+
+Files are handled with soundfile and soxr on the host. `resample` and `log_mel`
+are jax and run inside the models, so that a tokenizer takes the system's 24 kHz
+and makes the rate it needs on the device.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import errors
+
+_MAX_CHANNELS = 2
+
+
+def read(path, sample_rate_hz):
+  """Reads a WAV, FLAC, OGG or MP3 file as mono at `sample_rate_hz`.
+
+  Args:
+    path: the file. Stereo is averaged to mono.
+    sample_rate_hz: the rate to resample to (soxr, high quality).
+
+  Returns:
+    [N] float32, nominally within -1..1.
+
+  Raises:
+    UserError: missing, not audio, empty, truncated, more than two channels, or
+      NaN samples; the message names the file and what is wrong with it.
+  """
+  import soundfile  # pylint: disable=g-import-not-at-top
+  import soxr  # pylint: disable=g-import-not-at-top
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.UserError(f'audio file {path} does not exist.')
+  try:
+    audio, rate = soundfile.read(str(path), dtype='float32', always_2d=True)
+  except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise errors.UserError(
+        f'{path} is not readable audio ({error}); expected WAV, FLAC, OGG or '
+        f'MP3.') from error
+  channels = audio.shape[1]
+  if channels > _MAX_CHANNELS:
+    raise errors.UserError(
+        f'{path} has {channels} channels; expected mono or stereo.')
+  if not len(audio):
+    raise errors.UserError(f'{path} is empty: it holds no samples.')
+  if not np.all(np.isfinite(audio)):
+    raise errors.UserError(f'{path} holds NaN or infinite samples.')
+  mono = audio.mean(axis=1)
+  if rate != sample_rate_hz:
+    mono = soxr.resample(mono, rate, sample_rate_hz, quality='HQ')
+  return np.ascontiguousarray(mono, np.float32)
+
+
+def limit_peak(audio, peak=0.99):
+  """Scales `audio` down, never up, so that no sample exceeds `peak`."""
+  audio = np.asarray(audio, np.float32)
+  largest = float(np.max(np.abs(audio), initial=0.0))
+  return audio * (peak / largest) if largest > peak else audio
+
+
+def write(path, audio, sample_rate_hz, metadata=None):
+  """Writes 16-bit WAV or FLAC, by extension, under a temporary name first.
+
+  Args:
+    path: ends in .wav or .flac; its folder must exist.
+    audio: [N] float; limited to a peak of 0.99, never clipped.
+    sample_rate_hz: the rate of `audio`.
+    metadata: strings for the file's tags, among title, artist, comment,
+      software.
+
+  Raises:
+    UserError: unknown extension or missing folder.
+  """
+  import soundfile  # pylint: disable=g-import-not-at-top
+  path = pathlib.Path(path)
+  check_output(path)
+  audio = limit_peak(audio)
+  if not np.all(np.isfinite(audio)):
+    raise ValueError('refusing to write audio with NaN or infinite samples.')
+  temporary = path.with_name(f'.{path.stem}.tmp{path.suffix}')
+  try:
+    with soundfile.SoundFile(
+        str(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
+      for key, value in (metadata or {}).items():
+        setattr(file, key, str(value))
+      file.write(audio)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def check_output(path):
+  """Raises UserError where `write` to `path` could not succeed."""
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in ('.wav', '.flac'):
+    raise errors.UserError(
+        f'output {path} has extension {path.suffix!r}; expected .wav or .flac.')
+  if not path.parent.is_dir():
+    raise errors.UserError(
+        f'output folder {path.parent} does not exist; create it first.')
+
+
+@dataclasses.dataclass(frozen=True)
+class MelSpec:
+  """A log-mel front end.
+
+  Frames are centred on multiples of the hop, so that N samples give exactly
+  ceil(N / hop) frames and every front end stays aligned with the codec.
+  """
+
+  sample_rate_hz: int = 16_000
+  num_mels: int = 64
+  window_samples: int = 400  # 25 ms
+  hop_samples: int = 160  # 10 ms
+  fft_size: int = 512
+  low_hz: float = 60.0
+  high_hz: float = 7_600.0
+  floor: float = 1e-5
+
+  def num_frames(self, num_samples):
+    return -(-num_samples // self.hop_samples)
+
+
+@functools.lru_cache(maxsize=None)
+def mel_matrix(sample_rate_hz, fft_size, num_mels, low_hz, high_hz):
+  """[fft_size / 2 + 1, num_mels] float32 triangular filters (HTK scale)."""
+  import librosa  # pylint: disable=g-import-not-at-top
+  return librosa.filters.mel(
+      sr=sample_rate_hz, n_fft=fft_size, n_mels=num_mels, fmin=low_hz,
+      fmax=high_hz, htk=True, norm=None).T.astype(np.float32)
+
+
+def frame(signal, size, hop):
+  """[..., N] -> [..., (N - size) // hop + 1, size] overlapping frames.
+
+  Where `hop` divides `size` the frames are stacked slices, whose gradient is
+  slices again; a gather's gradient is a scatter, slow on every backend.
+  """
+  count = (signal.shape[-1] - size) // hop + 1
+  if count < 1:
+    raise ValueError(
+        f'signal of {signal.shape[-1]} samples is shorter than a frame of '
+        f'{size}.')
+  unit = math.gcd(size, hop)
+  per_hop, per_size = hop // unit, size // unit
+  blocks = (count - 1) * per_hop + per_size
+  grid = signal[..., :blocks * unit].reshape(
+      signal.shape[:-1] + (blocks, unit))
+  span = (count - 1) * per_hop + 1
+  parts = [grid[..., k:k + span:per_hop, :] for k in range(per_size)]
+  return jnp.concatenate(parts, axis=-1)
+
+
+def stft_magnitude(signal, window_samples, hop_samples, fft_size):
+  """[..., N] -> [..., T, fft_size / 2 + 1] magnitudes, Hann, no padding."""
+  window = jnp.asarray(np.hanning(window_samples + 1)[:-1], signal.dtype)
+  frames = frame(signal, window_samples, hop_samples) * window
+  spectrum = jnp.fft.rfft(frames, fft_size)
+  # sqrt has no gradient at 0: silence would send NaN into the encoder.
+  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  return jnp.sqrt(jnp.maximum(power, 1e-12))
+
+
+def log_mel(signal, spec):
+  """Log-mel energies.
+
+  Args:
+    signal: [B, N] float32 at `spec.sample_rate_hz`.
+    spec: a MelSpec.
+
+  Returns:
+    [B, ceil(N / hop), num_mels] float32, natural log of the magnitudes.
+  """
+  num_frames = spec.num_frames(signal.shape[-1])
+  left = (spec.window_samples - spec.hop_samples) // 2
+  total = (num_frames - 1) * spec.hop_samples + spec.window_samples
+  right = total - left - signal.shape[-1]
+  signal = jnp.pad(signal, ((0, 0), (left, max(right, 0))))[:, :total]
+  magnitude = stft_magnitude(
+      signal, spec.window_samples, spec.hop_samples, spec.fft_size)
+  mels = magnitude @ mel_matrix(
+      spec.sample_rate_hz, spec.fft_size, spec.num_mels, spec.low_hz,
+      spec.high_hz)
+  return jnp.log(jnp.maximum(mels, spec.floor))
+
+
+@functools.lru_cache(maxsize=None)
+def _resample_kernel(up, down):
+  """The windowed-sinc low-pass of scipy.signal.resample_poly, times `up`."""
+  from scipy import signal  # pylint: disable=g-import-not-at-top
+  larger = max(up, down)
+  taps = signal.firwin(
+      2 * 10 * larger + 1, 1.0 / larger, window=('kaiser', 5.0))
+  return (taps * up).astype(np.float32)
+
+
+def resample(signal, from_hz, to_hz):
+  """Polyphase resampling on the device; equals scipy.signal.resample_poly.
+
+  Args:
+    signal: [B, N] float32 at `from_hz`.
+    from_hz: rate of `signal`.
+    to_hz: wanted rate.
+
+  Returns:
+    [B, ceil(N * to_hz / from_hz)] float32.
+  """
+  if from_hz == to_hz:
+    return signal
+  divisor = math.gcd(from_hz, to_hz)
+  up, down = to_hz // divisor, from_hz // divisor
+  taps = _resample_kernel(up, down)
+  half = len(taps) // 2
+  num_samples = signal.shape[-1]
+  num_out = -(-num_samples * up // down)
+  # Convolution of the zero-stuffed signal, `half` centred, `down` strided.
+  stuffed = num_samples * up - (up - 1)
+  right = (num_out - 1) * down + half + 1 - stuffed
+  out = jax.lax.conv_general_dilated(
+      signal[:, :, None], jnp.asarray(taps, signal.dtype)[:, None, None],
+      window_strides=(down,), padding=((half, right),), lhs_dilation=(up,),
+      dimension_numbers=('NHC', 'HIO', 'NHC'))
+  return out[:, :num_out, 0]

@@ -1,0 +1,233 @@
+"""A bundle: a directory of trained components, and how they are stored.
+
+  manifest.json              fingerprints, training data and licence, steps,
+                             metrics, source commit
+  <component>/config.json    kind, model configuration, spec, fingerprint
+  <component>/weights.safetensors
+
+Components are named by `COMPONENTS`. No pickle is ever loaded. Weights may be
+stored as float32, float16 or int8 (one float16 scale per row of the last axis);
+they come back as float32 in every case.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax import specs
+
+# Component name -> (module, function) that builds the object which implements
+# its protocol from a `Component`. Imported when asked for.
+COMPONENTS = {
+    'soundstream': ('musiclm_jax.soundstream.codec', 'from_component'),
+    'w2vbert': ('musiclm_jax.w2vbert.tokenizer', 'from_component'),
+    'mulan': ('musiclm_jax.mulan.embedder', 'from_component'),
+    'semantic': ('musiclm_jax.stages.model', 'from_component'),
+    'coarse': ('musiclm_jax.stages.model', 'from_component'),
+    'fine': ('musiclm_jax.stages.model', 'from_component'),
+}
+STORAGES = ('float32', 'float16', 'int8')
+FORMAT = 'musiclm_jax.bundle.v1'
+_SCALE = '.int8_scale'
+_MIN_INT8_SIZE = 4096  # smaller arrays gain nothing from int8
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+  """One trained model as stored: `weights` maps flat 'a/b/c' to arrays."""
+
+  kind: str
+  config: dict
+  spec: dict
+  weights: dict
+  metadata: dict
+
+  def tree(self):
+    """The weights as nested dicts."""
+    return unflatten(self.weights)
+
+
+def flatten(tree, prefix=''):
+  """Nested dicts -> {'a/b/c': array}."""
+  flat = {}
+  for key, value in tree.items():
+    name = f'{prefix}{key}'
+    if isinstance(value, dict) or hasattr(value, 'items'):
+      flat.update(flatten(value, f'{name}/'))
+    else:
+      flat[name] = value
+  return flat
+
+
+def unflatten(flat):
+  """{'a/b/c': array} -> nested dicts."""
+  tree = {}
+  for name, value in flat.items():
+    *parents, leaf = name.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = value
+  return tree
+
+
+def save_component(directory, kind, config, spec, weights, metadata=None,
+                   storage='float32'):
+  """Writes one component; the directory appears complete or not at all.
+
+  Args:
+    directory: `<bundle>/<component>`; replaced if it exists.
+    kind: a key of `COMPONENTS`.
+    config: the model's frozen dataclass, or its dict.
+    spec: the spec dataclass it was trained under (CodecSpec, StageSpec ...).
+    weights: nested dicts of arrays.
+    metadata: JSON values for people: steps, corpus, licence, metrics.
+    storage: 'float32', 'float16' or 'int8'.
+  """
+  from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
+  if kind not in COMPONENTS:
+    raise errors.choice('component', kind, COMPONENTS)
+  if storage not in STORAGES:
+    raise errors.choice('storage', storage, STORAGES)
+  directory = pathlib.Path(directory)
+  partial = directory.with_name(f'.{directory.name}.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  arrays = {}
+  for name, value in flatten(weights).items():
+    arrays.update(_encode(name, np.asarray(value), storage))
+  safetensors.save_file(arrays, partial / 'weights.safetensors')
+  config = config if isinstance(config, dict) else dataclasses.asdict(config)
+  records.write_json(partial / 'config.json', dict(
+      kind=kind, config=config, spec_type=type(spec).__name__,
+      spec=specs.to_dict(spec), fingerprint=specs.fingerprint(spec),
+      storage=storage, metadata=metadata or {}))
+  shutil.rmtree(directory, ignore_errors=True)
+  os.replace(partial, directory)
+
+
+def load_component(directory):
+  """Reads one component; raises UserError for a missing or damaged one."""
+  from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
+  from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
+  directory = pathlib.Path(directory)
+  config_path = directory / 'config.json'
+  weights_path = directory / 'weights.safetensors'
+  for path in (config_path, weights_path):
+    if not path.is_file():
+      raise errors.UserError(
+          f'{path} is missing: the bundle {directory.parent} has no complete '
+          f'{directory.name}. Export it again, or choose another --bundle.')
+  try:
+    stored = json.loads(config_path.read_text(encoding='utf-8'))
+    arrays = safetensors.load_file(weights_path)
+  except (json.JSONDecodeError, SafetensorError) as error:
+    raise errors.UserError(
+        f'{directory} is damaged ({error}); export it again.') from error
+  spec = getattr(specs, stored['spec_type'])
+  found = specs.fingerprint(specs.from_dict(spec, stored['spec']))
+  if found != stored['fingerprint']:
+    raise errors.UserError(
+        f'{config_path} says fingerprint {stored["fingerprint"]} but its spec '
+        f'has {found}; the file was edited. Export it again.')
+  return Component(stored['kind'], stored['config'], stored['spec'],
+                   _decode(arrays), stored.get('metadata', {}))
+
+
+class Bundle:
+  """A directory of components, built when first asked for."""
+
+  def __init__(self, directory):
+    self.directory = pathlib.Path(directory)
+    path = self.directory / 'manifest.json'
+    if not path.is_file():
+      raise errors.UserError(
+          f'no bundle at {directory} (no manifest.json); train one with '
+          f'`musiclm demo`, or leave --bundle out to use the shipped one.')
+    self.manifest = json.loads(path.read_text(encoding='utf-8'))
+    if self.manifest.get('format') != FORMAT:
+      raise errors.UserError(
+          f'{path} has format {self.manifest.get("format")!r}, expected '
+          f'{FORMAT!r}.')
+    self._built = {}
+
+  def has(self, name):
+    return (self.directory / name / 'config.json').is_file()
+
+  def get(self, name):
+    """The object of component `name`, checked against the manifest."""
+    if name not in COMPONENTS:
+      raise errors.choice('component', name, COMPONENTS)
+    if name not in self._built:
+      component = load_component(self.directory / name)
+      self._check(name, component)
+      module, function = COMPONENTS[name]
+      build = getattr(importlib.import_module(module), function)
+      self._built[name] = build(component)
+    return self._built[name]
+
+  def _check(self, name, component):
+    """Refuses a component made under another spec than the bundle's."""
+    expected = self.manifest['tokens']
+    part = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint'}
+    if name in part:
+      wanted, found = expected[part[name]], component.spec
+    else:
+      wanted, found = expected, component.spec['tokens']
+    lines = specs.difference(found, wanted)
+    if lines:
+      raise errors.UserError(
+          f'{self.directory / name} does not belong to this bundle: '
+          f'{"; ".join(lines)}. Export both from the same run.')
+
+
+def write_manifest(directory, tokens, **about):
+  """Writes manifest.json: the TokenSpec that all parts share, and `about`."""
+  directory = pathlib.Path(directory)
+  parts = sorted(p.parent.name for p in directory.glob('*/config.json'))
+  records.write_json(directory / 'manifest.json', dict(
+      format=FORMAT, components=parts, tokens=specs.to_dict(tokens),
+      fingerprint=specs.fingerprint(tokens), **about))
+
+
+def shipped():
+  """The directory of the bundle that comes with the package."""
+  return pathlib.Path(__file__).parent / 'pretrained'
+
+
+def _encode(name, value, storage):
+  """One array as it is stored: one or two entries."""
+  if not np.issubdtype(value.dtype, np.floating):
+    return {name: np.ascontiguousarray(value)}
+  value = value.astype(np.float32)
+  if storage == 'float32':
+    return {name: np.ascontiguousarray(value)}
+  if storage == 'float16' or value.ndim < 2 or value.size < _MIN_INT8_SIZE:
+    return {name: np.ascontiguousarray(value.astype(np.float16))}
+  scale = np.max(np.abs(value), axis=-1, keepdims=True) / 127.0
+  scale = np.maximum(scale, 1e-7).astype(np.float16)
+  codes = np.round(value / scale.astype(np.float32))
+  codes = np.clip(codes, -127, 127).astype(np.int8)
+  return {name: np.ascontiguousarray(codes),
+          name + _SCALE: np.ascontiguousarray(scale)}
+
+
+def _decode(arrays):
+  weights = {}
+  for name, value in arrays.items():
+    if name.endswith(_SCALE):
+      continue
+    if value.dtype == np.int8 and name + _SCALE in arrays:
+      value = value.astype(np.float32) * arrays[name + _SCALE].astype(
+          np.float32)
+    elif np.issubdtype(value.dtype, np.floating):
+      value = value.astype(np.float32)
+    weights[name] = value
+  return weights

@@ -1,0 +1,273 @@
+"""Records: a corpus as 24 kHz mono PCM that any model can crop at random.
+
+A corpus is a directory:
+
+  manifest.json           name, licence, sample rate, seed, counts per split
+  <split>/tracks.jsonl    one line a track: id, shard, offset, num_samples,
+                          captions, aspects and whatever else is known of it
+  <split>/00000.pcm       little-endian int16 samples, tracks end to end
+
+Shards are memory-mapped, so a one-second crop of a one-hour track costs one
+second of reading, and nothing here needs TensorFlow. Batches are a pure function
+of (seed, step): a run that resumes at step 1,000 sees what it would have seen.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+
+from musiclm_jax import errors
+
+_MAX_SHARD_BYTES = 1 << 29
+_PEAK = 32767.0
+FORMAT = 'musiclm_jax.records.v1'
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+  """One recording. `meta` holds captions, aspects and what else is known."""
+
+  id: str
+  num_samples: int
+  shard: str
+  offset: int
+  meta: dict
+
+  @property
+  def captions(self):
+    return self.meta.get('captions', [])
+
+
+class Writer:
+  """Writes a corpus into `DIR.partial`, moved to `DIR` by a clean `close`.
+
+  Use as a context manager. Nothing is left under the final name when the body
+  raises.
+  """
+
+  def __init__(self, directory, name, sample_rate_hz, **manifest):
+    self._final = pathlib.Path(directory)
+    self._partial = self._final.with_name(self._final.name + '.partial')
+    self._manifest = dict(
+        format=FORMAT, name=name, sample_rate_hz=sample_rate_hz, **manifest)
+    self._splits = {}
+
+  def __enter__(self):
+    if self._final.exists():
+      raise errors.UserError(
+          f'{self._final} exists already; remove it or choose another --out.')
+    shutil.rmtree(self._partial, ignore_errors=True)
+    self._partial.mkdir(parents=True)
+    return self
+
+  def __exit__(self, kind, value, traceback):
+    for split in self._splits.values():
+      split.close()
+    if kind is not None:
+      shutil.rmtree(self._partial, ignore_errors=True)
+      return
+    self._manifest['splits'] = {
+        name: dict(tracks=split.count,
+                   seconds=round(split.samples /
+                                 self._manifest['sample_rate_hz'], 3))
+        for name, split in sorted(self._splits.items())
+    }
+    write_json(self._partial / 'manifest.json', self._manifest)
+    os.replace(self._partial, self._final)
+
+  def add(self, split, track_id, audio, **meta):
+    """Appends a track.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      track_id: unique name of the track.
+      audio: [N] float in -1..1 at the corpus rate, or int16.
+      **meta: JSON values kept with the track; `captions` is a list of strings
+        and `aspects` one of short tags.
+    """
+    if split not in self._splits:
+      self._splits[split] = _SplitWriter(self._partial / split)
+    self._splits[split].add(track_id, _to_int16(audio), meta)
+
+
+class _SplitWriter:
+  """The open shard and index of one split."""
+
+  def __init__(self, directory):
+    directory.mkdir(parents=True)
+    self._directory = directory
+    self._index = open(directory / 'tracks.jsonl', 'w', encoding='utf-8')
+    self._shard = None
+    self._num_shards = 0
+    self.count = 0
+    self.samples = 0
+
+  def add(self, track_id, pcm, meta):
+    if self._shard is None or self._shard.tell() + pcm.nbytes > _MAX_SHARD_BYTES:
+      self._open_shard()
+    line = dict(id=track_id, shard=os.path.basename(self._shard.name),
+                offset=self._shard.tell() // 2, num_samples=len(pcm), **meta)
+    self._shard.write(pcm.astype('<i2').tobytes())
+    self._index.write(json.dumps(line, ensure_ascii=False) + '\n')
+    self.count += 1
+    self.samples += len(pcm)
+
+  def _open_shard(self):
+    if self._shard is not None:
+      self._shard.close()
+    self._shard = open(self._directory / f'{self._num_shards:05d}.pcm', 'wb')
+    self._num_shards += 1
+
+  def close(self):
+    self._index.close()
+    if self._shard is not None:
+      self._shard.close()
+
+
+class Corpus:
+  """A corpus on disk. `corpus.split('train')` gives its tracks."""
+
+  def __init__(self, directory):
+    self.directory = pathlib.Path(directory)
+    path = self.directory / 'manifest.json'
+    if not path.is_file():
+      raise errors.UserError(
+          f'{directory} is not a corpus (no manifest.json); make one with '
+          f'`musiclm data folk_gm` or `musiclm ingest`.')
+    self.manifest = json.loads(path.read_text(encoding='utf-8'))
+    if self.manifest.get('format') != FORMAT:
+      raise errors.UserError(
+          f'{path} has format {self.manifest.get("format")!r}, expected '
+          f'{FORMAT!r}.')
+
+  @property
+  def name(self):
+    return self.manifest['name']
+
+  @property
+  def sample_rate_hz(self):
+    return self.manifest['sample_rate_hz']
+
+  @property
+  def splits(self):
+    return sorted(self.manifest['splits'])
+
+  def split(self, name):
+    if name not in self.manifest['splits']:
+      raise errors.choice(f'split of {self.directory}', name, self.splits)
+    return Split(self.directory / name, self.sample_rate_hz)
+
+
+class Split:
+  """The tracks of one split: a sequence of `Track`, with `read` for audio."""
+
+  def __init__(self, directory, sample_rate_hz):
+    self.directory = pathlib.Path(directory)
+    self.sample_rate_hz = sample_rate_hz
+    self.tracks = []
+    with open(self.directory / 'tracks.jsonl', encoding='utf-8') as lines:
+      for line in lines:
+        meta = json.loads(line)
+        self.tracks.append(
+            Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
+                  meta.pop('offset'), meta))
+    self._shards = {}
+
+  def __len__(self):
+    return len(self.tracks)
+
+  def __iter__(self):
+    return iter(self.tracks)
+
+  def __getitem__(self, index):
+    return self.tracks[index]
+
+  @property
+  def seconds(self):
+    return sum(t.num_samples for t in self.tracks) / self.sample_rate_hz
+
+  def read(self, track, start=0, num_samples=None):
+    """[num_samples] float32 of `track` from `start`, zeros past its end."""
+    if track.shard not in self._shards:
+      self._shards[track.shard] = np.memmap(
+          self.directory / track.shard, dtype='<i2', mode='r')
+    stop = track.num_samples
+    if num_samples is not None:
+      stop = min(stop, start + num_samples)
+    pcm = self._shards[track.shard][track.offset + start:track.offset + stop]
+    audio = np.asarray(pcm, np.float32) / _PEAK
+    if num_samples is not None and len(audio) < num_samples:
+      audio = np.pad(audio, (0, num_samples - len(audio)))
+    return audio
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+  """Random crops as batches, a pure function of (seed, step).
+
+  A crop's track is drawn in proportion to its length, so that every second of
+  the corpus is as likely as any other; its start is a multiple of `align`.
+
+  Attributes:
+    split: where the tracks are.
+    crop_samples: samples in one crop; shorter tracks are zero-padded.
+    batch_size: crops in a batch.
+    seed: any int; with `step` it decides the batch.
+    align: crops start at multiples of this many samples.
+  """
+
+  split: Split
+  crop_samples: int
+  batch_size: int
+  seed: int = 0
+  align: int = 1
+
+  def __post_init__(self):
+    if not len(self.split):
+      raise errors.UserError(f'{self.split.directory} holds no track.')
+    lengths = np.array([t.num_samples for t in self.split], np.float64)
+    object.__setattr__(self, '_cumulative', np.cumsum(lengths) / lengths.sum())
+
+  def positions(self, step):
+    """([B] track indices, [B] start samples) of the batch at `step`."""
+    rng = np.random.default_rng([self.seed, step])
+    u = rng.random((2, self.batch_size))
+    tracks = np.searchsorted(self._cumulative, u[0], side='right')
+    tracks = np.minimum(tracks, len(self.split) - 1)
+    spare = np.array([
+        max(0, self.split[i].num_samples - self.crop_samples) for i in tracks])
+    starts = (u[1] * (spare // self.align + 1)).astype(np.int64) * self.align
+    return tracks, starts
+
+  def batch(self, step):
+    """{'audio': [B, N] float32, 'track': [B] int32, 'start': [B] int32}."""
+    tracks, starts = self.positions(step)
+    audio = np.stack([
+        self.split.read(self.split[i], s, self.crop_samples)
+        for i, s in zip(tracks, starts)])
+    return dict(audio=audio, track=tracks.astype(np.int32),
+                start=starts.astype(np.int32))
+
+
+def write_json(path, value):
+  """Writes JSON under a temporary name and moves it into place."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + '\n',
+                       encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def _to_int16(audio):
+  audio = np.asarray(audio)
+  if audio.ndim != 1:
+    raise ValueError(f'audio has shape {audio.shape}; expected [N], mono.')
+  if audio.dtype == np.int16:
+    return audio
+  if not np.all(np.isfinite(audio)):
+    raise ValueError('audio holds NaN or infinite samples.')
+  return np.round(np.clip(audio, -1.0, 1.0) * _PEAK).astype(np.int16)

@@ -1,0 +1,46 @@
+"""What the one training loop trains: the contract of every model.
+
+A trainable holds a model's configuration and its optimiser, and no arrays. The
+loop jits `init`, `update` and `evaluate`, shards the state by `logical_axes` and
+writes it with Orbax; it knows no model.
+"""
+
+from typing import Any, Protocol
+
+import jax
+
+State = Any  # a flax.struct dataclass with an int32 scalar `step`
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]  # name -> scalar
+
+
+class Trainable(Protocol):
+  """A model under training. All methods but `export` are pure and jit-able."""
+
+  def init(self, rng, batch) -> State:
+    """A fresh state. `batch` is a real first batch (k-means wants one)."""
+
+  def update(self, state, batch, rng) -> tuple[State, Metrics]:
+    """One step: the new state, with `step` one higher, and its metrics.
+
+    `metrics['loss']` is required. The loop stops when it is not finite.
+    """
+
+  def evaluate(self, state, batch, rng) -> Metrics:
+    """Metrics of one batch with nothing changed; the loop averages them."""
+
+  def export(self, state) -> dict[str, Any]:
+    """Keyword arguments of `bundle.save_component`: kind, config, spec, weights.
+
+    Runs on the host, outside jit, on a state of NumPy arrays.
+    """
+
+
+class BatchSource(Protocol):
+  """Where the loop gets data: the same batches for the same (seed, step)."""
+
+  def batches(self, start_step):
+    """Iterator of {name: [B, ...] NumPy array}, from `start_step` on."""
+
+  def eval_batches(self):
+    """A finite iterator over the fixed evaluation batches."""

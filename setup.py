@@ -1,0 +1,74 @@
+"""Packaging: the base install generates and inspects, without TensorFlow.
+
+`data/` and `gin/` stand at the top of the repository, where a reader looks for
+them, and ship inside the package as musiclm_jax.data and musiclm_jax.gin_files.
+
+Three needed packages ask for requirements that this project does not use (torch,
+portaudio, an old NumPy), so they are not listed here: launch/local.sh installs
+them alone, and the code that wants one names the command when it is missing.
+"""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+    r"__version__ = '([^']+)'",
+    (_ROOT / 'musiclm_jax/__init__.py').read_text()).group(1)
+
+_PACKAGES = setuptools.find_packages(include=['musiclm_jax', 'musiclm_jax.*'])
+_DATA = ['musiclm_jax.data'] + [
+    f'musiclm_jax.data.{name}' for name in setuptools.find_packages('data')]
+_GIN = ['musiclm_jax.gin_files'] + [
+    'musiclm_jax.gin_files.' + '.'.join(path.relative_to(_ROOT / 'gin').parts)
+    for path in sorted((_ROOT / 'gin').rglob('*')) if path.is_dir()]
+
+_EXTRAS = {
+    'train': [
+        'optax>=0.2.5', 'orbax-checkpoint>=0.11', 'gin-config>=0.5',
+        'absl-py>=2.1', 'tensorboardX>=2.6', 'tensorflow>=2.20',
+        'tensorflow-text>=2.20', 'seqio>=0.0.20', 'tensorflow-datasets>=4.9.8',
+        'protobuf>=5.28',
+    ],
+    'data': ['music21>=9.7', 'pretty_midi>=0.2.10', 'mido>=1.3'],
+    't5x': [
+        'fiddle>=0.3', 'chex>=0.1.89', 'cached_property>=2.0',
+        'jaxtyping>=0.3', 'tensorboard>=2.19', 'grain>=0.2.10', 'clu>=0.0.12',
+    ],
+    'tpu': ['libtpu>=0.0.40'],
+    'cuda': ['jax[cuda12]>=0.7'],
+    'hf': ['transformers>=4.50', 'torch>=2.6'],
+    'web': ['gradio>=5.0'],
+    'eval': ['matplotlib>=3.9', 'onnxruntime>=1.20'],
+    'bench': ['torch>=2.6', 'transformers>=4.50', 'encodec>=0.1.1'],
+    'test': ['pytest>=8.3', 'matplotlib>=3.9'],
+}
+_EXTRAS['all'] = sorted(set(
+    sum((_EXTRAS[k] for k in ('train', 'data', 'web', 'eval', 'test')), [])))
+
+setuptools.setup(
+    name='musiclm_jax',
+    version=_VERSION,
+    description='MusicLM in JAX: text to music, every part trainable.',
+    long_description=(_ROOT / 'README.md').read_text() if (
+        _ROOT / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=_PACKAGES + _DATA + _GIN,
+    package_dir={'musiclm_jax.data': 'data', 'musiclm_jax.gin_files': 'gin'},
+    package_data={
+        'musiclm_jax': ['pretrained/**/*'],
+        'musiclm_jax.data': ['**/*.md', '**/*.json'],
+        **{name: ['*.gin'] for name in _GIN},
+    },
+    install_requires=[
+        'jax>=0.7', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
+        'librosa>=0.11', 'soundfile>=0.13', 'soxr>=0.5', 'safetensors>=0.5',
+        'tokenizers>=0.21', 'tqdm>=4.66', 'pyyaml>=6.0',
+    ],
+    extras_require=_EXTRAS,
+    entry_points={'console_scripts': ['musiclm = musiclm_jax.cli:main']},
+)
