@@ -1,0 +1,140 @@
+"""Optimisers and learning-rate schedules, by name.
+
+`OptimizerConfig` is the one way a trainable states its optimiser; it is plain
+data, so that gin can build it and a run can store it. The schedule lives inside
+the optax transformation, and `schedule_fn()` hands out the same function for logs.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from musiclm_jax import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """An optimiser, its schedule and its gradient clipping.
+
+  Attributes:
+    name: 'adamw', 'adam' or 'adafactor'.
+    learning_rate: the peak of the schedule, reached at the end of warm-up.
+    warmup_steps: steps of linear warm-up from 0; 0 starts at the peak.
+    schedule: 'rsqrt' (peak * sqrt(warmup / step)), 'cosine' (to
+      `final_fraction` of the peak at `total_steps`) or 'constant'.
+    total_steps: where the cosine ends; unused by the others.
+    final_fraction: the cosine's last rate, as a share of the peak.
+    weight_decay: decoupled; on arrays of two or more axes only, so that biases
+      and norm scales keep their size. Adam takes none.
+    clip_norm: global norm that gradients are clipped to; 0 clips nothing.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+  """
+
+  name: str = 'adamw'
+  learning_rate: float = 3e-4  # ours
+  warmup_steps: int = 1000  # ours
+  schedule: str = 'rsqrt'  # ours
+  total_steps: int = 0
+  final_fraction: float = 0.0
+  weight_decay: float = 0.01  # ours
+  clip_norm: float = 1.0  # ours
+  b1: float = 0.9
+  b2: float = 0.95  # ours
+  eps: float = 1e-8
+
+  def __post_init__(self):
+    if self.name not in OPTIMIZERS:
+      raise errors.choice('optimizer', self.name, OPTIMIZERS)
+    if self.schedule not in SCHEDULES:
+      raise errors.choice('schedule', self.schedule, SCHEDULES)
+    if self.schedule == 'cosine' and self.total_steps <= self.warmup_steps:
+      raise errors.UserError(
+          f'a cosine schedule over total_steps={self.total_steps} with '
+          f'warmup_steps={self.warmup_steps}; total_steps must be the larger '
+          f'(bind it to %TRAIN_STEPS).')
+    if self.name == 'adam' and self.weight_decay:
+      # The default is AdamW's; an explicit Adam means none.
+      object.__setattr__(self, 'weight_decay', 0.0)
+
+  def make(self):
+    """The optax transformation; its updates are to be added to the params."""
+    optimizer = OPTIMIZERS[self.name](self, self.schedule_fn())
+    if not self.clip_norm:
+      return optimizer
+    return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimizer)
+
+  def schedule_fn(self):
+    """step (int or int32 scalar, 0 for the first update) -> float32 rate."""
+    return SCHEDULES[self.schedule](self)
+
+
+def rsqrt(config):
+  """Linear warm-up, then the peak times sqrt(warmup / step)."""
+  warmup = max(1, config.warmup_steps)
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.float32) + 1.0
+    return config.learning_rate * jnp.minimum(
+        step / warmup, jnp.sqrt(warmup / step))
+
+  return rate
+
+
+def cosine(config):
+  """Linear warm-up, then half a cosine to `final_fraction` of the peak."""
+  warmup, total = config.warmup_steps, config.total_steps
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.float32) + 1.0
+    done = jnp.clip((step - warmup) / (total - warmup), 0.0, 1.0)
+    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+    share = config.final_fraction + (1.0 - config.final_fraction) * fall
+    return config.learning_rate * jnp.minimum(step / max(1, warmup), share)
+
+  return rate
+
+
+def constant(config):
+  """Linear warm-up, then the peak."""
+  warmup = max(1, config.warmup_steps)
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.float32) + 1.0
+    return config.learning_rate * jnp.minimum(1.0, step / warmup)
+
+  return rate
+
+
+def _adamw(config, rate):
+  return optax.adamw(rate, b1=config.b1, b2=config.b2, eps=config.eps,
+                     weight_decay=config.weight_decay, mask=_decayed)
+
+
+def _adam(config, rate):
+  return optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def _adafactor(config, rate):
+  """Factored second moments, no momentum: a fraction of Adam's memory.
+
+  T5's choice, but with absolute rates as in Adam, so that the same
+  `learning_rate` and decay mean the same thing under each name (ours).
+  """
+  return optax.chain(
+      optax.scale_by_factored_rms(),
+      optax.clip_by_block_rms(1.0),
+      optax.add_decayed_weights(config.weight_decay, mask=_decayed),
+      optax.scale_by_learning_rate(rate))
+
+
+def _decayed(params):
+  """True for arrays of two or more axes: kernels and embeddings."""
+  return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
+
+
+OPTIMIZERS = {'adamw': _adamw, 'adam': _adam, 'adafactor': _adafactor}
+SCHEDULES = {'rsqrt': rsqrt, 'cosine': cosine, 'constant': constant}

@@ -1,0 +1,65 @@
+"""Batches of audio crops for the models that train on waveforms."""
+
+import dataclasses
+import functools
+
+from musiclm_jax import records
+
+# Set apart from any training seed, so that evaluation crops never move with it.
+_EVAL_SEED = 20_301
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioBatches:
+  """Random crops of a corpus, a pure function of (seed, step).
+
+  Yields {'audio': [B, N] float32 in -1..1 at the corpus rate, 'track': [B]
+  int32, 'start': [B] int32 in samples}.
+
+  Attributes:
+    corpus_dir: a corpus as `records.Writer` leaves it.
+    crop_seconds: length of a crop; shorter tracks are zero-padded.
+    batch_size: crops in a batch, of all devices together.
+    seed: with the step it decides the training batch.
+    train_split: split of the training crops.
+    eval_split: split of the evaluation crops; the training split stands in
+      where the corpus has none by this name.
+    eval_batches_count: evaluation batches; the same ones each time.
+    align_samples: crops start at multiples of this many samples.
+  """
+
+  corpus_dir: str = ''
+  crop_seconds: float = 1.0
+  batch_size: int = 16
+  seed: int = 0
+  train_split: str = 'train'
+  eval_split: str = 'validation'
+  eval_batches_count: int = 4
+  align_samples: int = 1
+
+  @functools.cached_property
+  def corpus(self):
+    return records.Corpus(self.corpus_dir)
+
+  def batches(self, start_step):
+    """Endless batches, the first one that of `start_step`."""
+    crops = self._crops(self.train_split, self.seed)
+    step = start_step
+    while True:
+      yield crops.batch(step)
+      step += 1
+
+  def eval_batches(self):
+    """The fixed evaluation batches, `eval_batches_count` of them."""
+    split = self.eval_split
+    if split not in self.corpus.splits:
+      split = self.train_split
+    crops = self._crops(split, _EVAL_SEED)
+    for step in range(self.eval_batches_count):
+      yield crops.batch(step)
+
+  def _crops(self, split, seed):
+    return records.Crops(
+        self.corpus.split(split),
+        round(self.crop_seconds * self.corpus.sample_rate_hz),
+        self.batch_size, seed, self.align_samples)

@@ -1,0 +1,103 @@
+"""Optimisers against hand values."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from musiclm_jax import errors
+from musiclm_jax.training import optim
+
+
+def test_rsqrt_peaks_at_the_end_of_warmup():
+  rate = optim.OptimizerConfig(learning_rate=0.2, warmup_steps=10,
+                               schedule='rsqrt').schedule_fn()
+  assert float(rate(0)) == pytest.approx(0.02)
+  assert float(rate(9)) == pytest.approx(0.2)
+  assert float(rate(39)) == pytest.approx(0.1)
+
+
+def test_cosine_ends_at_the_final_fraction():
+  rate = optim.OptimizerConfig(
+      learning_rate=1.0, warmup_steps=10, schedule='cosine', total_steps=110,
+      final_fraction=0.1).schedule_fn()
+  assert float(rate(9)) == pytest.approx(1.0)
+  assert float(rate(59)) == pytest.approx(0.55, abs=1e-5)
+  assert float(rate(109)) == pytest.approx(0.1, abs=1e-5)
+  assert float(rate(500)) == pytest.approx(0.1, abs=1e-5)
+
+
+def test_constant_without_warmup_starts_at_the_peak():
+  rate = optim.OptimizerConfig(learning_rate=0.3, warmup_steps=0,
+                               schedule='constant').schedule_fn()
+  assert float(rate(0)) == pytest.approx(0.3)
+  assert float(rate(999)) == pytest.approx(0.3)
+
+
+def _first_update(config, grads, params):
+  optimizer = config.make()
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  return optax.apply_updates(params, updates)
+
+
+def test_adamw_decays_matrices_but_not_biases():
+  config = optim.OptimizerConfig(learning_rate=0.1, warmup_steps=0,
+                                 schedule='constant', weight_decay=0.5)
+  params = {'kernel': jnp.full((2, 2), 2.0), 'bias': jnp.full((2,), 2.0)}
+  grads = {'kernel': jnp.full((2, 2), 0.01), 'bias': jnp.full((2,), -0.01)}
+  new = _first_update(config, grads, params)
+  # Adam's first step is rate * sign(gradient); decay adds rate * wd * value.
+  np.testing.assert_allclose(new['kernel'], 2 - 0.1 - 0.1 * 0.5 * 2, rtol=1e-4)
+  np.testing.assert_allclose(new['bias'], 2 + 0.1, rtol=1e-4)
+
+
+def test_two_adam_steps_equal_the_formula():
+  config = optim.OptimizerConfig(
+      name='adam', learning_rate=0.1, warmup_steps=0, schedule='constant',
+      clip_norm=0.0, b1=0.5, b2=0.9)
+  optimizer = config.make()
+  params, x = {'w': jnp.array([1.0])}, 1.0
+  state, m, v = optimizer.init(params), 0.0, 0.0
+  for t, g in enumerate([3.0, -1.0], 1):
+    updates, state = optimizer.update({'w': jnp.array([g])}, state, params)
+    params = optax.apply_updates(params, updates)
+    m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g * g
+    x -= 0.1 * (m / (1 - 0.5**t)) / (math.sqrt(v / (1 - 0.9**t)) + 1e-8)
+  assert float(params['w'][0]) == pytest.approx(x, rel=1e-5)
+
+
+def test_clipping_scales_to_the_global_norm():
+  config = optim.OptimizerConfig(clip_norm=1.0)
+  chain = config.make()
+  params = {'w': jnp.zeros(2)}
+  # Adam's moments see the clipped gradient: 3/5 and 4/5 of norm 1.
+  _, state = chain.update({'w': jnp.array([30.0, 40.0])}, chain.init(params),
+                          params)
+  adam = [s for s in _leaves(state) if isinstance(s, optax.ScaleByAdamState)][0]
+  np.testing.assert_allclose(adam.mu['w'], [0.06, 0.08], rtol=1e-5)
+
+
+def _leaves(state):
+  if isinstance(state, tuple) and not hasattr(state, '_fields'):
+    return [leaf for part in state for leaf in _leaves(part)]
+  return [state]
+
+
+def test_adafactor_lowers_a_quadratic():
+  config = optim.OptimizerConfig(name='adafactor', learning_rate=0.05,
+                                 warmup_steps=0, schedule='constant')
+  optimizer, params = config.make(), {'w': jnp.ones((4, 4))}
+  state = optimizer.init(params)
+  for _ in range(50):
+    updates, state = optimizer.update(params, state, params)
+    params = optax.apply_updates(params, updates)
+  assert float(jnp.max(jnp.abs(params['w']))) < 0.1
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(name='sgdd'), dict(schedule='linear'), dict(schedule='cosine')])
+def test_bad_settings_are_user_errors(kwargs):
+  with pytest.raises(errors.UserError):
+    optim.OptimizerConfig(**kwargs)
