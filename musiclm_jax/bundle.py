@@ -158,6 +158,24 @@ class Bundle:
           f'{FORMAT!r}.')
     self._built = {}
 
+  @property
+  def tokens(self):
+    """The TokenSpec that all components share."""
+    return specs.from_dict(specs.TokenSpec, self.manifest['tokens'])
+
+  @property
+  def identity(self):
+    """Name and version for people and for the metadata of what it makes."""
+    return self.manifest.get('name', self.directory.name)
+
+  def require(self, *names):
+    """UserError unless every component in `names` is there."""
+    missing = [n for n in names if not self.has(n)]
+    if missing:
+      raise errors.UserError(
+          f'the bundle {self.directory} has no {", ".join(missing)}; train and '
+          f'export what is missing, or choose another --bundle.')
+
   def has(self, name):
     return (self.directory / name / 'config.json').is_file()
 

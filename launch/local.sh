@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# One machine, one command: makes the virtual environment, installs what the
+# command needs from the lock files and nothing more, and passes the rest on.
+#
+#   bash launch/local.sh generate "a slow waltz on accordion" -o waltz.wav
+#   bash launch/local.sh test [pytest arguments]
+#   bash launch/local.sh COMMAND ...      any command of `musiclm`
+#
+# VENV=DIR puts the environment elsewhere (default: .venv in the repository).
+# A folder for compiled programs, .jax_cache, makes later starts faster; set
+# JAX_COMPILATION_CACHE_DIR to move it.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${VENV:-$root/.venv}
+
+need() {  # the lock file that a command needs
+  case "${1:-help}" in
+    generate | inspect | codec | help | -h | --help | --version) echo base ;;
+    serve) echo web ;;
+    *) echo train ;;
+  esac
+}
+
+fail() { echo "launch/local.sh: $1" >&2; exit 2; }
+
+make_venv() {
+  [ -x "$venv/bin/pip" ] && return
+  local python
+  python=$(command -v python3.11) ||
+    fail "python3.11 is missing; run: apt-get install python3.11 python3.11-venv"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "python3.11 has no venv; run: apt-get install python3.11-venv"
+  echo "making $venv" >&2
+  "$python" -m venv "$venv"
+}
+
+install() {  # install LOCK: does nothing when this very lock is in place
+  local lock=$root/locks/$1.txt
+  local stamp=$venv/installed-$1
+  local want
+  want=$(cat "$lock" "$root/setup.py" | sha256sum | cut -d' ' -f1)
+  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
+  echo "installing $(grep -c '==' "$lock") packages of locks/$1.txt" >&2
+  # The lock is the whole set, resolved already; --no-deps keeps it so.
+  "$venv/bin/pip" install --disable-pip-version-check --no-deps \
+    --require-hashes -r "$lock" >&2
+  "$venv/bin/pip" install --disable-pip-version-check -q --no-deps \
+    -e "$root" >&2
+  echo "$want" >"$stamp"
+}
+
+make_venv
+exec 9>"$venv/install.lock"
+flock 9
+install "$(need "$@")"
+if nvidia-smi -L >/dev/null 2>&1; then install cuda; fi
+exec 9>&-
+
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.jax_cache}
+if [ "${1:-}" = test ]; then
+  shift
+  cd "$root"
+  exec "$venv/bin/python" -m pytest "$@"
+fi
+exec "$venv/bin/musiclm" "$@"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Renews the lock files from setup.py's ranges. Needs uv (pip install uv).
+#
+#   locks/all.txt    every extra at once: one set that holds together
+#   locks/base.txt   generate and inspect (no TensorFlow)
+#   locks/train.txt  base + train, data, eval, test
+#   locks/web.txt    base + the page
+#   locks/cuda.txt   base + the CUDA build of jax
+# The smaller ones take their versions from all.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+compile() {  # compile NAME EXTRA...
+  local name=$1; shift
+  local extras=()
+  for extra in "$@"; do extras+=(--extra "$extra"); done
+  uv pip compile -q setup.py "${extras[@]}" locks/alone-"$name".in \
+    --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
+    --override locks/overrides.txt --generate-hashes --no-annotate \
+    --no-emit-index-url --custom-compile-command 'bash launch/lock.sh' \
+    "${constraint[@]}" -o "locks/$name.txt"
+}
+
+constraint=()
+compile all train data eval test web t5x tpu cuda
+constraint=(-c locks/all.txt)
+compile base
+compile train train data eval test
+compile web web
+compile cuda cuda

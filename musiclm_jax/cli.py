@@ -1,0 +1,91 @@
+"""`musiclm`: one command line over the entry points.
+
+Each command is a module with `add_arguments(parser)` and `run(args)`. Only the
+module of the command that was asked for is imported, and those modules import
+jax inside `run`, so `--help` answers at once.
+
+Exit codes: 0 done, 2 the user's mistake (one line on stderr, nothing written),
+130 interrupted, 1 anything else (a bug: --debug shows its traceback).
+"""
+
+import argparse
+import importlib
+import sys
+
+import musiclm_jax
+from musiclm_jax import errors
+
+# command -> (module, one line of help). The order is the data flow.
+COMMANDS = {
+    'generate': ('musiclm_jax.generate', 'text to music'),
+    'demo': ('musiclm_jax.demo', 'the whole flow, from data to a WAV'),
+    'data': ('musiclm_jax.make_data', 'make a corpus'),
+    'ingest': ('musiclm_jax.ingest', 'a folder of audio files to a corpus'),
+    'train': ('musiclm_jax.train', 'train one model from its gin leaf'),
+    'export': ('musiclm_jax.export', 'a trained model to a bundle component'),
+    'precompute': ('musiclm_jax.precompute', 'a corpus to cached tokens'),
+    'codec': ('musiclm_jax.codec', 'encode and decode with the codec alone'),
+    'inspect': ('musiclm_jax.inspection', 'say what a bundle, corpus, cache or '
+                'audio file holds'),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+  """argparse with one-line errors."""
+
+  def error(self, message):
+    raise errors.UserError(f'{message} (see `{self.prog} --help`).')
+
+
+def _parse(argv):
+  """The parsed arguments and the command's module, or None for plain help."""
+  top = _Parser(prog='musiclm', description=musiclm_jax.__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                epilog='\n'.join(f'  {name:<11} {text}' for name, (_, text) in
+                                 COMMANDS.items()) +
+                '\n\n`musiclm COMMAND --help` says more.')
+  top.add_argument('--version', action='version',
+                   version=f'musiclm_jax {musiclm_jax.__version__}')
+  top.add_argument('--debug', action='store_true',
+                   help='show the traceback of a mistake')
+  top.add_argument('command', metavar='COMMAND', nargs='?')
+  first = next((i for i, a in enumerate(argv) if not a.startswith('-')),
+               len(argv))
+  args = top.parse_args(argv[:first + 1])
+  if args.command is None:
+    top.print_help()
+    return None, None
+  if args.command not in COMMANDS:
+    raise errors.choice('command', args.command, COMMANDS)
+  module = importlib.import_module(COMMANDS[args.command][0])
+  parser = _Parser(prog=f'musiclm {args.command}', description=module.__doc__,
+                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--debug', action='store_true', default=args.debug,
+                      help=argparse.SUPPRESS)
+  module.add_arguments(parser)
+  return parser.parse_args(argv[first + 1:]), module
+
+
+def main(argv=None):
+  """Runs one command and exits with its code."""
+  argv = sys.argv[1:] if argv is None else argv
+  debug = '--debug' in argv
+  try:
+    args, module = _parse(argv)
+    if module is not None:
+      module.run(args)
+  except errors.UserError as error:
+    if debug:
+      raise
+    print(f'musiclm: error: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt:
+    print('musiclm: interrupted', file=sys.stderr)
+    sys.exit(130)
+  except BrokenPipeError:
+    sys.stderr.close()
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  main()
