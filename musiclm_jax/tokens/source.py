@@ -1,0 +1,179 @@
+"""Batches of token sequences for the decoder stages: `TaskBatches`.
+
+In a stage's gin leaf:
+
+  from musiclm_jax import specs
+  from musiclm_jax.tokens import source
+
+  SOURCE = @source.TaskBatches()
+  source.TaskBatches.cache_dir = %CACHE_DIR
+  source.TaskBatches.stage = %STAGE            # a specs.StageSpec
+  source.TaskBatches.task_name = %MIXTURE_OR_TASK_NAME
+  source.TaskBatches.task_feature_lengths = %TASK_FEATURE_LENGTHS
+  source.TaskBatches.batch_size = %BATCH_SIZE
+
+  STAGE = @specs.StageSpec()
+  specs.StageSpec.name = 'coarse'
+  MIXTURE_OR_TASK_NAME = 'musiclm_coarse'
+  TASK_FEATURE_LENGTHS = {'inputs': 264, 'targets': 2000}
+
+`inputs` is the length of the conditions with their separators, `targets` that of
+the target segment; together they are `layout.for_stage(stage).length`:
+
+>>> from musiclm_jax import specs
+>>> for name in specs.STAGE_CROP_SECONDS:
+...   print(name, feature_lengths(specs.StageSpec(name)))
+semantic {'inputs': 13, 'targets': 750}
+coarse {'inputs': 264, 'targets': 2000}
+fine {'inputs': 601, 'targets': 1200}
+
+A batch, with L = inputs + targets:
+
+  decoder_input_tokens   [B, L] int32    targets shifted right; the first id is 0
+  decoder_target_tokens  [B, L] int32    the sequence of `Layout.build`
+  decoder_loss_weights   [B, L] float32  1 on the target segment where the track
+                                         goes on, 0 on conditions and padding
+
+Row b of the batch at `step` is example `step * batch_size + b` of an endless
+order, a permutation of the crops in each epoch. Which crop it is depends on
+(seed, epoch, index) alone and records are read by their place in the cached
+files, so resuming at any step takes the same time as starting.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Mapping, Optional
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax import specs
+from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import layout as layout_lib
+
+# Set apart from any training seed, so that evaluation crops never move with it.
+_EVAL_SEED = 20_302
+# How many epochs' permutations are kept: a prefetching reader is in two at most.
+_KEPT_EPOCHS = 4
+
+
+def feature_lengths(stage):
+  """{'inputs': ..., 'targets': ...} of a StageSpec, in tokens."""
+  layout = layout_lib.for_stage(stage)
+  return dict(inputs=layout.target.start, targets=layout.target.length)
+
+
+class Order:
+  """Which track and which crop every example has, as a function of its index.
+
+  An epoch goes once through `max(1, seconds // crop_seconds)` crops of every
+  track, in an order and at places that depend on (seed, epoch, index) alone.
+
+  >>> order = Order(seconds=[40, 5], crop_seconds=10, seed=0)
+  >>> order.epoch_length  # four crops of the first track, one of the second
+  5
+  >>> sorted(order.example(i)[0] for i in range(5))
+  [0, 0, 0, 0, 1]
+  """
+
+  def __init__(self, seconds, crop_seconds, seed):
+    """Makes an order.
+
+    Args:
+      seconds: [n] whole seconds of each track.
+      crop_seconds: seconds of one crop.
+      seed: any non-negative int.
+    """
+    counts = np.maximum(1, np.asarray(seconds) // crop_seconds)
+    self._tracks = np.repeat(np.arange(len(counts)), counts)
+    self._seed = seed
+    self._permutation = functools.lru_cache(_KEPT_EPOCHS)(self._permute)
+
+  @property
+  def epoch_length(self):
+    return len(self._tracks)
+
+  def example(self, index):
+    """(track, [2] int32 seed of the crop) of the example at `index`."""
+    epoch, position = divmod(int(index), self.epoch_length)
+    permutation, epoch_seed = self._permutation(epoch)
+    crop = permutation[position]
+    return int(self._tracks[crop]), np.array([epoch_seed, crop], np.int32)
+
+  def _permute(self, epoch):
+    rng = np.random.default_rng([self._seed, epoch])
+    permutation = rng.permutation(self.epoch_length)
+    return permutation, int(rng.integers(1 << 31))
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskBatches:
+  """A stage's training and evaluation batches out of a token cache.
+
+  Attributes:
+    cache_dir: what `musiclm_jax.precompute` wrote.
+    stage: the stage whose sequences to build, with its crop and conditions.
+    batch_size: sequences in a batch, of all devices together.
+    task_name: the seqio task, 'musiclm_<stage>'; '' stands for the stage's own.
+    task_feature_lengths: {'inputs': ..., 'targets': ...}; must be the stage's
+      own lengths, for which None stands.
+    seed: with the step it decides the training batch.
+    train_split: split of the training sequences.
+    eval_split: split of the evaluation sequences; the training split stands in
+      where the cache has none by this name.
+    eval_batches_count: evaluation batches; the same ones each time.
+  """
+
+  cache_dir: str = ''
+  stage: specs.StageSpec = specs.StageSpec()
+  batch_size: int = 8
+  task_name: str = ''
+  task_feature_lengths: Optional[Mapping[str, int]] = None
+  seed: int = 0
+  train_split: str = 'train'
+  eval_split: str = 'validation'
+  eval_batches_count: int = 4
+
+  @functools.cached_property
+  def cache(self):
+    """The checked cache; UserError where it does not fit the stage."""
+    self._check_task()
+    cache = cache_lib.Cache(self.cache_dir)
+    cache.check(self.stage)
+    return cache
+
+  def batches(self, start_step):
+    """Endless batches, the first one that of `start_step`."""
+    yield from self._dataset(
+        self.train_split, self.seed, start_step * self.batch_size)
+
+  def eval_batches(self):
+    """The fixed evaluation batches, `eval_batches_count` of them."""
+    split = self.eval_split
+    if split not in self.cache.splits:
+      split = self.train_split
+    count = self.eval_batches_count * self.batch_size
+    yield from self._dataset(split, _EVAL_SEED, 0, count)
+
+  def _dataset(self, split, seed, start, count: Optional[int] = None) -> Any:
+    from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
+    index = self.cache.index(split)
+    order = Order(index.seconds, self.stage.crop_seconds, seed)
+    dataset = tasks.ordered_dataset(
+        self.cache, self.stage, split, order, start, count)
+    dataset = dataset.batch(self.batch_size, drop_remainder=True)
+    return dataset.prefetch(2).as_numpy_iterator()
+
+  def _check_task(self):
+    """Refuses a task or lengths other than the stage's."""
+    own_name = cache_lib.task_name(self.stage)
+    if self.task_name not in ('', own_name):
+      raise errors.UserError(
+          f'MIXTURE_OR_TASK_NAME is {self.task_name!r}, but the stage is '
+          f'{self.stage.name!r}; expected {own_name!r}.')
+    lengths = feature_lengths(self.stage)
+    given = self.task_feature_lengths
+    if given is not None and dict(given) != lengths:
+      raise errors.UserError(
+          f'TASK_FEATURE_LENGTHS is {dict(given)}; a {self.stage.name} stage '
+          f'with crops of {self.stage.crop_seconds} s needs {lengths}.')
