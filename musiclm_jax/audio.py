@@ -217,15 +217,36 @@ def resample(signal, from_hz, to_hz):
     return signal
   divisor = math.gcd(from_hz, to_hz)
   up, down = to_hz // divisor, from_hz // divisor
-  taps = _resample_kernel(up, down)
-  half = len(taps) // 2
+  matrix, left = _resample_matrix(up, down)
+  size = len(matrix)
+  hop = size // 2
   num_samples = signal.shape[-1]
   num_out = -(-num_samples * up // down)
-  # Convolution of the zero-stuffed signal, `half` centred, `down` strided.
-  stuffed = num_samples * up - (up - 1)
-  right = (num_out - 1) * down + half + 1 - stuffed
-  out = jax.lax.conv_general_dilated(
-      signal[:, :, None], jnp.asarray(taps, signal.dtype)[:, None, None],
-      window_strides=(down,), padding=((half, right),), lhs_dilation=(up,),
-      dimension_numbers=('NHC', 'HIO', 'NHC'))
-  return out[:, :num_out, 0]
+  num_blocks = -(-num_samples // hop)
+  right = (num_blocks - 1) * hop + size - left - num_samples
+  blocks = frame(jnp.pad(signal, ((0, 0), (left, right))), size, hop)
+  out = blocks @ jnp.asarray(matrix, signal.dtype)
+  return out.reshape(out.shape[0], -1)[:, :num_out]
+
+
+@functools.lru_cache(maxsize=None)
+def _resample_matrix(up, down, min_hop=96):
+  """The polyphase filter as a matrix product over overlapping blocks.
+
+  A strided, dilated one-channel convolution runs at a hundredth of the speed of
+  a matrix product on XLA:CPU, so a block of `hop` samples (with its neighbours)
+  gives its `hop * up / down` output samples at once.
+
+  Returns:
+    ([2 * hop, hop * up / down] float32, samples a block begins before its hop).
+  """
+  taps = _resample_kernel(up, down)
+  half = len(taps) // 2
+  left = half // up
+  hop = down * -(-max(min_hop, 2 * left + 1) // down)
+  sample = np.arange(2 * hop)[:, None] - left
+  out = np.arange(hop // down * up)[None]
+  index = down * out - up * sample + half
+  inside = (index >= 0) & (index < len(taps))
+  matrix = np.where(inside, taps[np.clip(index, 0, len(taps) - 1)], 0.0)
+  return matrix.astype(np.float32), left
