@@ -29,10 +29,15 @@ class Trainable(Protocol):
   def evaluate(self, state, batch, rng) -> Metrics:
     """Metrics of one batch with nothing changed; the loop averages them."""
 
-  def export(self, state) -> dict[str, Any]:
+  def export(self, state, corpus) -> dict[str, Any]:
     """Keyword arguments of `bundle.save_component`: kind, config, spec, weights.
 
-    Runs on the host, outside jit, on a state of NumPy arrays.
+    Runs on the host, outside jit, on a state of NumPy arrays. `corpus` is the
+    `records.Corpus` that codebooks outside the state are fitted on, or None.
+
+    A trainable may also have `logical_axes(state)`: a tree like the state, or a
+    prefix of it, of tuples of axis names (nn.partitioning) or None for what is
+    replicated. `training.mesh.optimizer_axes` gives those of an optax state.
     """
 
 

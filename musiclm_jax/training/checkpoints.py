@@ -1,0 +1,143 @@
+"""Checkpoints of a run: written in the background, never picked half-written.
+
+  <model_dir>/checkpoints/<step>/state   the arrays, by Orbax
+  <model_dir>/checkpoints/<step>/data    what the data position is made of
+  <model_dir>/damaged/<step>             a checkpoint that could not be read
+
+Orbax writes under a temporary name and renames, so a directory named by a step
+is complete. Data sources are functions of (seed, step), so the step is the data
+position.
+"""
+
+import logging
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from musiclm_jax import errors
+
+# One line for every file written is no news to anybody.
+logging.getLogger('absl').setLevel(logging.ERROR)
+
+
+class Checkpoints:
+  """The checkpoints under `model_dir`; close it to wait for the last write."""
+
+  def __init__(self, model_dir, keep=3, read_only=False):
+    self._directory = pathlib.Path(model_dir).absolute()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep, create=not read_only,
+        cleanup_tmp_directories=not read_only, read_only=read_only,
+        enable_async_checkpointing=not read_only)
+    self._manager = ocp.CheckpointManager(
+        self._directory / 'checkpoints', options=options,
+        item_names=('state', 'data'))
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._manager.close()
+
+  def latest(self):
+    """The newest step, or None."""
+    return self._manager.latest_step()
+
+  def save(self, step, state, data):
+    """Starts writing `state` and the JSON values `data` as `step`."""
+    if step in self._manager.all_steps():
+      return
+    if jax.default_backend() == 'cpu':
+      # On CPU the writer reads the very buffers that the next step donates.
+      state = jax.tree.map(jnp.copy, state)
+    self._manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data)))
+
+  def wait(self):
+    self._manager.wait_until_finished()
+
+  def restore(self, abstract_state, say=print):
+    """The newest readable checkpoint.
+
+    A damaged one is moved to `damaged/` and the one before is tried.
+
+    Args:
+      abstract_state: ShapeDtypeStructs with shardings.
+      say: called with a line about each damaged checkpoint.
+    Returns:
+      (step, state, data), or None where there is no checkpoint.
+    """
+    tried = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      self._check_shapes(step, abstract_state)
+      try:
+        restored = self._manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state),
+            data=ocp.args.JsonRestore()))
+        return step, restored['state'], restored['data']
+      except Exception as error:  # pylint: disable=broad-exception-caught
+        tried.append(step)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        say(f'checkpoint {step} is damaged ({reason[:120]}); trying the one '
+            f'before it.')
+    if tried:
+      raise errors.UserError(
+          f'no checkpoint of {self._directory} can be read (tried '
+          f'{", ".join(map(str, tried))}); remove the directory to start over.')
+    return None
+
+  def set_aside(self, newer_than):
+    """Moves checkpoints after `newer_than` to `damaged/`: they are unreadable."""
+    for step in self._manager.all_steps():
+      if step > newer_than:
+        target = self._directory / 'damaged' / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(self._directory / 'checkpoints' / str(step), target)
+    self._manager.reload()
+
+  def restore_numpy(self):
+    """(step, state as nested dicts of NumPy arrays) of the newest checkpoint."""
+    step = self.latest()
+    if step is None:
+      raise errors.UserError(
+          f'{self._directory} holds no checkpoint; train it first.')
+    return step, self._manager.restore(step)['state']
+
+  def _check_shapes(self, step, abstract_state):
+    """Refuses a checkpoint whose arrays are not those of the model."""
+    try:
+      stored = self._manager.item_metadata(step)['state']
+      found = _shapes(getattr(stored, 'tree', stored))
+    except Exception:  # pylint: disable=broad-exception-caught
+      return  # Unreadable: the restore says how.
+    if not found:
+      return
+    wanted = _shapes(abstract_state)
+    lines = [
+        f'{name}: {found.get(name, "absent")}, expected '
+        f'{wanted.get(name, "absent")}'
+        for name in sorted(set(found) | set(wanted))
+        if found.get(name) != wanted.get(name)]
+    if lines:
+      raise errors.UserError(
+          f'checkpoint {step} of {self._directory} has other arrays than this '
+          f'model ({"; ".join(lines[:3])}{"; ..." if len(lines) > 3 else ""}); '
+          f'train in another MODEL_DIR, or restore the settings it was made '
+          f'with.')
+
+
+def _shapes(tree):
+  """{path: shape} with paths that do not depend on the container types."""
+  shapes = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = '/'.join(
+        str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))))
+        for k in path)
+    shapes[name] = tuple(np.shape(leaf) if not hasattr(leaf, 'shape')
+                         else leaf.shape)
+  return shapes

@@ -1,0 +1,278 @@
+"""The one training loop: it runs every model of the system.
+
+  source.batches(step) -> prefetch -> update (jitted, sharded, state donated)
+      -> metrics.csv, TensorBoard, progress
+      -> checkpoints (Orbax, in the background) -> the same step again later
+
+Everything random derives from (seed, step), the batches included, so a run that
+is killed and started again computes what it would have computed.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax.nn import partitioning
+from musiclm_jax.training import checkpoints
+from musiclm_jax.training import health
+from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import metrics_writer
+from musiclm_jax.training import prefetch as prefetch_lib
+from musiclm_jax.training import progress as progress_lib
+from musiclm_jax.training import run_record
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """How a run ended."""
+
+  step: int  # updates done, over all starts
+  reason: str  # 'finished', 'time' or the name of a signal
+  metrics: dict  # last evaluation, {} if there was none
+  state: object  # the final state, on device; None if nothing was left to do
+
+
+def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
+          eval_every=1000, checkpoint_every=1000, log_every=50, keep=3,
+          max_minutes=None, prefetch=2, devices=None):
+  """Trains until `num_steps`, from the newest checkpoint if there is one.
+
+  Args:
+    trainable: a `trainable.Trainable`.
+    source: a `trainable.BatchSource`.
+    model_dir: checkpoints, metrics and run.json go here.
+    num_steps: updates of the whole run, earlier starts included.
+    seed: decides the initial state and the randomness of every step; the
+      source has a seed of its own.
+    mesh: (data, model) sizes; data -1 takes the devices that are left.
+    eval_every: steps between evaluations; 0 evaluates never. The last step is
+      evaluated as well.
+    checkpoint_every: steps between checkpoints; 0 writes only the last.
+    log_every: steps whose metrics are averaged into one row.
+    keep: number of newest checkpoints to keep.
+    max_minutes: wall-clock limit of this start, compilation included.
+    prefetch: batches made ahead.
+    devices: devices of the mesh; all by default.
+  Returns:
+    A `Result`.
+  Raises:
+    UserError: bad settings, another model's directory, unreadable checkpoints.
+    health.NotFinite: the loss or the state is no longer finite.
+  """
+  run = _Run(trainable, source, model_dir, num_steps, seed, mesh, eval_every,
+             checkpoint_every, log_every, keep, max_minutes, prefetch, devices)
+  return run.start()
+
+
+class _Run:
+  """One start of a run: `start` reads as the order of events."""
+
+  def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
+               eval_every, checkpoint_every, log_every, keep, max_minutes,
+               prefetch, devices):
+    if num_steps < 1 or log_every < 1:
+      raise errors.UserError(
+          f'num_steps is {num_steps} and log_every {log_every}; both must be '
+          f'at least 1.')
+    self.deadline = health.Deadline(max_minutes)
+    self.trainable = trainable
+    self.source = source
+    self.model_dir = pathlib.Path(model_dir)
+    self.num_steps = num_steps
+    self.seed = seed
+    self.eval_every = eval_every
+    self.checkpoint_every = checkpoint_every
+    self.log_every = log_every
+    self.keep = keep
+    self.prefetch = prefetch
+    self.mesh = mesh_lib.make_mesh(mesh, devices)
+    self.progress = progress_lib.Progress(
+        num_steps, self.deadline.seconds_left)
+    keys = jax.random.split(jax.random.key(seed), 3)
+    self.init_key, self.step_key, self.eval_key = keys
+
+  def start(self):
+    say = self.progress.say
+    self._make_directory()
+    run_record.check(self.model_dir, say, trainable=self.trainable,
+                     source=self.source, seed=self.seed)
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(self.mesh)
+      stack.enter_context(nn.logical_axis_rules(partitioning.RULES))
+      self.checkpoints = stack.enter_context(
+          checkpoints.Checkpoints(self.model_dir, self.keep))
+      step = self.checkpoints.latest() or 0
+      if step >= self.num_steps:
+        say(f'{self.model_dir} is finished: step {step} of {self.num_steps}.')
+        return Result(
+            step, 'finished', metrics_writer.last(self.model_dir, 'eval'), None)
+      stop = stack.enter_context(health.StopSignal())
+      step, state = self._begin()
+      self.writer = stack.enter_context(
+          metrics_writer.MetricsWriter(self.model_dir, step))
+      batches = stack.enter_context(prefetch_lib.Prefetch(
+          self.source.batches(step), self._place, self.prefetch))
+      return self._steps(step, state, batches, stop)
+
+  # ---- before the first step ----
+
+  def _make_directory(self):
+    try:
+      self.model_dir.mkdir(parents=True, exist_ok=True)
+      (self.model_dir / '.writable').touch()
+      (self.model_dir / '.writable').unlink()
+    except OSError as error:
+      raise errors.UserError(
+          f'cannot write to MODEL_DIR {self.model_dir} '
+          f'({error.strerror}); choose another.') from error
+
+  def _begin(self):
+    """(step, state): restored, or fresh at step 0. Jits the three functions."""
+    batch = next(iter(self.source.batches(0)))
+    abstract = jax.eval_shape(self.trainable.init, self.init_key, batch)
+    axes = None
+    if hasattr(self.trainable, 'logical_axes'):
+      axes = self.trainable.logical_axes(abstract)
+    shardings = mesh_lib.state_shardings(self.mesh, abstract, axes)
+    self.batch_shardings = mesh_lib.batch_shardings(self.mesh, batch)
+    replicated = jax.sharding.NamedSharding(self.mesh, mesh_lib.P())
+    trainable, step_key = self.trainable, self.step_key
+
+    def update(state, batch):
+      rng = jax.random.fold_in(step_key, state.step)
+      return trainable.update(state, batch, rng)
+
+    self.update = jax.jit(update, donate_argnums=0,
+                          out_shardings=(shardings, replicated))
+    self.evaluate = jax.jit(trainable.evaluate, out_shardings=replicated)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract, shardings)
+    restored = self.checkpoints.restore(abstract, self.progress.say)
+    if restored is not None:
+      step, state, _ = restored
+      self.checkpoints.set_aside(newer_than=step)
+      self.progress.say(f'resuming {self.model_dir} at step {step}.')
+      return step, state
+    init = jax.jit(trainable.init, out_shardings=shardings)
+    state = init(self.init_key, self._place(batch))
+    self.progress.say(
+        f'starting {type(trainable).__name__} in {self.model_dir}: '
+        f'{_count(state):,} values in its state, {self.num_steps} steps, '
+        f'{self.mesh.size} device(s).')
+    return 0, state
+
+  def _place(self, batch):
+    return mesh_lib.put(batch, self.batch_shardings)
+
+  # ---- the steps ----
+
+  def _steps(self, step, state, batches, stop):
+    """Runs updates until there is a reason to stop."""
+    pending, reason, metrics, began = [], '', {}, time.monotonic()
+    first = step
+    while not reason:
+      try:
+        batch = next(batches)
+      except StopIteration:
+        raise errors.UserError(
+            f'the data ended at step {step} of {self.num_steps}; a source '
+            f'must repeat.') from None
+      state, values = self.update(state, batch)
+      step += 1
+      pending.append(values)
+      if len(pending) > 1:  # At most two steps in flight: honest rates.
+        jax.block_until_ready(pending[-2])
+      if step == first + 1:
+        jax.block_until_ready(values)
+        self.progress.say(f'first step after {time.monotonic() - began:.1f} s.')
+      self.progress.mark(step)
+      reason = self._reason(step, stop)
+      evaluates = self._is_due(self.eval_every, step, reason, stop)
+      saves = self._is_due(self.checkpoint_every, step, reason) or reason
+      if step % self.log_every == 0 or saves or evaluates:
+        self._log(step, pending, state)
+        pending = []
+      elif self.progress.due():
+        self.progress.show(step, {'loss': float(values['loss'])})
+      if evaluates:
+        metrics = self._evaluate(step, state)
+      if saves:
+        self._save(step, state)
+    self.checkpoints.wait()
+    self._goodbye(step, reason)
+    return Result(step, reason, metrics, state)
+
+  def _reason(self, step, stop):
+    """Why to stop after `step`, or ''."""
+    if step >= self.num_steps:
+      return 'finished'
+    if stop.name:
+      return stop.name
+    return 'time' if self.deadline.passed() else ''
+
+  def _is_due(self, every, step, reason, stop=None):
+    """Whether an interval ends here, or the run does (not by a signal)."""
+    if not every or (stop is not None and stop.name):
+      return False
+    return step % every == 0 or bool(reason)
+
+  def _log(self, step, pending, state):
+    """Checks and writes the mean of the metrics since the last row."""
+    rows = jax.device_get(pending)
+    first = step - len(rows)
+    health.check_losses(
+        first, [r['loss'] for r in rows], self.checkpoints.latest())
+    if int(state.step) != step:
+      raise ValueError(
+          f'{type(self.trainable).__name__}.update left state.step at '
+          f'{int(state.step)} after step {step}; it must add one.')
+    means = {k: float(np.mean([r[k] for r in rows])) for k in rows[-1]}
+    means['steps_per_s'] = self.progress.rate()
+    self.writer.write(step, 'train', means)
+    if self.progress.due() or step >= self.num_steps:
+      self.progress.show(step, means)
+
+  def _evaluate(self, step, state):
+    """Writes and returns the metrics averaged over the evaluation batches."""
+    totals = []
+    for i, batch in enumerate(self.source.eval_batches()):
+      shardings = mesh_lib.batch_shardings(self.mesh, batch, strict=False)
+      totals.append(self.evaluate(
+          state, mesh_lib.put(batch, shardings),
+          jax.random.fold_in(self.eval_key, i)))
+      jax.block_until_ready(totals[-1])
+    if not totals:
+      return {}
+    totals = jax.device_get(totals)
+    means = {k: float(np.mean([t[k] for t in totals])) for k in totals[-1]}
+    self.writer.write(step, 'eval', means)
+    self.progress.say(f'step {step} eval  ' + '  '.join(
+        f'{k} {v:.4g}' for k, v in means.items()))
+    return means
+
+  def _save(self, step, state):
+    health.check_state(step, state, self.checkpoints.latest())
+    self.checkpoints.save(step, state, dict(
+        step=step, seed=self.seed, devices=self.mesh.size))
+
+  def _goodbye(self, step, reason):
+    if reason == 'finished':
+      self.progress.say(f'finished {self.model_dir} at step {step}.')
+      return
+    why = 'time is up' if reason == 'time' else f'stopped by {reason}'
+    self.progress.say(
+        f'{why} at step {step} of {self.num_steps}; the checkpoint is '
+        f'written. Run the same command again to resume from '
+        f'{self.model_dir}.')
+
+
+def _count(state):
+  return sum(int(jnp.size(x)) for x in jax.tree.leaves(state))

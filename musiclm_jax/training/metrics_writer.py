@@ -1,0 +1,79 @@
+"""Metrics on disk: metrics.csv for people and scripts, events for TensorBoard."""
+
+import csv
+import os
+import pathlib
+
+_FIXED = ['step', 'split']
+
+
+class MetricsWriter:
+  """Appends rows to `metrics.csv` and TensorBoard events in `tensorboard/`.
+
+  A resumed run drops the rows after the step it resumes from, so that no step
+  stands twice. A metric that appears later adds a column.
+  """
+
+  def __init__(self, model_dir, start_step=0):
+    self._path = pathlib.Path(model_dir) / 'metrics.csv'
+    self._rows = [r for r in read(model_dir) if int(r['step']) <= start_step]
+    self._columns = list(_FIXED)
+    for row in self._rows:
+      self._columns += [k for k in row if k not in self._columns]
+    self._rewrite()
+    # Imported late: it costs most of a second.
+    from tensorboardX import SummaryWriter  # pylint: disable=g-import-not-at-top
+    self._board = SummaryWriter(
+        str(pathlib.Path(model_dir) / 'tensorboard'),
+        purge_step=start_step + 1 if start_step else None)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._board.close()
+
+  def write(self, step, split, metrics):
+    """One row. `split` is 'train' or 'eval'; `metrics` maps names to floats."""
+    row = dict(step=str(step), split=split,
+               **{k: f'{v:.8g}' for k, v in metrics.items()})
+    self._rows.append(row)
+    new = [k for k in row if k not in self._columns]
+    if new:
+      self._columns += new
+      self._rewrite()
+    else:
+      with open(self._path, 'a', encoding='utf-8', newline='') as out:
+        csv.DictWriter(out, self._columns, restval='').writerow(row)
+    for name, value in metrics.items():
+      self._board.add_scalar(f'{split}/{name}', value, step)
+    self._board.flush()
+
+  def _rewrite(self):
+    temporary = self._path.with_name(self._path.name + '.tmp')
+    with open(temporary, 'w', encoding='utf-8', newline='') as out:
+      writer = csv.DictWriter(out, self._columns, restval='')
+      writer.writeheader()
+      writer.writerows(self._rows)
+    os.replace(temporary, self._path)
+
+
+def read(model_dir, split=None):
+  """The rows of `metrics.csv` as dicts of strings, without the empty cells."""
+  path = pathlib.Path(model_dir) / 'metrics.csv'
+  if not path.is_file():
+    return []
+  with open(path, encoding='utf-8', newline='') as lines:
+    rows = [{k: v for k, v in row.items() if k and v}
+            for row in csv.DictReader(lines)]
+  # A row cut short by a kill has no split or no step.
+  rows = [r for r in rows if r.get('step', '').isdigit() and 'split' in r]
+  return [r for r in rows if split is None or r['split'] == split]
+
+
+def last(model_dir, split):
+  """The newest metrics of `split` as floats; {} if there are none."""
+  rows = read(model_dir, split)
+  if not rows:
+    return {}
+  return {k: float(v) for k, v in rows[-1].items() if k not in _FIXED}

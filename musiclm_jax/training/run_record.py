@@ -1,0 +1,67 @@
+"""What a run was started with: run.json, and how a later start differs."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+from musiclm_jax import errors
+from musiclm_jax import records
+
+
+def describe(value):
+  """A dataclass, container or function as plain JSON values."""
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    fields = {f.name: describe(getattr(value, f.name))
+              for f in dataclasses.fields(value)}
+    return dict(type=_name(type(value)), **fields)
+  if isinstance(value, dict):
+    return {str(k): describe(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [describe(v) for v in value]
+  if value is None or isinstance(value, (bool, int, float, str)):
+    return value
+  if isinstance(value, type) or callable(value):
+    return _name(value)
+  if type(value).__repr__ is object.__repr__:
+    return dict(type=_name(type(value)))
+  return re.sub(r' at 0x[0-9a-f]+', '', repr(value))
+
+
+def check(model_dir, say, **parts):
+  """Compares `parts` with those of the run in `model_dir`, then stores them.
+
+  Raises:
+    UserError: the directory belongs to another trainable.
+  """
+  path = pathlib.Path(model_dir) / 'run.json'
+  now = {name: describe(value) for name, value in parts.items()}
+  if path.is_file():
+    stored = json.loads(path.read_text(encoding='utf-8'))
+    old, new = (d.get('trainable', {}) for d in (stored, now))
+    if old.get('type') != new.get('type'):
+      raise errors.UserError(
+          f'{model_dir} holds a run of {old.get("type")}, not of '
+          f'{new.get("type")}; choose another MODEL_DIR.')
+    changed = differences(stored, now)
+    if changed:
+      say('changed since this run began: ' + '; '.join(changed))
+  records.write_json(path, now)
+
+
+def differences(old, new, prefix=''):
+  """['trainable.width: 8 -> 16'] for two results of `describe`."""
+  lines = []
+  for key in sorted(set(old) | set(new)):
+    a, b = old.get(key, 'absent'), new.get(key, 'absent')
+    if isinstance(a, dict) and isinstance(b, dict):
+      lines += differences(a, b, f'{prefix}{key}.')
+    elif a != b:
+      lines.append(f'{prefix}{key}: {a} -> {b}')
+  return lines
+
+
+def _name(thing):
+  module = getattr(thing, '__module__', '')
+  name = getattr(thing, '__qualname__', type(thing).__name__)
+  return f'{module}.{name}'
