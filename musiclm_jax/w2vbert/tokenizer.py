@@ -1,0 +1,118 @@
+"""Audio -> semantic tokens, 25 a second: frozen w2v-BERT and its k-means."""
+
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import bundle
+from musiclm_jax import specs
+from musiclm_jax.nn import quantize
+from musiclm_jax.w2vbert import model as w2vbert_model
+
+_WINDOW_SECONDS = 30  # ours: the longest context, and the semantic crop
+_TAIL_SECONDS = (2, 10, _WINDOW_SECONDS)  # lengths that get compiled
+_ROW_COUNTS = (1, 4)
+
+
+def inference_params(params, config):
+  """The parameters that `W2vBert.features` reads, out of all."""
+  kept = ['encoder', 'input']
+  kept += [f'contrastive_{i}' for i in range(config.contrastive_blocks)]
+  kept += [f'prediction_{i}' for i in range(config.feature_block)]
+  return {name: params[name] for name in kept}
+
+
+class FeatureExtractor:
+  """([B, N] audio at 24 kHz, [B] samples) -> [B, ceil(N / 960), D], jitted."""
+
+  def __init__(self, config, params):
+    module = w2vbert_model.W2vBert(config)
+    self.params = params
+    self.apply = lambda params, audio, num_samples: module.apply(
+        {'params': params}, audio, num_samples, method='features')
+    self._jitted = jax.jit(self.apply)
+
+  def __call__(self, audio, num_samples):
+    return self._jitted(
+        self.params, jnp.asarray(audio), jnp.asarray(num_samples))
+
+
+class SemanticTokenizer:
+  """The semantic tokenizer of a bundle.
+
+  Audio is encoded in windows of 30 s that do not overlap; a shorter rest is
+  padded to one of few lengths and masked, which changes no token.
+
+  Attributes:
+    spec: the `SemanticSpec`.
+    centroids: [K, D] float32, in the standardised space.
+    hop_samples: samples at the system's rate that one token stands for.
+  """
+
+  def __init__(self, config, params, mean, std, centroids):
+    self.config = config
+    self.spec = config.semantic_spec()
+    self.centroids = np.asarray(centroids)
+    self._rate = specs.AudioSpec().sample_rate_hz
+    self.hop_samples = self._rate // self.spec.frame_rate_hz
+    extract = FeatureExtractor(config, params)
+    self._weights = dict(params=params, mean=mean, std=std, centroids=centroids)
+
+    @jax.jit
+    def tokens(weights, audio, num_samples):
+      features = extract.apply(weights['params'], audio, num_samples)
+      features = (features - weights['mean']) / weights['std']
+      return quantize.nearest(features, weights['centroids'])
+
+    self._tokens = tokens
+
+  def encode(self, audio):
+    """Semantic tokens.
+
+    Args:
+      audio: [B, N] float32 at 24 kHz, N > 0.
+
+    Returns:
+      [B, ceil(N / 960)] int32, 0..K-1.
+    """
+    audio = np.asarray(audio, np.float32)
+    if audio.ndim != 2 or not audio.shape[1]:
+      raise ValueError(
+          f'audio has shape {audio.shape}; expected [B, N] with N > 0.')
+    batch, num_samples = audio.shape
+    window = _WINDOW_SECONDS * self._rate
+    num_full = num_samples // window
+    parts = []
+    if num_full:
+      full = audio[:, :num_full * window].reshape(batch * num_full, window)
+      parts.append(self._encode_rows(full, window).reshape(batch, -1))
+    rest = audio[:, num_full * window:]
+    if rest.shape[1]:
+      padded = next(s * self._rate for s in _TAIL_SECONDS
+                    if s * self._rate >= rest.shape[1])
+      parts.append(self._encode_rows(rest, padded))
+    return np.concatenate(parts, axis=1)
+
+  def _encode_rows(self, audio, padded_samples):
+    """[R, n] -> [R, ceil(n / hop)] through batches of few shapes."""
+    rows, num_samples = audio.shape
+    step = next((c for c in _ROW_COUNTS if c >= rows), _ROW_COUNTS[-1])
+    tokens = []
+    for start in range(0, rows, step):
+      part = audio[start:start + step]
+      shape = ((0, step - len(part)), (0, padded_samples - num_samples))
+      ids = self._tokens(
+          self._weights, jnp.asarray(np.pad(part, shape)),
+          jnp.full(step, num_samples, jnp.int32))
+      tokens.append(np.asarray(ids)[:len(part)])
+    return np.concatenate(tokens)[:, :-(-num_samples // self.hop_samples)]
+
+
+def from_component(component: bundle.Component):
+  """The tokenizer of a stored component."""
+  config = w2vbert_model.W2vBertConfig(**component.config)
+  tree = jax.tree.map(jnp.asarray, component.tree())
+  fitted = tree['kmeans']
+  return SemanticTokenizer(config, tree['params'], fitted['mean'],
+                           fitted['std'], fitted['centroids'])

@@ -1,0 +1,124 @@
+"""Trains w2v-BERT and exports it with its k-means."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from musiclm_jax.training import optim
+from musiclm_jax.w2vbert import kmeans
+from musiclm_jax.w2vbert import losses
+from musiclm_jax.w2vbert import model as w2vbert_model
+from musiclm_jax.w2vbert import tokenizer
+
+
+@flax.struct.dataclass
+class State:
+  """What training changes."""
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class W2vBertTrainable:
+  """w2v-BERT under training; batches hold 'audio' [B, N] at 24 kHz.
+
+  Attributes:
+    model: sizes and losses.
+    optimizer: the optimiser and its schedule.
+    clustering: how the tokens are fitted at export.
+  """
+
+  model: w2vbert_model.W2vBertConfig = w2vbert_model.W2vBertConfig()
+  optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
+  clustering: kmeans.KMeansConfig = kmeans.KMeansConfig()
+
+  @functools.cached_property
+  def _module(self):
+    return w2vbert_model.W2vBert(self.model)
+
+  @functools.cached_property
+  def _optax(self):
+    return self.optimizer.make()
+
+  def init(self, rng, batch):
+    """A fresh `State`; of `batch` only the shape matters."""
+    params = self._module.init(rng, batch['audio'])['params']
+    return State(jnp.zeros((), jnp.int32), params, self._optax.init(params))
+
+  def update(self, state, batch, rng):
+    """One step of the optimiser."""
+    loss_fn = functools.partial(
+        self._loss, audio=batch['audio'], rng=rng, step=state.step,
+        deterministic=False)
+    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params)
+    updates, opt_state = self._optax.update(
+        grads, state.opt_state, state.params)
+    metrics = dict(
+        metrics, grad_norm=optax.global_norm(grads),
+        learning_rate=self.optimizer.schedule_fn()(state.step))
+    return State(state.step + 1, optax.apply_updates(state.params, updates),
+                 opt_state), metrics
+
+  def evaluate(self, state, batch, rng):
+    """The training metrics without dropout and Gumbel noise, spans masked."""
+    return self._loss(state.params, batch['audio'], rng, state.step,
+                      deterministic=True)[1]
+
+  def gumbel_temperature(self, step):
+    cfg = self.model
+    return jnp.maximum(
+        cfg.gumbel_end,
+        cfg.gumbel_start * cfg.gumbel_decay**jnp.asarray(step, jnp.float32))
+
+  def _loss(self, params, audio, rng, step, deterministic):
+    cfg = self.model
+    model_rng, dropout_rng, draw_rng = jax.random.split(rng, 3)
+    temperature = self.gumbel_temperature(step)
+    out = self._module.apply(
+        {'params': params}, audio, temperature, model_rng, deterministic,
+        rngs={'dropout': dropout_rng})
+    counts = losses.distractor_counts(
+        draw_rng, out.masked, cfg.num_distractors)
+    contrastive, contrastive_accuracy = losses.contrastive(
+        out.context, out.quantized, out.ids, out.masked, counts,
+        cfg.contrastive_temperature, cfg.exclude_equal)
+    diversity, _ = losses.diversity(out.code_logits, out.valid)
+    # The id to name is the quantizer's own choice, free of Gumbel noise.
+    target = jnp.argmax(out.code_logits, axis=-1)
+    prediction, prediction_accuracy = losses.prediction(
+        out.prediction_logits, target, out.masked)
+    loss = (cfg.contrastive_weight *
+            (contrastive + cfg.diversity_weight * diversity) +
+            cfg.prediction_weight * prediction)
+    return loss, dict(
+        loss=loss, contrastive=contrastive,
+        contrastive_accuracy=contrastive_accuracy, diversity=diversity,
+        prediction=prediction, prediction_accuracy=prediction_accuracy,
+        code_perplexity=losses.code_perplexity(
+            target, out.valid, cfg.codebook_size),
+        contrastive_chance=jnp.log(cfg.num_distractors + 1.0),
+        gumbel_temperature=temperature)
+
+  def export(self, state, corpus):
+    """Fits the k-means on `corpus` and returns `save_component`'s arguments.
+
+    Only what the tokenizer runs is kept: not the quantizer, the heads, nor the
+    blocks above `feature_block`.
+    """
+    params = tokenizer.inference_params(state.params, self.model)
+    fitted, report = kmeans.fit(
+        tokenizer.FeatureExtractor(self.model, params), corpus.split('train'),
+        self.model.num_clusters, self.clustering)
+    return dict(
+        kind='w2vbert', config=self.model, spec=self.model.semantic_spec(),
+        weights=dict(params=params, kmeans=fitted),
+        metadata=dict(steps=int(state.step), corpus=corpus.name,
+                      kmeans=report))
