@@ -1,0 +1,301 @@
+"""The whole of MusicLM on one machine: from data to a WAV.
+
+  musiclm demo --preset smoke --out /tmp/smoke
+  musiclm demo --preset cpu --minutes 120 --out runs/demo
+  musiclm demo --preset smoke --data ~/music --out /tmp/mine
+
+smoke: tiny models, minutes on two cores, noise that proves the flow.
+cpu:   the recipe of the shipped bundle.
+gpu:   the same with larger models and batches.
+
+Every step is skipped when its output is complete, so the same command goes on
+after any interruption. --minutes is the time for all of it, counted over every
+run into the same --out: it is divided among the models by their need, each is
+stopped cleanly when its share is spent, and a bundle and a WAV always come out.
+Run again with more minutes, and every model goes on from where it stopped.
+
+  OUT/corpus  OUT/train/<model>  OUT/bundle/<model>  OUT/cache  OUT/demo.wav
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+from musiclm_jax import errors
+
+PROMPT = 'a lively irish jig on fiddle with hand drums'
+TOKENIZERS = ('soundstream', 'w2vbert', 'mulan')
+STAGES = ('semantic', 'coarse', 'fine')
+
+# Shares of the training time: what each model needs to become useful (ours).
+NEED = {'soundstream': 30, 'w2vbert': 8, 'mulan': 14,
+        'semantic': 12, 'coarse': 20, 'fine': 16}
+# Shares of --minutes for what is not training.
+_CORPUS_SHARE = 0.10
+_TRAINING_SHARE = 0.75
+_CORPUS_HOURS_PER_MINUTE = 1.2  # made in one minute on two slow cores
+_MIN_HOURS = 0.1
+_LEAST_MINUTES = 0.1  # a start of less only compiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """What one preset makes. `bindings` are gin macros, by model."""
+
+  size: str
+  hours: float
+  storage: str
+  seconds: float
+  bindings: dict = dataclasses.field(default_factory=dict)
+
+
+PRESETS = {
+    'smoke': Preset('tiny', 0.15, 'float32', 4.0),
+    'cpu': Preset('demo', 20.0, 'float16', 10.0),
+    'gpu': Preset('gpu', 60.0, 'float16', 10.0),
+}
+
+
+def add_arguments(parser):
+  """The options of `musiclm demo`."""
+  parser.add_argument('--preset', choices=sorted(PRESETS), default='smoke')
+  parser.add_argument('--out', required=True, metavar='DIR')
+  parser.add_argument('--data', metavar='FOLDER',
+                      help='train on these audio files instead of folk_gm')
+  parser.add_argument('--minutes', type=float, metavar='M',
+                      help='time for all of it, over all runs into --out '
+                      '(default: as long as the preset takes)')
+  parser.add_argument('--prompt', default=PROMPT)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--hours', type=float,
+                      help="hours of folk_gm to make (default: the preset's)")
+
+
+def run(args):
+  """Checks the arguments, then runs every step that is not complete."""
+  if args.minutes is not None and not 1 <= args.minutes <= 100_000:
+    raise errors.UserError(
+        f'--minutes is {args.minutes:g}; expected 1 to 100000.')
+  if args.hours is not None and not 0.02 <= args.hours <= 1000:
+    raise errors.UserError(
+        f'--hours is {args.hours:g}; expected 0.02 to 1000.')
+  if not args.prompt.strip():
+    raise errors.UserError('the --prompt is empty; describe the music.')
+  if args.data and not pathlib.Path(args.data).is_dir():
+    raise errors.UserError(f'--data {args.data} is not a folder.')
+  Demo(args).run()
+
+
+class Demo:
+  """One demo directory, and the steps that fill it."""
+
+  def __init__(self, args):
+    self.args = args
+    self.preset = PRESETS[args.preset]
+    self.out = pathlib.Path(args.out)
+    self.corpus = self.out / 'corpus'
+    self.bundle = self.out / 'bundle'
+    self.cache = self.out / 'cache'
+    self._check_out()
+    self.log = _Log(self.out / 'demo.json')
+
+  def _check_out(self):
+    """Refuses a directory that another preset or other data began."""
+    if self.out.exists() and not self.out.is_dir():
+      raise errors.UserError(f'--out {self.out} is a file, not a folder.')
+    if not self.out.parent.is_dir():
+      raise errors.UserError(
+          f'the folder {self.out.parent} for --out does not exist.')
+    began = self.out / 'began.json'
+    mine = dict(preset=self.args.preset, seed=self.args.seed,
+                data=str(pathlib.Path(self.args.data).resolve())
+                if self.args.data else None)
+    if began.is_file():
+      found = json.loads(began.read_text(encoding='utf-8'))
+      if found != mine:
+        raise errors.UserError(
+            f'{self.out} was begun with {found}, now {mine}; choose another '
+            f'--out.')
+      return
+    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+    self.out.mkdir(exist_ok=True)
+    records.write_json(began, mine)
+
+  def run(self):
+    """All steps, in the order of the data flow."""
+    start = time.monotonic()
+    self._make_corpus()
+    for model in TOKENIZERS:
+      if model == 'mulan' and not self._has_captions():
+        self._borrow_mulan()
+      else:
+        self._train_and_export(model)
+    self._precompute()
+    for model in STAGES:
+      self._train_and_export(model)
+    self._manifest()
+    self._generate()
+    _say(f'done in {(time.monotonic() - start) / 60:.1f} minutes: '
+         f'{self.out / "demo.wav"}, bundle {self.bundle}')
+
+  # ---- the steps ----
+
+  def _make_corpus(self):
+    if (self.corpus / 'manifest.json').is_file():
+      _say(f'corpus: {self.corpus} is there')
+      return
+    if self.args.data:
+      self._call('corpus', 'cli', 'ingest', self.args.data,
+                 '--out', str(self.corpus))
+      return
+    hours = self.args.hours or self.preset.hours
+    if self.args.minutes is not None and not self.args.hours:
+      hours = min(hours, max(_MIN_HOURS, self.args.minutes * _CORPUS_SHARE *
+                             _CORPUS_HOURS_PER_MINUTE))
+    self._call('corpus', 'cli', 'data', 'folk_gm', '--hours', f'{hours:.3f}',
+               '--seed', str(self.args.seed), '--out', str(self.corpus))
+
+  def _has_captions(self):
+    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+    return any(t.captions for t in records.Corpus(self.corpus).split('train'))
+
+  def _borrow_mulan(self):
+    """Without captions no joint embedding can be learned: take a trained one."""
+    from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+    target = self.bundle / 'mulan'
+    if (target / 'config.json').is_file():
+      _say('mulan: the borrowed one is there')
+      return
+    source = bundle_lib.shipped() / 'mulan'
+    if not (source / 'config.json').is_file():
+      raise errors.UserError(
+          f'{self.corpus} has no captions and there is no shipped MuLan to '
+          f'borrow; add captions.csv (file,caption) to the folder.')
+    self.bundle.mkdir(exist_ok=True)
+    partial = self.bundle / '.mulan.partial'
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    partial.rename(target)
+    _say('mulan: no captions in the corpus, so the shipped one is used')
+
+  def _train_and_export(self, model):
+    self._train(model)
+    steps = _checkpoint_step(self.out / 'train' / model)
+    exported = self.bundle / model / 'config.json'
+    if exported.is_file():
+      metadata = json.loads(exported.read_text(encoding='utf-8'))['metadata']
+      if metadata.get('steps') == steps:
+        _say(f'{model}: the export of step {steps} is there')
+        return
+    self.bundle.mkdir(exist_ok=True)
+    self._call(f'export {model}', 'export', *self._gin(model),
+               '--corpus', str(self.corpus), '--storage', self.preset.storage,
+               '--out', str(self.bundle / model))
+
+  def _train(self, model):
+    minutes = None
+    if self.args.minutes is not None:
+      models = [m for m in (*TOKENIZERS, *STAGES)
+                if m != 'mulan' or self._has_captions()]
+      share = NEED[model] / sum(NEED[m] for m in models)
+      minutes = (self.args.minutes * _TRAINING_SHARE * share -
+                 self.log.minutes(f'train {model}'))
+      has_checkpoint = _checkpoint_step(self.out / 'train' / model) is not None
+      if minutes < _LEAST_MINUTES and has_checkpoint:
+        _say(f'{model}: its share of {self.args.minutes:g} minutes is spent')
+        return
+      minutes = max(minutes, _LEAST_MINUTES)
+    extra = {} if minutes is None else {'MAX_MINUTES': round(minutes, 3)}
+    self._call(f'train {model}', 'train', *self._gin(model, extra))
+
+  def _precompute(self):
+    self._manifest()
+    self._call('precompute', 'precompute', '--bundle', str(self.bundle),
+               '--corpus', str(self.corpus), '--cache', str(self.cache))
+
+  def _manifest(self):
+    from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+    from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
+    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+    from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
+    manifest = records.Corpus(self.corpus).manifest
+    components = {}
+    for path in sorted(self.bundle.glob('*/config.json')):
+      components[path.parent.name] = json.loads(
+          path.read_text(encoding='utf-8'))['metadata']
+    bundle_lib.write_manifest(
+        self.bundle, specs.TokenSpec(), name=f'musiclm-{self.args.preset}',
+        corpus={k: manifest.get(k) for k in ('name', 'licence', 'splits')},
+        training=components, git_commit=figures.git_commit())
+
+  def _generate(self):
+    self._call('generate', 'cli', 'generate', self.args.prompt,
+               '-o', str(self.out / 'demo.wav'),
+               '--seconds', f'{self.preset.seconds:g}',
+               '--seed', str(self.args.seed), '--bundle', str(self.bundle))
+
+  # ---- how a step is run ----
+
+  def _gin(self, model, extra=None):
+    """The gin arguments of one model's leaf in this directory."""
+    bindings = dict(self.preset.bindings.get(model, {}),
+                    MODEL_DIR=str(self.out / 'train' / model),
+                    SEED=self.args.seed)
+    if model in STAGES:
+      bindings['CACHE_DIR'] = str(self.cache)
+    else:
+      bindings['CORPUS_DIR'] = str(self.corpus)
+    bindings.update(extra or {})
+    return [f'--gin_file={model}_{self.preset.size}'] + [
+        f'--gin.{name}={value!r}' for name, value in bindings.items()]
+
+  def _call(self, step, module, *arguments):
+    """Runs one step in a process of its own; its memory goes with it."""
+    _say(f'{step} ...')
+    start = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, '-m', f'musiclm_jax.{module}', *arguments],
+        check=False)
+    self.log.add(step, (time.monotonic() - start) / 60)
+    if result.returncode == 2:
+      raise errors.UserError(
+          f'the step "{step}" stopped (see the line above); mend that and run '
+          f'the same command again.')
+    if result.returncode:
+      raise SystemExit(
+          f'musiclm: the step "{step}" failed with code {result.returncode}.')
+
+
+class _Log:
+  """Minutes spent on each step, over all runs."""
+
+  def __init__(self, path):
+    self.path = path
+    self._minutes = {}
+    if path.is_file():
+      self._minutes = json.loads(path.read_text(encoding='utf-8'))
+
+  def minutes(self, step):
+    return self._minutes.get(step, 0.0)
+
+  def add(self, step, minutes):
+    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+    self._minutes[step] = round(self.minutes(step) + minutes, 3)
+    records.write_json(self.path, self._minutes)
+
+
+def _checkpoint_step(model_dir):
+  """The newest checkpoint's step, or None."""
+  from musiclm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
+  if not model_dir.is_dir():
+    return None
+  with checkpoints.Checkpoints(model_dir, read_only=True) as store:
+    return store.latest()
+
+
+def _say(text):
+  print(f'[demo] {text}', flush=True)

@@ -1,0 +1,95 @@
+"""Bundles: storage round trips, damage, other fingerprints."""
+
+import json
+
+import numpy as np
+import pytest
+
+from musiclm_jax import bundle
+from musiclm_jax import errors
+from musiclm_jax import specs
+
+
+def _weights():
+  rng = np.random.default_rng(0)
+  return {'a': {'kernel': rng.normal(size=(128, 64)).astype(np.float32),
+                'bias': rng.normal(size=64).astype(np.float32)},
+          'count': np.arange(3)}
+
+
+@pytest.fixture(name='directory')
+def _directory(tmp_path):
+  bundle.save_component(tmp_path / 'soundstream', 'soundstream', {'width': 2},
+                        specs.CodecSpec(), _weights(), {'steps': 7})
+  bundle.write_manifest(tmp_path, specs.TokenSpec(), name='b')
+  return tmp_path
+
+
+@pytest.mark.parametrize('storage, tolerance', [
+    ('float32', 0), ('float16', 1e-3), ('int8', 0.02)])
+def test_storage_round_trip(tmp_path, storage, tolerance):
+  bundle.save_component(tmp_path / 'c', 'soundstream', {}, specs.CodecSpec(),
+                        _weights(), storage=storage)
+  tree = bundle.load_component(tmp_path / 'c').tree()
+  expected = _weights()
+  np.testing.assert_array_equal(tree['count'], expected['count'])
+  kernel = tree['a']['kernel']
+  assert kernel.dtype == np.float32
+  np.testing.assert_allclose(kernel, expected['a']['kernel'], atol=tolerance)
+
+
+def test_int8_is_a_quarter(tmp_path):
+  sizes = {}
+  for storage in ('float32', 'int8'):
+    bundle.save_component(
+        tmp_path / storage, 'soundstream', {}, specs.CodecSpec(),
+        {'w': np.ones((256, 512), np.float32)}, storage=storage)
+    sizes[storage] = (tmp_path / storage / 'weights.safetensors').stat().st_size
+  assert sizes['int8'] < 0.27 * sizes['float32']
+
+
+def test_what_was_saved_is_known(directory):
+  component = bundle.load_component(directory / 'soundstream')
+  assert component.kind == 'soundstream' and component.config == {'width': 2}
+  assert component.metadata == {'steps': 7}
+  found = bundle.Bundle(directory)
+  assert found.tokens == specs.TokenSpec() and found.identity == 'b'
+  assert found.manifest['components'] == ['soundstream']
+
+
+def test_missing_and_damaged(directory):
+  with pytest.raises(errors.UserError, match='no bundle at'):
+    bundle.Bundle(directory / 'nowhere')
+  found = bundle.Bundle(directory)
+  with pytest.raises(errors.UserError, match='no mulan, fine'):
+    found.require('soundstream', 'mulan', 'fine')
+  with pytest.raises(errors.UserError, match='no complete mulan'):
+    found.get('mulan')
+  (directory / 'soundstream' / 'weights.safetensors').write_bytes(b'no')
+  with pytest.raises(errors.UserError, match='damaged'):
+    found.get('soundstream')
+
+
+def test_another_spec_is_refused_by_field(directory):
+  bundle.save_component(
+      directory / 'soundstream', 'soundstream', {},
+      specs.CodecSpec(num_codebooks=8), _weights())
+  with pytest.raises(errors.UserError, match='num_codebooks: 8, expected 12'):
+    bundle.Bundle(directory).get('soundstream')
+
+
+def test_an_edited_spec_is_noticed(directory):
+  path = directory / 'soundstream' / 'config.json'
+  stored = json.loads(path.read_text())
+  stored['spec']['codebook_size'] = 512
+  path.write_text(json.dumps(stored))
+  with pytest.raises(errors.UserError, match='was edited'):
+    bundle.load_component(path.parent)
+
+
+def test_unknown_names():
+  with pytest.raises(errors.UserError, match='unknown component'):
+    bundle.save_component('x', 'vocoder', {}, specs.CodecSpec(), {})
+  with pytest.raises(errors.UserError, match='unknown storage'):
+    bundle.save_component('x', 'mulan', {}, specs.CodecSpec(), {},
+                          storage='int4')

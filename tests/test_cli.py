@@ -1,0 +1,141 @@
+"""The command line: bad input gives one line, exit code 2 and no file."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from musiclm_jax import bundle
+from musiclm_jax import cli
+from musiclm_jax import demo
+from musiclm_jax import specs
+
+
+def _run(capsys, *argv):
+  """(exit code, stdout, stderr) of `musiclm argv`."""
+  code = 0
+  try:
+    cli.main([str(a) for a in argv])
+  except SystemExit as stop:
+    code = stop.code
+  captured = capsys.readouterr()
+  return code, captured.out, captured.err
+
+
+@pytest.fixture(name='partial_bundle')
+def _partial_bundle(tmp_path):
+  """A bundle that has a codec of other strides, and nothing else."""
+  directory = tmp_path / 'bundle'
+  bundle.save_component(directory / 'soundstream', 'soundstream', {},
+                        specs.CodecSpec(num_codebooks=8), {'a': np.zeros(2)})
+  bundle.write_manifest(directory, specs.TokenSpec(), name='partial')
+  return directory
+
+
+@pytest.mark.parametrize('argv, message', [
+    (['generate', 'x', '--loud'], 'unrecognized arguments: --loud'),
+    (['generate', '  '], 'the prompt is empty'),
+    (['generate'], 'required: prompt'),
+    (['generate', 'x', '--seconds', '0'], '--seconds is 0; expected 1 to 600'),
+    (['generate', 'x', '--seconds', '-5'], '--seconds is -5'),
+    (['generate', 'x', '--seconds', 'nan'], '--seconds is nan'),
+    (['generate', 'x', '--seconds', '1e9'], '--seconds is 1e+09'),
+    (['generate', 'x', '--seconds', 'ten'], "invalid float value: 'ten'"),
+    (['generate', 'x', '--samples', '0'], '--samples is 0'),
+    (['generate', 'x', '--temperature-fine', '0'], '--temperature-fine is 0'),
+    (['generate', 'x', '--bundle', 'nowhere'], 'no bundle at nowhere'),
+    (['generate', 'x', '-o', 'no/such/dir/a.wav'], 'no/such/dir does not'),
+    (['generate', 'x', '-o', 'a.mp3'], "extension '.mp3'"),
+    (['sing'], "unknown command 'sing'"),
+    (['data', 'jazz', '--out', 'x'], "unknown corpus 'jazz'"),
+    (['data', 'folk_gm', '--out', 'x', '--hours', '0'], '--hours is 0'),
+    (['inspect', 'audio', 'missing.wav'], 'does not exist'),
+    (['inspect', 'corpus', '.'], 'is not a corpus'),
+    (['demo', '--out', 'x', '--minutes', '-1'], '--minutes is -1'),
+    (['demo', '--out', 'x', '--data', 'missing'], 'missing is not a folder'),
+    (['demo', '--out', 'no/such/x'], 'no/such for --out does not exist'),
+    (['train', 'no_such_leaf'], "unknown gin file 'no_such_leaf'"),
+])
+def test_mistakes(capsys, tmp_path, monkeypatch, argv, message):
+  monkeypatch.chdir(tmp_path)
+  code, out, err = _run(capsys, *argv)
+  assert code == 2
+  assert message in err and err.count('\n') == 1 and not out
+  assert not list(tmp_path.iterdir()), 'something was written'
+
+
+def test_incomplete_and_foreign_bundles(capsys, tmp_path, partial_bundle):
+  wav = tmp_path / 'a.wav'
+  code, _, err = _run(capsys, 'generate', 'x', '-o', wav, '--bundle',
+                      partial_bundle)
+  assert code == 2 and 'has no mulan, semantic, coarse, fine' in err
+  np.save(tmp_path / 'codes.npy', np.zeros((5, 12), np.int16))
+  code, _, err = _run(capsys, 'codec', 'decode', tmp_path / 'codes.npy', '-o',
+                      wav, '--bundle', partial_bundle)
+  assert code == 2 and 'num_codebooks: 8, expected 12' in err
+  assert not wav.exists()
+
+
+@pytest.mark.parametrize('samples, message', [
+    (None, 'not readable audio'),
+    (np.zeros((100, 3)), '3 channels'),
+    (np.full(100, np.nan), 'NaN'),
+    (np.zeros(0), 'holds no samples'),
+])
+def test_bad_audio(capsys, tmp_path, partial_bundle, samples, message):
+  path = tmp_path / 'in.wav'
+  if samples is None:
+    path.write_text('this is text')
+  else:
+    soundfile.write(path, samples, 24_000, subtype='FLOAT')
+  code, _, err = _run(capsys, 'codec', 'encode', path, '-o',
+                      tmp_path / 'out.npy', '--bundle', partial_bundle)
+  assert code == 2 and message in err and err.count('\n') == 1
+  assert not (tmp_path / 'out.npy').exists()
+
+
+@pytest.mark.parametrize('codes, message', [
+    (np.zeros((5, 13), np.int16), '1 to 12'),
+    (np.zeros((0, 12), np.int16), 'expected integers'),
+    (np.zeros((5, 12)), 'float64'),
+    (np.full((5, 12), 1024, np.int16), '1024..1024'),
+])
+def test_bad_codes(capsys, tmp_path, partial_bundle, codes, message):
+  np.save(tmp_path / 'c.npy', codes)
+  code, _, err = _run(capsys, 'codec', 'decode', tmp_path / 'c.npy', '-o',
+                      tmp_path / 'out.wav', '--bundle', partial_bundle)
+  assert code == 2 and message in err
+  assert not (tmp_path / 'out.wav').exists()
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match='prompt is empty'):
+    cli.main(['--debug', 'generate', ''])
+
+
+def test_help_loads_no_model():
+  code = ('import sys; from musiclm_jax import cli\n'
+          'try: cli.main(["generate", "--help"])\n'
+          'except SystemExit: pass\n'
+          'sys.exit("jax" in sys.modules)')
+  result = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                          text=True, check=False)
+  assert result.returncode == 0, 'help imported jax'
+  assert '--temperature-fine' in result.stdout
+
+
+def test_a_demo_directory_keeps_to_its_preset(capsys, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'began.json').write_text(
+      '{"preset": "cpu", "seed": 0, "data": null}')
+  code, _, err = _run(capsys, 'demo', '--preset', 'smoke', '--out',
+                      tmp_path / 'out')
+  assert code == 2 and 'was begun with' in err
+
+
+def test_the_time_is_divided_among_all_models():
+  assert set(demo.NEED) == {*demo.TOKENIZERS, *demo.STAGES}
+  assert set(demo.PRESETS) == {'smoke', 'cpu', 'gpu'}

@@ -1,0 +1,72 @@
+"""Records: what is written is read back, crops are a function of the step."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax import errors
+from musiclm_jax import records
+
+
+@pytest.fixture(name='corpus')
+def _corpus(tmp_path):
+  rng = np.random.default_rng(0)
+  with records.Writer(tmp_path / 'c', 'test', 24_000, licence='CC0') as writer:
+    for i, length in enumerate([24_000, 12_000, 48_000]):
+      writer.add('train', f't{i}', rng.uniform(-1, 1, length),
+                 captions=[f'caption {i}'])
+    writer.add('test', 'held', np.ones(100, np.int16))
+  return records.Corpus(tmp_path / 'c')
+
+
+def test_round_trip(corpus):
+  rng = np.random.default_rng(0)
+  split = corpus.split('train')
+  assert corpus.splits == ['test', 'train'] and len(split) == 3
+  assert split.seconds == 3.5
+  for i, length in enumerate([24_000, 12_000, 48_000]):
+    expected = rng.uniform(-1, 1, length)
+    np.testing.assert_allclose(split.read(split[i]), expected, atol=2e-5)
+    assert split[i].captions == [f'caption {i}']
+  part = split.read(split[2], 47_990, 20)
+  assert part.shape == (20,) and (part[10:] == 0).all() and part[:10].any()
+
+
+def test_crops_depend_on_seed_and_step_only(corpus):
+  crops = records.Crops(corpus.split('train'), 6_000, 4, seed=3, align=480)
+  again = records.Crops(corpus.split('train'), 6_000, 4, seed=3, align=480)
+  crops.batch(0)
+  for step in (7, 8):
+    a, b = crops.batch(step), again.batch(step)
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name])
+  assert not np.array_equal(crops.batch(7)['audio'], crops.batch(8)['audio'])
+  assert (crops.batch(7)['start'] % 480 == 0).all()
+
+
+def test_every_second_is_as_likely(corpus):
+  crops = records.Crops(corpus.split('train'), 100, 4_000, seed=0)
+  counts = np.bincount(crops.batch(0)['track'], minlength=3) / 4_000
+  np.testing.assert_allclose(counts, [2 / 7, 1 / 7, 4 / 7], atol=0.03)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+  with pytest.raises(RuntimeError):
+    with records.Writer(tmp_path / 'c', 'test', 24_000) as writer:
+      writer.add('train', 'a', np.zeros(10))
+      raise RuntimeError('stop')
+  assert not list(tmp_path.iterdir())
+
+
+def test_errors(tmp_path, corpus):
+  with pytest.raises(errors.UserError, match='not a corpus'):
+    records.Corpus(tmp_path / 'nothing')
+  with pytest.raises(errors.UserError, match='known: test, train'):
+    corpus.split('valid')
+  with pytest.raises(errors.UserError, match='exists already'):
+    with records.Writer(tmp_path / 'c', 'test', 24_000):
+      pass
+  with records.Writer(tmp_path / 'd', 'test', 24_000) as writer:
+    with pytest.raises(ValueError, match='NaN'):
+      writer.add('train', 'a', np.array([np.nan]))
+    with pytest.raises(ValueError, match='mono'):
+      writer.add('train', 'a', np.zeros((2, 2)))
