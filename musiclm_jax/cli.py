@@ -1,6 +1,7 @@
 """`musiclm`: one command line over the entry points.
 
-Each command is a module with `add_arguments(parser)` and `run(args)`. Only the
+Each command is a module with `add_arguments(parser)` and `run(args)`, and with
+`prepare(argv)` where argparse cannot read its words as they come. Only the
 module of the command that was asked for is imported, and those modules import
 jax inside `run`, so `--help` answers at once.
 
@@ -63,7 +64,8 @@ def _parse(argv):
   parser.add_argument('--debug', action='store_true', default=args.debug,
                       help=argparse.SUPPRESS)
   module.add_arguments(parser)
-  return parser.parse_args(argv[first + 1:]), module
+  prepare = getattr(module, 'prepare', list)
+  return parser.parse_args(prepare(argv[first + 1:])), module
 
 
 def main(argv=None):

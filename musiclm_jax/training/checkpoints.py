@@ -91,7 +91,7 @@ class Checkpoints:
     return None
 
   def set_aside(self, newer_than):
-    """Moves checkpoints after `newer_than` to `damaged/`: they are unreadable."""
+    """Moves the unreadable checkpoints after `newer_than` to `damaged/`."""
     for step in self._manager.all_steps():
       if step > newer_than:
         target = self._directory / 'damaged' / str(step)
@@ -99,14 +99,6 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         shutil.move(self._directory / 'checkpoints' / str(step), target)
     self._manager.reload()
-
-  def restore_numpy(self):
-    """(step, state as nested dicts of NumPy arrays) of the newest checkpoint."""
-    step = self.latest()
-    if step is None:
-      raise errors.UserError(
-          f'{self._directory} holds no checkpoint; train it first.')
-    return step, self._manager.restore(step)['state']
 
   def _check_shapes(self, step, abstract_state):
     """Refuses a checkpoint whose arrays are not those of the model."""
@@ -129,6 +121,12 @@ class Checkpoints:
           f'model ({"; ".join(lines[:3])}{"; ..." if len(lines) > 3 else ""}); '
           f'train in another MODEL_DIR, or restore the settings it was made '
           f'with.')
+
+
+def none_yet(model_dir):
+  """The error for a run without a checkpoint."""
+  return errors.UserError(
+      f'{model_dir} holds no checkpoint; train it first.')
 
 
 def _shapes(tree):

@@ -80,7 +80,7 @@ def _finite(state):
 
 
 def check_state(step, state, last_good):
-  """Raises NotFinite if an array of `state` is not finite: never to be saved."""
+  """Raises NotFinite if an array of `state` is not finite: never save it."""
   if not bool(_finite(state)):
     names = [jax.tree_util.keystr(path) for path, x in
              jax.tree_util.tree_leaves_with_path(state)

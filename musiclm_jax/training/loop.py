@@ -71,6 +71,24 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
   return run.start()
 
 
+def abstract_state(trainable, batch):
+  """The shapes and types of the state, with nothing computed."""
+  return jax.eval_shape(trainable.init, jax.random.key(0), batch)
+
+
+def check_directory(model_dir):
+  """Makes `model_dir`; raises UserError where nothing can be written."""
+  path = pathlib.Path(model_dir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / '.writable').touch()
+    (path / '.writable').unlink()
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot write to MODEL_DIR {path} ({error.strerror}); choose '
+        f'another.') from error
+
+
 class _Run:
   """One start of a run: `start` reads as the order of events."""
 
@@ -100,7 +118,7 @@ class _Run:
 
   def start(self):
     say = self.progress.say
-    self._make_directory()
+    check_directory(self.model_dir)
     run_record.check(self.model_dir, say, trainable=self.trainable,
                      source=self.source, seed=self.seed)
     with contextlib.ExitStack() as stack:
@@ -123,20 +141,10 @@ class _Run:
 
   # ---- before the first step ----
 
-  def _make_directory(self):
-    try:
-      self.model_dir.mkdir(parents=True, exist_ok=True)
-      (self.model_dir / '.writable').touch()
-      (self.model_dir / '.writable').unlink()
-    except OSError as error:
-      raise errors.UserError(
-          f'cannot write to MODEL_DIR {self.model_dir} '
-          f'({error.strerror}); choose another.') from error
-
   def _begin(self):
     """(step, state): restored, or fresh at step 0. Jits the three functions."""
     batch = next(iter(self.source.batches(0)))
-    abstract = jax.eval_shape(self.trainable.init, self.init_key, batch)
+    abstract = abstract_state(self.trainable, batch)
     axes = None
     if hasattr(self.trainable, 'logical_axes'):
       axes = self.trainable.logical_axes(abstract)

@@ -1,8 +1,8 @@
 """Where arrays live: the (data, model) mesh and the shardings on it.
 
-Parameters follow their logical axes through `nn.partitioning.RULES`; batches are
-split over 'data' on their first axis. An axis that a mesh axis does not divide is
-replicated, so the same model runs on any mesh.
+Parameters follow their logical axes through `nn.partitioning.RULES`; batches
+are split over 'data' on their first axis. An axis that a mesh axis does not
+divide is replicated, so the same model runs on any mesh.
 """
 
 from flax.linen import partitioning as flax_partitioning
@@ -54,7 +54,7 @@ def state_shardings(mesh, state, logical_axes=None):
 
 
 def optimizer_axes(optimizer_state, params, params_axes):
-  """Logical axes of an optax state: each copy of `params` is laid as they are.
+  """Logical axes of an optax state: each copy of `params` lies as they do.
 
   Args:
     optimizer_state: what `optax.GradientTransformation.init(params)` returned.

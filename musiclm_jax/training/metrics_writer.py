@@ -1,4 +1,4 @@
-"""Metrics on disk: metrics.csv for people and scripts, events for TensorBoard."""
+"""Metrics on disk: metrics.csv for people, events for TensorBoard."""
 
 import csv
 import os

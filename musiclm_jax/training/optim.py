@@ -2,7 +2,7 @@
 
 `OptimizerConfig` is the one way a trainable states its optimiser; it is plain
 data, so that gin can build it and a run can store it. The schedule lives inside
-the optax transformation, and `schedule_fn()` hands out the same function for logs.
+the optax transformation; `schedule_fn()` hands out the same function for logs.
 """
 
 import dataclasses

@@ -1,0 +1,194 @@
+"""gin files: found by name from any directory, parsed, checked, resolved.
+
+Only entry points import this module; models and loop know nothing of gin.
+
+  load('soundstream_tiny', {'MODEL_DIR': '/tmp/x', 'CORPUS_DIR': '/tmp/c'})
+      -> runs/local.gin, the leaf, the bindings, in this order: the last wins
+      -> the arguments of `training.loop.train`, every object built
+
+gin accepts macros that nothing reads and bindings of classes that are never
+built. Both are mistakes, so both are errors here.
+"""
+
+import dataclasses
+import pathlib
+import re
+
+import gin
+
+from musiclm_jax import errors
+from musiclm_jax.training import loop
+
+RUN = 'runs/local.gin'
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+_MACRO = 'gin.macro'
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A leaf, resolved."""
+
+  files: tuple  # absolute paths, in the order they were loaded
+  arguments: dict  # keyword arguments of loop.train
+  text: str  # all bindings as gin text, for the record
+
+
+def gin_root():
+  """The directory of the gin files: beside the package, or within it."""
+  for path in (_PACKAGE.parent / 'gin', _PACKAGE / 'gin_files'):
+    if (path / RUN).is_file():
+      return path
+  raise errors.UserError(
+      f'no gin files beside or within {_PACKAGE}; reinstall musiclm_jax.')
+
+
+def leaves():
+  """Names of the leaves, such as 'soundstream_tiny'."""
+  return sorted(path.stem for path in gin_root().glob('*.gin'))
+
+
+def resolve(name):
+  """The absolute path of a gin file.
+
+  Args:
+    name: a path that exists, or a file below the gin root, with or without
+      `gin/` before it and `.gin` after it.
+  Raises:
+    UserError: there is none; the known leaves are listed.
+  """
+  path = pathlib.Path(name).expanduser()
+  if path.is_file():
+    return path.resolve()
+  relative = re.sub(r'^(\./)?gin/', '', str(name))
+  for candidate in (relative, f'{relative}.gin'):
+    if not pathlib.Path(candidate).is_absolute():
+      if (gin_root() / candidate).is_file():
+        return gin_root() / candidate
+  raise errors.choice('gin file', str(name), leaves())
+
+
+def load(names, bindings=(), run=RUN):
+  """Parses gin files over the run file and builds what they name.
+
+  The gin state of the process is cleared first.
+
+  Args:
+    names: one leaf or several, each as `resolve` takes it.
+    bindings: {'MODEL_DIR': '/tmp/x'}, or gin lines such as "MODEL_DIR = '/x'".
+    run: the run file, loaded before the leaves.
+  Returns:
+    A `Config`.
+  Raises:
+    UserError: an unknown file, name or value; a required macro without value;
+      a binding that nothing reads.
+  """
+  if isinstance(names, (str, pathlib.Path)):
+    names = [names]
+  if not names:
+    raise errors.UserError(
+        f'no gin file; give --gin_file=LEAF, one of: {", ".join(leaves())}.')
+  files = tuple(resolve(name) for name in (run, *names))
+  gin.clear_config(clear_constants=True)
+  prefixes = gin.config._LOCATION_PREFIXES  # pylint: disable=protected-access
+  if str(gin_root()) not in prefixes:
+    # First: an include means the same file whatever the working directory is.
+    prefixes.insert(0, str(gin_root()))
+  for path in files:
+    with _explained(str(path)):
+      gin.parse_config_file(str(path))
+  for line in _lines(bindings):
+    with _explained(f'--gin.{line}'):
+      gin.parse_config(line)
+  _require_macros()
+  with _explained(' + '.join(path.name for path in files[1:])):
+    arguments = gin.get_bindings(loop.train)
+  _require_read(files)
+  return Config(files, arguments, gin.config_str())
+
+
+def _lines(bindings):
+  """Bindings as gin lines."""
+  if isinstance(bindings, dict):
+    return [f'{name} = {value!r}' for name, value in bindings.items()]
+  return list(bindings)
+
+
+def macros():
+  """{name: value} of all macros now bound; references stay references."""
+  return {scope: params['value'] for (scope, selector), params in _config()
+          if selector == _MACRO}
+
+
+def unread():
+  """Bindings that building the arguments did not touch: 'codec.Config.width'.
+
+  Valid after `load`, which raises for them; tests ask for them one by one.
+  """
+  # A reference in a macro is built in the scope of the macro's name, so a
+  # binding is read by calls in its own scope and in any below it.
+  operative = gin.config._OPERATIVE_CONFIG  # pylint: disable=protected-access
+  used = set()
+  for (scope, selector), params in operative.items():
+    parts = scope.split('/') if scope else []
+    used.update(('/'.join(parts[:i]), selector, name)
+                for i in range(len(parts) + 1) for name in params)
+  train = gin.config._inverse_lookup(loop.train).selector  # pylint: disable=protected-access
+  names = []
+  for (scope, selector), params in _config():
+    for name in params:
+      if selector != train and (scope, selector, name) not in used:
+        key = f'{scope}/{selector}' if scope else selector
+        names.append(scope if selector == _MACRO else f'{key}.{name}')
+  return sorted(names)
+
+
+def _config():
+  return list(gin.config._CONFIG.items())  # pylint: disable=protected-access
+
+
+def _require_macros():
+  """Raises for macros that are required or used, and have no value."""
+  bound = macros()
+  references = list(gin.config.iterate_references(
+      [params for _, params in _config()]))
+  used = {ref.scopes[0] for ref in references if ref.selector == _MACRO}
+  missing = {name for name, value in bound.items()
+             if getattr(value, 'scopes', None) == ['gin.REQUIRED']}
+  missing |= used - set(bound)
+  if missing:
+    raise errors.UserError(
+        f'no value for {", ".join(sorted(missing))}; bind each in the leaf or '
+        f'as --gin.{sorted(missing)[0]}=VALUE (text in quotes: '
+        f'--gin.MODEL_DIR="\'/tmp/run\'").')
+
+
+def _require_read(files):
+  names = unread()
+  if names:
+    raise errors.UserError(
+        f'{", ".join(names)} is bound but nothing reads it in '
+        f'{" + ".join(path.name for path in files)}; macros that are read: '
+        f'{", ".join(sorted(set(macros()) - set(names)))}.')
+
+
+class _explained:  # pylint: disable=invalid-name
+  """Turns what gin raises for a user's mistake into one line."""
+
+  def __init__(self, where):
+    self._where = where
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    if error is None or not isinstance(
+        error, (ValueError, SyntaxError, NameError, AttributeError, TypeError,
+                RuntimeError, OSError, ImportError)):
+      return False
+    # gin appends lines about where it was; the first one says what was wrong.
+    text = str(getattr(error, 'msg', None) or error)
+    text = text.split('\n  In call to configurable')[0].strip()
+    text = ' '.join(text.split())
+    if isinstance(error, SyntaxError) and self._where.startswith('--gin.'):
+      text += ' (text needs quotes: --gin.NAME="\'text\'")'
+    raise errors.UserError(f'{self._where}: {text}') from error

@@ -1,0 +1,89 @@
+"""Trains one model from its gin leaf.
+
+  musiclm train soundstream_tiny --gin.MODEL_DIR="'/tmp/codec'" \\
+      --gin.CORPUS_DIR="'/tmp/corpus'"
+  python -m musiclm_jax.train --gin_file=gin/soundstream_tiny.gin --gin.X=VALUE
+
+A leaf is a path, or its name from any directory. gin/runs/local.gin is loaded
+before it, and the bindings after it. The same command resumes the run.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from musiclm_jax import errors
+
+
+def add_arguments(parser):
+  """The options of `musiclm train`."""
+  add_gin_arguments(parser)
+
+
+def add_gin_arguments(parser):
+  """Leaves and bindings, as every command that loads gin takes them."""
+  parser.add_argument('leaf', nargs='*', help='name or path of a gin leaf')
+  parser.add_argument('--gin_file', action='append', default=[],
+                      metavar='LEAF', help='the same; the last one wins')
+  parser.add_argument('--gin', action='append', default=[],
+                      metavar='NAME=VALUE',
+                      help='binds a macro or parameter; --gin.NAME=VALUE too')
+
+
+def prepare(argv):
+  """Rewrites --gin.NAME=VALUE to what argparse can read: --gin=NAME=VALUE."""
+  return ['--gin=' + word[len('--gin.'):] if word.startswith('--gin.') else word
+          for word in argv]
+
+
+def gin_arguments(args):
+  """(leaves, gin lines) of parsed arguments."""
+  for binding in args.gin:
+    if '=' not in binding:
+      raise errors.UserError(
+          f'--gin.{binding} has no value; write --gin.{binding}=VALUE.')
+  lines = [' = '.join(binding.split('=', 1)) for binding in args.gin]
+  return args.leaf + args.gin_file, lines
+
+
+def start(names, bindings=()):
+  """Loads the leaves and trains.
+
+  Args:
+    names: a leaf or several, as `configs.resolve` takes them.
+    bindings: {'MODEL_DIR': '/tmp/x'} or gin lines.
+  Returns:
+    The `training.loop.Result`.
+  """
+  from musiclm_jax import configs  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.training import loop  # pylint: disable=g-import-not-at-top
+  config = configs.load(names, bindings)
+  model_dir = config.arguments['model_dir']
+  loop.check_directory(model_dir)
+  (pathlib.Path(model_dir) / 'config.gin').write_text(
+      config.text, encoding='utf-8')
+  return loop.train(**config.arguments)
+
+
+def run(args):
+  """Trains; a run that was stopped cleanly ends like a finished one."""
+  start(*gin_arguments(args))
+
+
+def run_as_module(name, doc, add, command):
+  """`python -m` for the modules that load gin; returns the exit code."""
+  parser = argparse.ArgumentParser(
+      prog=name, description=doc,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add(parser)
+  args = parser.parse_args(prepare(sys.argv[1:]))
+  try:
+    command(args)
+  except errors.UserError as error:
+    print(f'{name}: error: {" ".join(str(error).split())}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(run_as_module('musiclm_jax.train', __doc__, add_arguments, run))

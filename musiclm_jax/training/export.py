@@ -1,0 +1,67 @@
+"""From a run's newest checkpoint to a component of a bundle."""
+
+import pathlib
+
+import jax
+
+from musiclm_jax import bundle
+from musiclm_jax import errors
+from musiclm_jax import figures
+from musiclm_jax import records
+from musiclm_jax.training import checkpoints
+from musiclm_jax.training import loop
+from musiclm_jax.training import metrics_writer
+
+
+def export(trainable, source, model_dir, out_dir, corpus_dir=None,
+           storage='float32', metadata=None):
+  """Writes the component that `trainable` was trained to be.
+
+  Args:
+    trainable: as it was trained.
+    source: its batch source; one batch gives the shapes of the state.
+    model_dir: the run.
+    out_dir: `<bundle>/<component>`; replaced if it exists.
+    corpus_dir: the corpus that codebooks are fitted on; the source's own if it
+      has one, else none.
+    storage: 'float32', 'float16' or 'int8'.
+    metadata: JSON values for people, beside those that the run itself gives:
+      steps, corpus, licence, metrics of the last evaluation, git commit.
+  Returns:
+    The metadata as written.
+  Raises:
+    UserError: there is no checkpoint, or it is another model's.
+  """
+  if storage not in bundle.STORAGES:
+    raise errors.choice('storage', storage, bundle.STORAGES)
+  step, state = restore(trainable, source, model_dir)
+  corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
+  corpus = records.Corpus(corpus_dir) if corpus_dir else None
+  about = dict(steps=step, metrics=metrics_writer.last(model_dir, 'eval'))
+  if corpus is not None:
+    about.update(corpus=corpus.name,
+                 licence=corpus.manifest.get('licence', 'unknown'))
+  commit = figures.git_commit()
+  if commit != 'unknown':
+    about['git_commit'] = commit
+  about.update(metadata or {})
+  bundle.save_component(out_dir, metadata=about, storage=storage,
+                        **trainable.export(state, corpus))
+  return about
+
+
+def restore(trainable, source, model_dir):
+  """(step, state) of the newest checkpoint, the state's arrays in NumPy."""
+  if not (pathlib.Path(model_dir) / 'checkpoints').is_dir():
+    raise checkpoints.none_yet(model_dir)
+  batch = next(iter(source.batches(0)))
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+      loop.abstract_state(trainable, batch))
+  with checkpoints.Checkpoints(model_dir, read_only=True) as saved:
+    restored = saved.restore(abstract)
+  if restored is None:
+    raise checkpoints.none_yet(model_dir)
+  step, state, _ = restored
+  return step, jax.device_get(state)

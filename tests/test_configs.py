@@ -1,0 +1,180 @@
+"""gin: names from anywhere, the order of files, and what is refused.
+
+The second half runs over every leaf in gin/, whatever there is.
+"""
+
+import os
+import pathlib
+import re
+
+import pytest
+
+from musiclm_jax import configs
+from musiclm_jax import errors
+
+TOY = '''
+from __gin__ import dynamic_registration
+import toy_trainable
+from musiclm_jax.training import optim
+
+TRAINABLE = @toy_trainable.Toy()
+SOURCE = @toy_trainable.ToySource()
+TRAIN_STEPS = 30
+BATCH_SIZE = 8
+LOG_EVERY = 10
+toy_trainable.Toy.optimizer = @optim.OptimizerConfig()
+optim.OptimizerConfig.learning_rate = 0.01
+toy_trainable.ToySource.batch_size = %BATCH_SIZE
+'''
+
+
+@pytest.fixture(name='leaf')
+def _leaf(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent / 'training')
+  path = tmp_path / 'toy.gin'
+
+  def write(extra='', text=TOY):
+    path.write_text(text + extra, encoding='utf-8')
+    return str(path)
+
+  return write
+
+
+def test_the_leaf_overrides_the_run_file_and_the_bindings_both(leaf):
+  config = configs.load(leaf(), {'MODEL_DIR': '/tmp/x', 'BATCH_SIZE': 16})
+  assert config.arguments['log_every'] == 10
+  assert config.arguments['checkpoint_every'] == 1000
+  assert config.arguments['source'].batch_size == 16
+  assert config.arguments['num_steps'] == 30
+  assert config.arguments['mesh'] == (-1, 1)
+
+
+def test_nested_frozen_dataclasses_are_plain_instances(leaf):
+  import toy_trainable  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.training import optim  # pylint: disable=g-import-not-at-top
+  trainable = configs.load(leaf(), ["MODEL_DIR = 'x'"]).arguments['trainable']
+  # pylint: disable=unidiomatic-typecheck
+  assert type(trainable) is toy_trainable.Toy
+  assert type(trainable.optimizer) is optim.OptimizerConfig
+  assert trainable == toy_trainable.Toy(
+      optimizer=optim.OptimizerConfig(learning_rate=0.01))
+
+
+def test_loading_again_forgets_the_first(leaf):
+  configs.load(leaf('toy_trainable.Toy.noise = 0.5\n'), {'MODEL_DIR': 'x'})
+  again = configs.load(leaf(), {'MODEL_DIR': 'x'})
+  assert again.arguments['trainable'].noise == 0.1
+
+
+@pytest.mark.parametrize('extra, words', [
+    ('UNREAD = 3\n', ['UNREAD', 'nothing reads']),
+    # OptimizerConfig is built; the look-alike is not.
+    ('from musiclm_jax.training import sources\n'
+     'sources.AudioBatches.batch_size = 4\n', ['AudioBatches.batch_size']),
+    ('other/toy_trainable.Toy.noise = 0.5\n', ['other/', 'noise']),
+    ('toy_trainable.Toy.widht = 3\n', ['widht']),
+    ('toy_trainable.Toyy.width = 3\n', ['Toyy']),
+    ('toy_trainable.Toy.width = %WIDTH\n', ['no value for WIDTH']),
+    ('TRAIN_STEPS = %gin.REQUIRED\n', ['no value for TRAIN_STEPS']),
+    ("optim.OptimizerConfig.name = 'sgdd'\n", ['sgdd', 'adamw']),
+    ("include 'models/none.gin'\n", ['models/none.gin']),
+    ('import no_such_module\n', ['no_such_module']),
+    ('TRAIN_STEPS = = 3\n', ['toy.gin'])])
+def test_mistakes_are_one_line(leaf, extra, words):
+  with pytest.raises(errors.UserError) as caught:
+    configs.load(leaf(extra), {'MODEL_DIR': 'x'})
+  assert '\n' not in str(caught.value)
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_a_missing_macro_is_named(leaf):
+  with pytest.raises(errors.UserError, match='no value for MODEL_DIR'):
+    configs.load(leaf())
+
+
+def test_unquoted_text_is_explained(leaf):
+  with pytest.raises(errors.UserError, match='quotes'):
+    configs.load(leaf(), ['MODEL_DIR = /tmp/x'])
+
+
+def test_unknown_leaf_lists_the_known():
+  with pytest.raises(errors.UserError) as caught:
+    configs.resolve('no_such_leaf')
+  for name in configs.leaves():
+    assert name in str(caught.value)
+
+
+def test_files_resolve_from_any_directory(tmp_path, monkeypatch):
+  expected = configs.gin_root() / 'runs' / 'local.gin'
+  for directory in (tmp_path, configs.gin_root(), configs.gin_root().parent):
+    monkeypatch.chdir(directory)
+    for name in ('runs/local.gin', 'gin/runs/local.gin', 'runs/local',
+                 str(expected)):
+      assert os.path.samefile(configs.resolve(name), expected)
+
+
+def test_includes_are_relative_to_the_gin_root(leaf, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = leaf("include 'runs/local.gin'\nTRAINABLE = @toy_trainable.Toy()\n"
+              'SOURCE = @toy_trainable.ToySource()\nTRAIN_STEPS = 7\n')
+  config = configs.load(path, {'MODEL_DIR': 'x'})
+  assert config.arguments['num_steps'] == 7
+
+
+# ---- every leaf there is ----
+
+GIN_FILES = sorted(configs.gin_root().rglob('*.gin'))
+# What a user would give; only macros that a leaf leaves open are bound.
+GIVEN = {
+    'MODEL_DIR': 'run', 'CORPUS_DIR': 'corpus', 'CACHE_DIR': 'cache',
+    'MULAN_DIR': 'mulan', 'BUNDLE_DIR': 'bundle',
+}
+
+
+def _load(leaf):
+  """Loads a leaf with those of `GIVEN` that it asks for."""
+  bindings = {}
+  while True:
+    try:
+      return configs.load(leaf, bindings)
+    except errors.UserError as error:
+      wanted = re.match(r'no value for ([A-Z_, ]+);', str(error))
+      names = wanted.group(1).split(', ') if wanted else []
+      new = {n: GIVEN[n] for n in names if n in GIVEN and n not in bindings}
+      if not new:
+        raise
+      bindings.update(new)
+
+
+@pytest.mark.parametrize('name', configs.leaves())
+def test_leaf_builds_and_reads_every_binding(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = _load(name)
+  for method in ('init', 'update', 'evaluate', 'export'):
+    assert callable(getattr(config.arguments['trainable'], method))
+  for method in ('batches', 'eval_batches'):
+    assert callable(getattr(config.arguments['source'], method))
+  assert not configs.unread()
+  assert config.arguments['num_steps'] > 0
+
+
+@pytest.mark.parametrize(
+    'path', GIN_FILES,
+    ids=[str(p.relative_to(configs.gin_root())) for p in GIN_FILES])
+def test_gin_file_begins_with_dynamic_registration(path):
+  lines = [l for l in path.read_text(encoding='utf-8').splitlines()
+           if l.strip() and not l.startswith('#')]
+  assert lines[0] == 'from __gin__ import dynamic_registration'
+
+
+@pytest.mark.parametrize('name', configs.leaves())
+def test_leaf_header_says_what_is_required(name):
+  text = (configs.gin_root() / f'{name}.gin').read_text(encoding='utf-8')
+  header = text.split('from __gin__')[0].lower()
+  assert 'required' in header
+  assert re.search(r'\d[\d.,]* ?(k|m|b)\b|parameters', header)
+
+
+def test_the_gin_root_is_no_package():
+  assert not (configs.gin_root() / '__init__.py').exists()
