@@ -17,8 +17,8 @@ In a stage's gin leaf:
   MIXTURE_OR_TASK_NAME = 'musiclm_coarse'
   TASK_FEATURE_LENGTHS = {'inputs': 264, 'targets': 2000}
 
-`inputs` is the length of the conditions with their separators, `targets` that of
-the target segment; together they are `layout.for_stage(stage).length`:
+`inputs` is the length of the conditions with their separators, `targets` that
+of the target segment; together they are `layout.for_stage(stage).length`:
 
 >>> from musiclm_jax import specs
 >>> for name in specs.STAGE_CROP_SECONDS:
@@ -29,7 +29,7 @@ fine {'inputs': 601, 'targets': 1200}
 
 A batch, with L = inputs + targets:
 
-  decoder_input_tokens   [B, L] int32    targets shifted right; the first id is 0
+  decoder_input_tokens   [B, L] int32    targets shifted right; first id 0
   decoder_target_tokens  [B, L] int32    the sequence of `Layout.build`
   decoder_loss_weights   [B, L] float32  1 on the target segment where the track
                                          goes on, 0 on conditions and padding
@@ -53,7 +53,7 @@ from musiclm_jax.tokens import layout as layout_lib
 
 # Set apart from any training seed, so that evaluation crops never move with it.
 _EVAL_SEED = 20_302
-# How many epochs' permutations are kept: a prefetching reader is in two at most.
+# Permutations kept: a prefetching reader is in two epochs at most.
 _KEPT_EPOCHS = 4
 
 

@@ -1,0 +1,211 @@
+"""A token cache on disk: its layout, its fingerprint and its index.
+
+  fingerprint.json          format, TokenSpec, corpus, hashes of the tokenizers
+  mulan_codebooks.npy       [12, 1024, 128] float32, MuLan's RVQ
+  musiclm_tokens/           a cached seqio task, as seqio itself reads it
+    COMPLETED
+    info.<split>.json stats.<split>.json
+    <split>.tfrecord-0000i-of-0000n
+    index.<split>.npz       where each track's record stands
+
+One record is one track, cut to whole seconds:
+
+  id        string
+  seconds   int32
+  captions  [C] string
+  acoustic  [T * Q] int32 codes, time outer, level inner; T = seconds * 50
+  semantic  [seconds * 25] int32 codes
+  mulan     [W, 128] float32, an embedding per 10 s window, one window a second
+
+The three stages' tasks read these same files. Neither TensorFlow nor seqio is
+needed here.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax import specs
+
+FORMAT = 'musiclm_jax.tokens.v1'
+STREAMS_TASK = 'musiclm_tokens'
+FINGERPRINT = 'fingerprint.json'
+CODEBOOKS = 'mulan_codebooks.npy'
+COMPLETED = 'COMPLETED'
+# A TFRecord's payload stands between its length and the length's checksum (8 + 4
+# bytes) and its own checksum (4 bytes).
+RECORD_HEADER_BYTES = 12
+RECORD_FOOTER_BYTES = 4
+
+
+def features(tokens):
+  """A record under TokenSpec `tokens`: shapes and types as seqio states them."""
+  return {
+      'id': dict(shape=[], dtype='string'),
+      'seconds': dict(shape=[], dtype='int32'),
+      'captions': dict(shape=[None], dtype='string'),
+      'acoustic': dict(shape=[None], dtype='int32'),
+      'semantic': dict(shape=[None], dtype='int32'),
+      'mulan': dict(shape=[None, tokens.joint.embedding_dim], dtype='float32'),
+  }
+
+
+def task_name(stage):
+  """The seqio task of a StageSpec: 'musiclm_coarse'."""
+  return f'musiclm_{stage.name}'
+
+
+def shard_name(split, shard, num_shards):
+  return f'{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+  """Where every track of a split stands; arrays of one entry a track."""
+
+  shard: np.ndarray  # [n] int32
+  offset: np.ndarray  # [n] int64, of the payload, in bytes
+  length: np.ndarray  # [n] int64, of the payload, in bytes
+  seconds: np.ndarray  # [n] int32
+
+  def __len__(self):
+    return len(self.shard)
+
+  @classmethod
+  def join(cls, parts):
+    return cls(*(np.concatenate([getattr(p, f.name) for p in parts])
+                 for f in dataclasses.fields(cls)))
+
+  @classmethod
+  def load(cls, path):
+    with np.load(path, allow_pickle=False) as arrays:
+      return cls(**{f.name: arrays[f.name] for f in dataclasses.fields(cls)})
+
+  def save(self, path):
+    path = pathlib.Path(path)
+    temporary = path.with_name(f'.{path.name}.tmp')
+    with open(temporary, 'wb') as file:
+      np.savez(file, **dataclasses.asdict(self))
+    os.replace(temporary, path)
+
+
+class Records:
+  """The records of a split by number, read where they stand.
+
+  Reading is a copy out of a memory map, so a record costs the same wherever it
+  is, and a split may be larger than memory.
+  """
+
+  def __init__(self, directory, split, num_shards, index):
+    self._index = index
+    self._paths = [
+        directory / shard_name(split, i, num_shards) for i in range(num_shards)]
+    self._maps = {}
+    for path in self._paths:
+      if not path.is_file():
+        raise errors.UserError(
+            f'{path} is missing; run `musiclm precompute` again.')
+
+  def read(self, number):
+    """The bytes of record `number`, a serialised tf.train.Example."""
+    shard = int(self._index.shard[number])
+    if shard not in self._maps:
+      self._maps[shard] = np.memmap(self._paths[shard], np.uint8, mode='r')
+    start = int(self._index.offset[number])
+    stop = start + int(self._index.length[number])
+    return self._maps[shard][start:stop].tobytes()
+
+
+class Cache:
+  """A finished token cache."""
+
+  def __init__(self, directory):
+    self.directory = pathlib.Path(directory)
+    path = self.directory / FINGERPRINT
+    if not path.is_file() or not (self.streams_dir / COMPLETED).is_file():
+      raise errors.UserError(
+          f'{directory or "CACHE_DIR"} is not a finished token cache; make one '
+          f'with `musiclm precompute --bundle DIR --corpus DIR --cache DIR`.')
+    self.about = json.loads(path.read_text(encoding='utf-8'))
+    if self.about.get('format') != FORMAT:
+      raise errors.UserError(
+          f'{path} has format {self.about.get("format")!r}, expected '
+          f'{FORMAT!r}.')
+
+  @property
+  def streams_dir(self):
+    """The directory that seqio calls the task's cache directory."""
+    return self.directory / STREAMS_TASK
+
+  @property
+  def fingerprint(self):
+    """Changes with the specs, the tokenizers' weights or the corpus."""
+    return self.about['fingerprint']
+
+  @property
+  def splits(self):
+    return sorted(self.about['splits'])
+
+  @functools.cached_property
+  def tokens(self):
+    """The TokenSpec of the codes."""
+    return specs.from_dict(specs.TokenSpec, self.about['tokens'])
+
+  @functools.cached_property
+  def codebooks(self):
+    """[Q, K, D] float32, MuLan's residual codebooks."""
+    return np.load(self.directory / CODEBOOKS, allow_pickle=False)
+
+  def check(self, stage):
+    """Raises UserError where the cache was made under another TokenSpec."""
+    lines = specs.difference(self.about['tokens'], stage.tokens)
+    if lines:
+      raise errors.UserError(
+          f'the token cache {self.directory} does not fit the {stage.name} '
+          f'stage: {"; ".join(lines)}. Precompute again with a bundle of the '
+          f'same spec, or change the stage.')
+
+  def stats(self, split):
+    self._check_split(split)
+    path = self.streams_dir / f'stats.{split}.json'
+    return json.loads(path.read_text(encoding='utf-8'))
+
+  def index(self, split):
+    self._check_split(split)
+    return Index.load(self.streams_dir / f'index.{split}.npz')
+
+  def records(self, split):
+    index = self.index(split)
+    info = json.loads((self.streams_dir / f'info.{split}.json').read_text(
+        encoding='utf-8'))
+    return Records(self.streams_dir, split, info['num_shards'], index)
+
+  def _check_split(self, split):
+    if split not in self.about['splits']:
+      raise errors.choice(f'split of {self.directory}', split, self.splits)
+
+
+def describe(directory):
+  """What a cache holds, flat: its parts' hashes, tracks and seconds."""
+  cache = Cache(directory)
+  about = cache.about
+  described = dict(
+      fingerprint=about['fingerprint'], format=about['format'],
+      tokens_fingerprint=about['tokens_fingerprint'],
+      corpus=about['corpus']['name'], splits=cache.splits)
+  for name, digest in about['bundle'].items():
+    described[f'{name}_hash'] = digest
+  for split in cache.splits:
+    for name, value in about['splits'][split].items():
+      described[f'{split}_{name}'] = value
+    stats = cache.stats(split)
+    for name in ('acoustic_tokens', 'semantic_tokens'):
+      described[f'{split}_{name}'] = stats[name]
+  described['bytes'] = sum(
+      p.stat().st_size for p in cache.directory.rglob('*') if p.is_file())
+  return described

@@ -1,0 +1,158 @@
+"""From a track's code streams to one stage's sequence.
+
+A crop starts on a whole second, where the three grids coincide. For the coarse
+stage, a crop of 10 s from second 7 takes
+
+  mulan     window 7                   quantised: 12 codes
+  semantic  tokens 7 * 25 .. 17 * 25   250 codes
+  acoustic  frames 7 * 50 .. 17 * 50   500 x 4 codes
+
+A track shorter than the crop is padded with -1 codes, which become id 0.
+
+The MuLan tokens stand for the whole crop (MusicLM, section 4.1: windows of 10 s,
+one a second, averaged): a crop of 30 s has 21 windows. A crop under 10 s takes
+the window whose centre is nearest to its own (ours). The mean is normalised
+again before it is quantised (ours).
+
+Everything here is a pure function of the example and a stateless seed.
+"""
+
+import functools
+
+import seqio
+import tensorflow as tf
+
+from musiclm_jax.tokens import layout as layout_lib
+
+# An example that carries this feature brings its own seed, and stands for one
+# crop already.
+CROP_SEED = 'crop_seed'
+
+
+def crops_by_length(dataset, crop_seconds):
+  """Repeats a track once for every whole crop in it, at least once.
+
+  So every second of the corpus is as likely as any other. Examples with their
+  own seed pass unchanged.
+  """
+  if CROP_SEED in dataset.element_spec:
+    return dataset
+
+  def repeat(example):
+    count = tf.maximum(1, example['seconds'] // crop_seconds)
+    return tf.data.Dataset.from_tensors(example).repeat(
+        tf.cast(count, tf.int64))
+
+  return dataset.flat_map(repeat)
+
+
+def build_sequences(dataset, stage, codebooks):
+  """Crops every track at random and builds `stage`'s `inputs` and `targets`.
+
+  Args:
+    dataset: records as `cache.features` describes them.
+    stage: a StageSpec.
+    codebooks: [Q, K, D] float32, MuLan's residual codebooks.
+  """
+  build = functools.partial(crop_and_build, stage=stage, codebooks=codebooks)
+  if CROP_SEED in dataset.element_spec:
+    return dataset.map(lambda example: build(example, example[CROP_SEED]),
+                       num_parallel_calls=tf.data.AUTOTUNE)
+  return seqio.map_over_dataset(
+      lambda example, seed: build(example, seed), num_seeds=1)(dataset)
+
+
+def crop_and_build(example, seed, stage, codebooks):
+  """One stage sequence from one track.
+
+  Args:
+    example: a record as `cache.features` describes it.
+    seed: [2] int, stateless; it decides where the crop starts.
+    stage: a StageSpec.
+    codebooks: [Q, K, D] float32.
+
+  Returns:
+    {'inputs': conditions and separators, 'targets': the target}, int32; the two
+    together are what `Layout.build` gives for the crop's codes.
+  """
+  layout = layout_lib.for_stage(stage)
+  start = crop_start(example['seconds'], stage.crop_seconds, seed)
+  parts = []
+  for index, placed in enumerate(layout.placed):
+    codes = _segment_codes(example, placed, start, stage, codebooks)
+    first_ids = placed.level_first_ids().astype('int32')
+    tokens = tf.where(codes >= 0, codes + first_ids, layout_lib.PAD_ID)
+    if index:
+      parts.append(tf.constant([layout.separator_ids[index - 1]], tf.int32))
+    parts.append(tf.ensure_shape(tokens, [placed.length]))
+  return dict(inputs=tf.concat(parts[:-1], axis=0), targets=parts[-1])
+
+
+def crop_start(seconds, crop_seconds, seed):
+  """The second at which a crop starts, uniform over those that fit."""
+  spare = tf.maximum(0, seconds - crop_seconds)
+  return tf.random.stateless_uniform(
+      [], seed, minval=0, maxval=spare + 1, dtype=tf.int32)
+
+
+def crop_embedding(windows, start, crop_seconds, joint):
+  """[D] the embedding of a crop: its windows' mean, normalised again.
+
+  Args:
+    windows: [W, D] float32, window w over seconds w .. w + 10.
+    start: first second of the crop.
+    crop_seconds: its length.
+    joint: a JointSpec.
+  """
+  last = tf.shape(windows)[0] - 1
+  if crop_seconds >= joint.window_seconds:
+    first = start
+    count = joint.num_windows(crop_seconds)
+  else:
+    centred = start + (crop_seconds - joint.window_seconds) // 2
+    first, count = centred, 1
+  first = tf.clip_by_value(first, 0, last)
+  chosen = windows[first:tf.minimum(first + count, last + 1)]
+  return tf.math.l2_normalize(tf.reduce_mean(chosen, axis=0))
+
+
+def quantize(vector, codebooks):
+  """[Q] int32 residual codes of a [D] vector: the nearest entry, level by level."""
+  residual = vector
+  codes = []
+  for level in codebooks:
+    codebook = tf.constant(level, tf.float32)
+    norms = tf.constant((level.astype('float32')**2).sum(-1), tf.float32)
+    distance = norms - 2.0 * tf.linalg.matvec(codebook, residual)
+    code = tf.argmin(distance, output_type=tf.int32)
+    residual = residual - codebook[code]
+    codes.append(code)
+  return tf.stack(codes)
+
+
+def _segment_codes(example, placed, start, stage, codebooks):
+  """[T * Q] int32 codes of one segment of a crop, -1 past the track's end."""
+  tokens = stage.tokens
+  if placed.name == 'mulan':
+    embedding = crop_embedding(
+        example['mulan'], start, stage.crop_seconds, tokens.joint)
+    return quantize(embedding, codebooks)
+  if placed.name == 'semantic':
+    rate = tokens.semantic.frame_rate_hz
+    return _crop(example['semantic'], start * rate, placed.num_frames)
+  if placed.name in ('coarse', 'fine'):
+    per_second = tokens.codec.frame_rate_hz * tokens.codec.num_codebooks
+    codes = _crop(example['acoustic'], start * per_second,
+                  placed.num_frames * tokens.codec.num_codebooks)
+    codes = tf.reshape(codes, [placed.num_frames, tokens.codec.num_codebooks])
+    levels = codes[:, placed.first_level:][:, :placed.num_codebooks]
+    return tf.reshape(levels, [placed.length])
+  raise ValueError(
+      f'a token cache has no {placed.name!r}; a stage can be conditioned on '
+      f'mulan, semantic and coarse.')
+
+
+def _crop(stream, start, length):
+  """[length] of `stream` from `start`, with -1 where it has ended."""
+  codes = stream[start:start + length]
+  return tf.pad(codes, [[0, length - tf.shape(codes)[0]]], constant_values=-1)

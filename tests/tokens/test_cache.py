@@ -1,0 +1,58 @@
+"""The cache: what it refuses, and that it needs no TensorFlow."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from musiclm_jax import errors
+from musiclm_jax import specs
+from musiclm_jax.tokens import cache as cache_lib
+
+
+def test_no_tensorflow_is_imported():
+  code = ('import sys; from musiclm_jax.tokens import cache, layout, source; '
+          'sys.exit(any(m in sys.modules for m in ("tensorflow", "seqio")))')
+  assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_a_cache_of_another_spec_names_the_fields(cache_dir):
+  cache = cache_lib.Cache(cache_dir)
+  cache.check(specs.StageSpec('coarse', cache.tokens))
+  tokens = dataclasses.replace(
+      cache.tokens,
+      codec=dataclasses.replace(cache.tokens.codec, num_codebooks=8),
+      semantic=dataclasses.replace(cache.tokens.semantic, codebook_size=500))
+  with pytest.raises(errors.UserError) as caught:
+    cache.check(specs.StageSpec('coarse', tokens))
+  message = str(caught.value)
+  assert 'codec.num_codebooks: 12, expected 8' in message
+  assert 'semantic.codebook_size: 16, expected 500' in message
+  assert 'mulan' not in message and '\n' not in message
+
+
+def test_what_is_no_cache_is_refused(tmp_path, cache_dir):
+  with pytest.raises(errors.UserError, match='not a finished token cache'):
+    cache_lib.Cache(tmp_path)
+  copy = tmp_path / 'copy'
+  shutil.copytree(cache_dir, copy)
+  (copy / cache_lib.STREAMS_TASK / cache_lib.COMPLETED).unlink()
+  with pytest.raises(errors.UserError, match='not a finished token cache'):
+    cache_lib.Cache(copy)
+
+
+def test_another_format_and_split_are_refused(tmp_path, cache_dir):
+  copy = tmp_path / 'copy'
+  shutil.copytree(cache_dir, copy)
+  with pytest.raises(errors.UserError, match='known: train, validation'):
+    cache_lib.Cache(copy).index('test')
+  next((copy / cache_lib.STREAMS_TASK).glob('train.tfrecord*')).unlink()
+  with pytest.raises(errors.UserError, match='is missing'):
+    cache_lib.Cache(copy).records('train')
+  path = copy / cache_lib.FINGERPRINT
+  path.write_text(json.dumps(dict(json.loads(path.read_text()), format='v0')))
+  with pytest.raises(errors.UserError, match="has format 'v0'"):
+    cache_lib.Cache(copy)

@@ -1,0 +1,78 @@
+"""The seqio tasks: through seqio alone, and never without their cache."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import seqio
+
+import fake_tokens
+from musiclm_jax import errors
+from musiclm_jax import specs
+from musiclm_jax.tokens import feature_converter
+from musiclm_jax.tokens import layout as layout_lib
+from musiclm_jax.tokens import source
+from musiclm_jax.tokens import tasks
+
+
+@pytest.fixture(name='names', scope='module')
+def names_fixture(cache_dir):
+  names = tasks.register(cache_dir)
+  yield names
+  for name in names:
+    seqio.TaskRegistry.remove(name)
+
+
+def test_names_vocabularies_and_splits(names):
+  assert names == ['musiclm_semantic', 'musiclm_coarse', 'musiclm_fine']
+  # Padding, separators, and 16 ids for each codebook.
+  sizes = [2 + (3 + 1) * 16, 3 + (3 + 1 + 4) * 16, 2 + 12 * 16]
+  for name, size in zip(names, sizes):
+    task = seqio.get_mixture_or_task(name)
+    assert list(task.output_features) == ['inputs', 'targets']
+    for feature in task.output_features.values():
+      assert feature.vocabulary.vocab_size == size
+    assert sorted(task.splits) == ['train', 'validation']
+
+
+def test_registering_twice_replaces(names, cache_dir):
+  assert tasks.register(cache_dir) == names
+
+
+@pytest.mark.parametrize('name', ['semantic', 'coarse', 'fine'])
+def test_seqio_get_dataset_gives_true_sequences(names, name):
+  stage = specs.StageSpec(name, fake_tokens.TOKENS)
+  layout = layout_lib.for_stage(stage)
+  dataset = seqio.get_dataset(
+      f'musiclm_{name}', source.feature_lengths(stage),
+      feature_converter.StageFeatureConverter(), dataset_split='train',
+      use_cached=True, shuffle=True, seed=3, num_epochs=1)
+  rows = list(dataset.as_numpy_iterator())
+  crops = [max(1, s // stage.crop_seconds) for s in (45, 33, 12, 7, 3)]
+  assert len(rows) == sum(crops)
+  for row in rows:
+    codes = layout.split(row['decoder_target_tokens'])
+    target = codes[layout.target.name]
+    # Level q is the mark plus q, as the fake codec has it.
+    steps = (target - target[:, :1])[target[:, 0] >= 0]
+    np.testing.assert_array_equal(
+        steps % 16, np.broadcast_to(np.arange(target.shape[1]), steps.shape))
+    ended = np.repeat(target[:, 0] < 0, target.shape[1])
+    np.testing.assert_array_equal(
+        row['decoder_loss_weights'],
+        np.concatenate([np.zeros(layout.target.start), ~ended]))
+
+
+def test_live_tokenisation_is_refused(names):
+  task = seqio.get_mixture_or_task(names[0])
+  with pytest.raises(ValueError, match='requires caching'):
+    task.get_dataset({'inputs': 1, 'targets': 1}, 'train', use_cached=False)
+  with pytest.raises(ValueError, match='without its cache'):
+    task.source.get_dataset('train')
+
+
+def test_register_refuses_another_spec(cache_dir):
+  tokens = dataclasses.replace(
+      fake_tokens.TOKENS, joint=specs.JointSpec(num_codebooks=12))
+  with pytest.raises(errors.UserError, match='joint.num_codebooks: 3, expected'):
+    tasks.register(cache_dir, [specs.StageSpec('semantic', tokens)])
