@@ -1,6 +1,7 @@
 """Batches as a pure function of (seed, step)."""
 
 import collections
+import doctest
 import itertools
 import time
 
@@ -31,6 +32,11 @@ def assert_equal(some, others):
     assert set(a) == set(b)
     for name in a:
       np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_examples_in_docstrings():
+  result = doctest.testmod(source)
+  assert result.attempted and not result.failed
 
 
 def test_order_covers_each_epoch_once():

@@ -13,6 +13,7 @@ from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.tokens import source
 from musiclm_jax.tokens import tasks
+from musiclm_jax.tokens import vocabularies
 
 
 @pytest.fixture(name='names', scope='module')
@@ -33,6 +34,14 @@ def test_names_vocabularies_and_splits(names):
     for feature in task.output_features.values():
       assert feature.vocabulary.vocab_size == size
     assert sorted(task.splits) == ['train', 'validation']
+
+
+@pytest.mark.parametrize('name, size', [
+    ('semantic', 1 + 1 + 13 * 1024), ('coarse', 1 + 2 + 17 * 1024),
+    ('fine', 1 + 1 + 12 * 1024)])
+def test_paper_vocabularies(name, size):
+  stage = specs.StageSpec(name)
+  assert vocabularies.stage_vocabulary(stage).vocab_size == size
 
 
 def test_registering_twice_replaces(names, cache_dir):
