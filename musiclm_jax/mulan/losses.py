@@ -1,0 +1,47 @@
+"""MuLan's contrastive loss and what tells whether it has learned."""
+
+import jax
+import jax.numpy as jnp
+
+_EXCLUDED = -1e9
+
+
+def contrastive(audio, text, temperature):
+  """The decoupled loss of MuLan (section 3.3), the mean over the batch.
+
+    -log h(f_i, g_i) / sum over j != i of [h(f_i, g_j) + h(f_j, g_i)],
+    h(a, b) = exp(a . b / temperature)
+
+  The positive pair is not in the denominator, and both directions share one. At
+  chance it is ln(2 (B - 1)); well learned, it is negative.
+
+  Args:
+    audio: [B, D] unit length.
+    text: [B, D] unit length; row i belongs to row i of `audio`.
+    temperature: scalar.
+
+  Returns:
+    Scalar, in nats.
+  """
+  scores = audio @ text.T / temperature
+  own = jnp.eye(len(scores), dtype=bool)
+  others = jnp.where(own, _EXCLUDED, scores)
+  denominator = jax.nn.logsumexp(
+      jnp.concatenate([others, others.T], axis=-1), axis=-1)
+  return jnp.mean(denominator - jnp.diagonal(scores))
+
+
+def chance(batch_size):
+  """The loss of towers that tell nothing apart."""
+  return jnp.log(2.0 * (batch_size - 1))
+
+
+def retrieval(queries, items, k):
+  """Share of the rows of `queries` whose own row of `items` is in the top k.
+
+  Equal scores count as better, so that constant embeddings find nothing.
+  """
+  scores = queries @ items.T
+  own = jnp.diagonal(scores)[:, None]
+  better = jnp.sum(scores >= own, axis=-1) - 1
+  return jnp.mean(better < k)
