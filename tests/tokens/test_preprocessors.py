@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import fake_tokens
 from musiclm_jax import specs
+from musiclm_jax.nn import quantize
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.tokens import preprocessors
@@ -83,6 +84,16 @@ def test_quantize_against_the_definition():
         preprocessors.quantize(tf.constant(vector),
                                fake_tokens.Joint.codebooks),
         fake_tokens.residual_codes(vector))
+
+
+def test_quantize_agrees_with_the_embedders():
+  """Prompts are quantised by nn.quantize: both must land in the same cell."""
+  rng = np.random.default_rng(2)
+  codebooks = rng.standard_normal((12, 64, 128)).astype(np.float32)
+  vectors = rng.standard_normal((20, 128)).astype(np.float32)
+  expected = np.asarray(quantize.rvq_encode(vectors, codebooks))
+  found = [preprocessors.quantize(tf.constant(v), codebooks) for v in vectors]
+  np.testing.assert_array_equal(np.stack(found), expected)
 
 
 def test_a_track_stands_for_each_of_its_whole_crops():
