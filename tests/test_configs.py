@@ -128,7 +128,7 @@ GIN_FILES = sorted(configs.gin_root().rglob('*.gin'))
 # What a user would give; only macros that a leaf leaves open are bound.
 GIVEN = {
     'MODEL_DIR': 'run', 'CORPUS_DIR': 'corpus', 'CACHE_DIR': 'cache',
-    'MULAN_DIR': 'mulan', 'BUNDLE_DIR': 'bundle',
+    'BUNDLE_DIR': 'bundle', 'TEXT_CHECKPOINT': 'text',
 }
 
 

@@ -35,7 +35,8 @@ class Checkpoints:
         enable_async_checkpointing=not read_only)
     self._manager = ocp.CheckpointManager(
         self._directory / 'checkpoints', options=options,
-        item_names=('state', 'data'))
+        item_handlers=dict(state=ocp.StandardCheckpointHandler(),
+                           data=ocp.JsonCheckpointHandler()))
 
   def __enter__(self):
     return self
@@ -113,7 +114,7 @@ class Checkpoints:
     lines = [
         f'{name}: {found.get(name, "absent")}, expected '
         f'{wanted.get(name, "absent")}'
-        for name in sorted(set(found) | set(wanted))
+        for name in sorted(set(found) | set(wanted), key=_parameters_first)
         if found.get(name) != wanted.get(name)]
     if lines:
       raise errors.UserError(
@@ -127,6 +128,10 @@ def none_yet(model_dir):
   """The error for a run without a checkpoint."""
   return errors.UserError(
       f'{model_dir} holds no checkpoint; train it first.')
+
+
+def _parameters_first(name):
+  return 'params' not in name.split('/')[0], name
 
 
 def _shapes(tree):

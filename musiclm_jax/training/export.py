@@ -44,9 +44,11 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   commit = figures.git_commit()
   if commit != 'unknown':
     about['git_commit'] = commit
+  parts = trainable.export(state, corpus)
+  # What the export itself found out, such as how well codebooks are used.
+  about.update(parts.pop('metadata', {}))
   about.update(metadata or {})
-  bundle.save_component(out_dir, metadata=about, storage=storage,
-                        **trainable.export(state, corpus))
+  bundle.save_component(out_dir, metadata=about, storage=storage, **parts)
   return about
 
 

@@ -119,8 +119,9 @@ class _Run:
   def start(self):
     say = self.progress.say
     check_directory(self.model_dir)
-    run_record.check(self.model_dir, say, trainable=self.trainable,
-                     source=self.source, seed=self.seed)
+    record = run_record.make(trainable=self.trainable, source=self.source,
+                             seed=self.seed)
+    run_record.check(self.model_dir, record, say)
     with contextlib.ExitStack() as stack:
       stack.enter_context(self.mesh)
       stack.enter_context(nn.logical_axis_rules(partitioning.RULES))
@@ -133,6 +134,7 @@ class _Run:
             step, 'finished', metrics_writer.last(self.model_dir, 'eval'), None)
       stop = stack.enter_context(health.StopSignal())
       step, state = self._begin()
+      run_record.write(self.model_dir, record)
       self.writer = stack.enter_context(
           metrics_writer.MetricsWriter(self.model_dir, step))
       batches = stack.enter_context(prefetch_lib.Prefetch(

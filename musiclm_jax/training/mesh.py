@@ -49,8 +49,9 @@ def state_shardings(mesh, state, logical_axes=None):
       names for an array, None for whatever is replicated. None: all of it is.
   """
   axes = _broadcast(logical_axes, state)
-  return jax.tree.map(lambda x, leaf: _sharding(mesh, x.shape, leaf.names), state,
-                      axes)
+  return jax.tree.map(
+      lambda x, leaf: jax.sharding.NamedSharding(
+          mesh, partition_spec(mesh, x.shape, leaf.names)), state, axes)
 
 
 def optimizer_axes(optimizer_state, params, params_axes):
@@ -96,17 +97,16 @@ def put(batch, shardings):
       for k, v in batch.items()}
 
 
-def _sharding(mesh, shape, names):
-  """The sharding of one array from its logical axis names."""
+def partition_spec(mesh, shape, names):
+  """Where the axes of one array go: by the rules, if the sizes divide."""
   if names is None:
-    return jax.sharding.NamedSharding(mesh, P())
+    return P()
   if len(names) != len(shape):
     raise ValueError(f'logical axes {names} for an array of shape {shape}.')
   spec = flax_partitioning.logical_to_mesh_axes(names, partitioning.RULES)
-  spec = [
+  return P(*(
       axis if axis is not None and size % mesh.shape[axis] == 0 else None
-      for axis, size in zip(tuple(spec) + (None,) * len(shape), shape)]
-  return jax.sharding.NamedSharding(mesh, P(*spec))
+      for axis, size in zip(spec, shape)))
 
 
 def _is_axes(x):

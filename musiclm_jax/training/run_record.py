@@ -9,12 +9,20 @@ from musiclm_jax import errors
 from musiclm_jax import records
 
 
+_NAME = 'run.json'
+
+
+def make(**parts):
+  """The record of a run made of these objects."""
+  return {name: describe(value) for name, value in parts.items()}
+
+
 def describe(value):
   """A dataclass, container or function as plain JSON values."""
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     fields = {f.name: describe(getattr(value, f.name))
               for f in dataclasses.fields(value)}
-    return dict(type=_name(type(value)), **fields)
+    return {'type': _name(type(value)), **fields}
   if isinstance(value, dict):
     return {str(k): describe(v) for k, v in value.items()}
   if isinstance(value, (list, tuple)):
@@ -24,29 +32,32 @@ def describe(value):
   if isinstance(value, type) or callable(value):
     return _name(value)
   if type(value).__repr__ is object.__repr__:
-    return dict(type=_name(type(value)))
+    return {'type': _name(type(value))}
   return re.sub(r' at 0x[0-9a-f]+', '', repr(value))
 
 
-def check(model_dir, say, **parts):
-  """Compares `parts` with those of the run in `model_dir`, then stores them.
+def check(model_dir, record, say):
+  """Compares `record` (of `make`) with that of the run in `model_dir`, if any.
 
   Raises:
     UserError: the directory belongs to another trainable.
   """
-  path = pathlib.Path(model_dir) / 'run.json'
-  now = {name: describe(value) for name, value in parts.items()}
-  if path.is_file():
-    stored = json.loads(path.read_text(encoding='utf-8'))
-    old, new = (d.get('trainable', {}) for d in (stored, now))
-    if old.get('type') != new.get('type'):
-      raise errors.UserError(
-          f'{model_dir} holds a run of {old.get("type")}, not of '
-          f'{new.get("type")}; choose another MODEL_DIR.')
-    changed = differences(stored, now)
-    if changed:
-      say('changed since this run began: ' + '; '.join(changed))
-  records.write_json(path, now)
+  path = pathlib.Path(model_dir) / _NAME
+  if not path.is_file():
+    return
+  stored = json.loads(path.read_text(encoding='utf-8'))
+  old, new = stored['trainable'], record['trainable']
+  if old['type'] != new['type']:
+    raise errors.UserError(
+        f'{model_dir} holds a run of {old["type"]}, not of {new["type"]}; '
+        f'choose another MODEL_DIR.')
+  changed = differences(stored, record)
+  if changed:
+    say('changed since this run began: ' + '; '.join(changed))
+
+
+def write(model_dir, record):
+  records.write_json(pathlib.Path(model_dir) / _NAME, record)
 
 
 def differences(old, new, prefix=''):

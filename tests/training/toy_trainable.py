@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from musiclm_jax import specs
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
 
@@ -26,9 +27,10 @@ class Toy:
 
   width: int = 4
   noise: float = 0.1
-  nan_at: int = -1
+  nan_at: int = -1  # the step whose loss is NaN
+  nan_params_at: int = -1  # the step that spoils the parameters alone
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
-      learning_rate=0.05, warmup_steps=5)
+      learning_rate=0.3, warmup_steps=5)
 
   def init(self, rng, batch):
     params = {
@@ -52,6 +54,8 @@ class Toy:
         grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     loss = jnp.where(state.step == self.nan_at, jnp.nan, loss)
+    spoil = jnp.where(state.step == self.nan_params_at, jnp.nan, 0.0)
+    params = jax.tree.map(lambda p: p + spoil, params)
     return State(state.step + 1, params, opt_state), {
         'loss': loss, 'id': jnp.mean(batch['id'].astype(jnp.float32))}
 
@@ -59,7 +63,9 @@ class Toy:
     return {'loss': self._loss(state.params, batch, 0.0)}
 
   def export(self, state, corpus):
-    raise NotImplementedError
+    tracks = 0 if corpus is None else len(corpus.split('train'))
+    return dict(kind='soundstream', config=dict(tracks=tracks),
+                spec=specs.CodecSpec(), weights=state.params)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""From leaf to component: train, stop, resume and export by the entry points."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import toy_trainable
+
+from musiclm_jax import bundle
+from musiclm_jax import cli
+from musiclm_jax import errors
+from musiclm_jax import export
+from musiclm_jax import records
+from musiclm_jax import train
+from musiclm_jax.training import export as export_lib
+
+HERE = pathlib.Path(__file__).parent
+LEAF = '''
+from __gin__ import dynamic_registration
+import toy_trainable
+
+TRAINABLE = @toy_trainable.Toy()
+SOURCE = @toy_trainable.ToySource()
+TRAIN_STEPS = 6
+'''
+
+
+@pytest.fixture(name='leaf')
+def _leaf(tmp_path):
+  (tmp_path / 'toy.gin').write_text(LEAF, encoding='utf-8')
+  return str(tmp_path / 'toy.gin')
+
+
+def test_a_trained_leaf_becomes_a_component(leaf, tmp_path):
+  model_dir = str(tmp_path / 'run')
+  result = train.start(leaf, {'MODEL_DIR': model_dir})
+  assert 'TRAIN_STEPS = 6' in (tmp_path / 'run/config.gin').read_text()
+  with records.Writer(tmp_path / 'corpus', 'noise', 1000, licence='CC0') as out:
+    out.add('train', 't0', np.zeros(100))
+  out_dir = tmp_path / 'bundle' / 'soundstream'
+  export.write(leaf, {'MODEL_DIR': model_dir}, str(out_dir),
+               str(tmp_path / 'corpus'), metadata={'note': 'toy'})
+  component = bundle.load_component(out_dir)
+  np.testing.assert_array_equal(component.weights['w'],
+                                result.state.params['w'])
+  about = component.metadata
+  assert (about['steps'], about['corpus'], about['licence'], about['note']) == (
+      6, 'noise', 'CC0', 'toy')
+  assert about['metrics']['loss'] == pytest.approx(result.metrics['loss'])
+  assert component.config == {'tracks': 1}
+
+
+def test_python_m_from_any_directory_resumes_and_exports(leaf, tmp_path):
+  model_dir = tmp_path / 'run'
+  train.start(leaf, {'MODEL_DIR': str(model_dir), 'TRAIN_STEPS': 3})
+  words = [f'--gin_file={leaf}', f'--gin.MODEL_DIR="{model_dir}"']
+  done = subprocess.run(
+      [sys.executable, '-m', 'musiclm_jax.train', *words], cwd=tmp_path,
+      env=dict(os.environ, PYTHONPATH=str(HERE)), capture_output=True,
+      text=True, timeout=120, check=False)
+  assert done.returncode == 0, done.stderr
+  assert 'resuming' in done.stderr and 'at step 3' in done.stderr
+  cli.main(['export', *words, '--out', str(tmp_path / 'b' / 'soundstream')])
+  about = bundle.load_component(tmp_path / 'b' / 'soundstream').metadata
+  assert about['steps'] == 6 and 'corpus' not in about
+
+
+@pytest.mark.parametrize('words', [
+    ['--storage', 'float8'], ['--gin.NAME'], ['--gin.NAME=3'], ['no_leaf']])
+def test_mistakes_of_the_command_line_exit_with_2(
+    leaf, tmp_path, capsys, words):
+  with pytest.raises(SystemExit) as caught:
+    cli.main(['export', leaf, f'--gin.MODEL_DIR="{tmp_path}/run"', '--out',
+              str(tmp_path / 'out'), *words])
+  assert caught.value.code == 2
+  assert capsys.readouterr().err.count('\n') == 1
+  assert not (tmp_path / 'out').exists() and not (tmp_path / 'run').exists()
+
+
+def test_nothing_trained_is_a_user_error(tmp_path):
+  for model_dir in (tmp_path, tmp_path / 'absent'):
+    with pytest.raises(errors.UserError, match='train it first'):
+      export_lib.export(toy_trainable.Toy(), toy_trainable.ToySource(),
+                        model_dir, tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
