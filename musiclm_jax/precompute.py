@@ -36,7 +36,7 @@ from musiclm_jax.tokens import cache as cache_lib
 
 _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
 _BATCH_SECONDS = 160  # ours: audio encoded at once, padding included
-_SHARD_SECONDS = 3600  # ours: audio in one shard, and at most lost by a kill
+_SHARD_SECONDS = 1200  # ours: audio in one shard, and at most lost by a kill
 _REPORT_SECONDS = 5.0
 _PLAN = '.plan.json'
 
@@ -75,7 +75,10 @@ class Tokenizers:
     codec, semantic, joint = (
         self.tokens.codec, self.tokens.semantic, self.tokens.joint)
     acoustic = np.asarray(self.codec.encode(audio))
-    mulan = np.asarray(self.joint.embed_audio_windows(audio), np.float32)
+    longest = max(seconds) * self.tokens.audio.sample_rate_hz
+    mulan = np.asarray(
+        self.joint.embed_audio_windows(audio[:len(seconds), :longest]),
+        np.float32)
     ids = self._encode_semantic(audio, seconds)
     return [(acoustic[row, :length * codec.frame_rate_hz],
              ids[row][:length * semantic.frame_rate_hz],
@@ -123,19 +126,20 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
     raise errors.UserError(
         f'the corpus {corpus.directory} has {corpus.sample_rate_hz} Hz, the '
         f'bundle {rate} Hz; ingest the corpus again at {rate} Hz.')
+  if cache_dir.exists() and not cache_dir.is_dir():
+    raise errors.UserError(f'{cache_dir} is a file; choose another --cache.')
   about = _about(tokenizers, corpus, shard_seconds)
   if _finished(cache_dir, about, replace):
     return cache_lib.Cache(cache_dir)
-  streams = cache_dir / cache_lib.STREAMS_TASK
-  streams.mkdir(parents=True, exist_ok=True)
-  records.write_json(cache_dir / _PLAN, about)
-
   plan = {name: _shards(corpus.split(name), shard_seconds)
           for name in corpus.splits}
   plan = {name: shards for name, shards in plan.items() if shards}
   if not plan:
     raise errors.UserError(
         f'the corpus {corpus.directory} has no track of a second or more.')
+  streams = cache_dir / cache_lib.STREAMS_TASK
+  streams.mkdir(parents=True, exist_ok=True)
+  records.write_json(cache_dir / _PLAN, about)
   meter = _Meter(plan, progress)
   for name, shards in plan.items():
     split = corpus.split(name)

@@ -150,6 +150,12 @@ def test_wrong_rate_and_empty_corpora_are_refused(tmp_path):
     writer.add('train', 'a', np.zeros(1199))
   with pytest.raises(errors.UserError, match='no track of a second'):
     make(records.Corpus(tmp_path / 'short'), tmp_path / 'c')
+  assert not (tmp_path / 'c').exists()
+  (tmp_path / 'file').touch()
+  with records.Writer(tmp_path / 'good', 'x', fake_tokens.RATE_HZ) as writer:
+    writer.add('train', 'a', np.zeros(1200))
+  with pytest.raises(errors.UserError, match='is a file'):
+    make(records.Corpus(tmp_path / 'good'), tmp_path / 'file')
 
 
 def test_codes_out_of_range_never_reach_a_cache(corpus, tmp_path):

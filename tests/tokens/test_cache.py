@@ -56,3 +56,11 @@ def test_another_format_and_split_are_refused(tmp_path, cache_dir):
   path.write_text(json.dumps(dict(json.loads(path.read_text()), format='v0')))
   with pytest.raises(errors.UserError, match="has format 'v0'"):
     cache_lib.Cache(copy)
+
+
+def test_describe_is_flat_and_counts(cache_dir):
+  described = cache_lib.describe(cache_dir)
+  assert described['corpus'] == 'fake' and described['mulan_hash'] == 'c'
+  assert described['train_tracks'] == 5 and described['train_seconds'] == 100
+  assert described['validation_acoustic_tokens'] == 45 * 600
+  assert not any(isinstance(v, dict) for v in described.values())
