@@ -156,8 +156,8 @@ class TaskBatches:
     yield from self._dataset(split, _EVAL_SEED, 0, count)
 
   def _dataset(self, split, seed, start, count: Optional[int] = None) -> Any:
+    index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
-    index = self.cache.index(split)
     order = Order(index.seconds, self.stage.crop_seconds, seed)
     dataset = tasks.ordered_dataset(
         self.cache, self.stage, split, order, start, count)
