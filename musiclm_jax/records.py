@@ -56,6 +56,15 @@ class Writer:
         format=FORMAT, name=name, sample_rate_hz=sample_rate_hz, **manifest)
     self._splits = {}
 
+  @property
+  def folder(self):
+    """Where the corpus is being written; other files may be put there."""
+    return self._partial
+
+  def note(self, **manifest):
+    """Adds entries to the manifest, known only at the end."""
+    self._manifest.update(manifest)
+
   def __enter__(self):
     if self._final.exists():
       raise errors.UserError(

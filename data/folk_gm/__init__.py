@@ -1,0 +1,5 @@
+"""folk_gm: old dance tunes, arranged, rendered and described by this program."""
+
+from musiclm_jax.data.folk_gm.corpus import build
+
+__all__ = ['build']

@@ -1,0 +1,284 @@
+"""Makes a corpus of any folder of recordings.
+
+  files --read, check, resample, mix down--> pieces of at most 5 minutes
+        --split by a hash of the file or album--> records + rejects.jsonl
+"""
+
+import collections
+import concurrent.futures
+import hashlib
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+
+from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax import specs
+from musiclm_jax.data.audio_folder import labels
+
+NAME = 'audio_folder'
+EXTENSIONS = ('.wav', '.flac', '.ogg', '.oga', '.mp3')
+REJECTS = 'rejects.jsonl'
+SAMPLE_RATE_HZ = specs.AudioSpec().sample_rate_hz
+MIN_SECONDS, MAX_SECONDS = 3.0, 300.0
+_MAX_CHANNELS = 2
+_SILENCE = 1e-4  # a peak below -80 dBFS
+# Upper ends of the hash ranges: about 5 % test, 5 % validation, the rest train.
+_TEST, _VALIDATION = 0.05, 0.10
+_UNKNOWN_LICENCE = 'not stated; ask whoever the recordings are from'
+
+
+class _NoTraining(Exception):
+  """Every file of the training split turned out to be unusable."""
+
+  def __init__(self, unusable):
+    super().__init__()
+    self.unusable = unusable
+
+
+def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
+          max_seconds=MAX_SECONDS, split_by='file', licence=_UNKNOWN_LICENCE,
+          workers=None, progress=True):
+  """Writes a corpus of every usable recording under a folder.
+
+  Args:
+    folder: searched recursively for WAV, FLAC, OGG and MP3, in name order.
+    out_dir: where; must not exist.
+    captions: a CSV or JSONL file (see labels.py); None: the one in, or beside,
+      the folder, if any.
+    min_seconds: shorter files are rejected.
+    max_seconds: longer files are cut into equal pieces, at most this long.
+    split_by: 'file', or 'folder' to keep an album in one split.
+    licence: text for the manifest.
+    workers: threads that decode; None: one a core.
+    progress: False: print nothing.
+
+  Returns:
+    dict(files, used, tracks, rejected: {reason: count},
+    labels_without_audio: [names]); the manifest holds it too, under `source`.
+
+  Raises:
+    UserError: no such folder, no audio in it, nothing usable, out_dir exists
+      or lies inside the folder, labels that cannot be read, or impossible
+      lengths.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  out_dir = pathlib.Path(out_dir).expanduser()
+  _check(folder, out_dir, min_seconds, max_seconds, split_by)
+  files = find_files(folder)
+  if not files:
+    raise errors.UserError(
+        f'no {", ".join(EXTENSIONS)} file under {folder}.')
+  table, label_file = labels.load(folder, captions)
+  groups = {file: _group(file, folder, split_by) for file in files}
+  unusable = {}
+  while True:
+    try:
+      with records.Writer(
+          out_dir, NAME, SAMPLE_RATE_HZ, licence=licence, folder=folder.name,
+          captions_file=label_file and label_file.name,
+          split_by=split_by) as writer:
+        return _write(writer, folder, groups, table, unusable, min_seconds,
+                      max_seconds, workers, progress)
+    except _NoTraining as error:  # share out what is left
+      unusable = error.unusable
+
+
+def _check(folder, out_dir, min_seconds, max_seconds, split_by):
+  if not folder.is_dir():
+    raise errors.UserError(f'audio folder {folder} does not exist.')
+  if out_dir.exists():
+    raise errors.UserError(
+        f'{out_dir} exists already; remove it or choose another --out.')
+  if folder.resolve() in [out_dir.resolve(), *out_dir.resolve().parents]:
+    raise errors.UserError(
+        f'the corpus {out_dir} would lie inside the audio folder {folder}; '
+        f'choose another --out.')
+  if not 0 < min_seconds <= max_seconds:
+    raise errors.UserError(
+        f'min_seconds is {min_seconds} and max_seconds {max_seconds}; expected '
+        f'0 < min_seconds <= max_seconds.')
+  if split_by not in ('file', 'folder'):
+    raise errors.choice('split_by', split_by, ['file', 'folder'])
+
+
+def find_files(folder):
+  """The audio files under `folder`, by extension, in the order of names."""
+  found = [path for path in pathlib.Path(folder).rglob('*')
+           if path.suffix.lower() in EXTENSIONS and path.is_file()
+           and not path.name.startswith('.')]
+  return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _group(file, folder, split_by):
+  """What must not be divided: the file's content, or its folder's name."""
+  if split_by == 'folder':
+    return 'folder/' + file.parent.relative_to(folder).as_posix()
+  digest = hashlib.sha256()
+  try:
+    with open(file, 'rb') as stream:
+      for block in iter(lambda: stream.read(1 << 20), b''):
+        digest.update(block)
+  except OSError:
+    return 'unreadable/' + file.name
+  return digest.hexdigest()
+
+
+def assign_splits(groups):
+  """The split of each group of files.
+
+  By a hash, so that a file added later moves no other. Where that leaves a
+  split empty, the nearest group fills it: train first, then validation (from
+  two groups on), then test (from three on).
+
+  Args:
+    groups: names, repeated or not.
+
+  Returns:
+    {group: split}.
+  """
+  place = {}
+  for group in set(groups):
+    digest = hashlib.sha256(f'{NAME}/{group}'.encode()).digest()
+    place[group] = int.from_bytes(digest[:8], 'big') / 2**64
+  order = sorted(place, key=place.get)
+  split = {g: 'test' if place[g] < _TEST else
+           'validation' if place[g] < _VALIDATION else 'train' for g in order}
+  held = collections.Counter(split.values())
+  if order and not held['train']:
+    held[split[order[-1]]] -= 1
+    split[order[-1]] = 'train'
+    held['train'] = 1
+  for name, needed in (('validation', 2), ('test', 3)):
+    donors = [g for g in order if held[split[g]] > 1]
+    if not held[name] and len(order) >= needed and donors:
+      held[split[donors[0]]] -= 1
+      split[donors[0]] = name
+      held[name] = 1
+  return split
+
+
+def _write(writer, folder, groups, table, unusable, min_seconds, max_seconds,
+           workers, progress):
+  """Decodes and writes every file; returns the summary."""
+  split_of = assign_splits(
+      [group for file, group in groups.items() if file not in unusable])
+  rejects, used, splits, tracks = {}, set(), set(), 0
+  load = lambda file: _load(file, min_seconds, unusable.get(file))
+  for file, (audio, reason, detail) in _progress(
+      _in_order(load, list(groups), workers), len(groups), progress):
+    name = file.relative_to(folder).as_posix()
+    if reason:
+      rejects[file] = dict(file=name, reason=reason, detail=detail)
+      continue
+    used.add(name)
+    splits.add(split_of[groups[file]])
+    pieces = _pieces(len(audio), max_seconds)
+    for k, (start, stop) in enumerate(pieces):
+      tracks += 1
+      writer.add(split_of[groups[file]],
+                 name if len(pieces) == 1 else f'{name}#{k:03d}',
+                 audio[start:stop], file=name,
+                 start_seconds=round(start / SAMPLE_RATE_HZ, 3),
+                 **labels.find(table, name))
+  if not used:
+    raise errors.UserError(_nothing_usable(folder, rejects.values()))
+  if 'train' not in splits:
+    raise _NoTraining({f: (r['reason'], r['detail'])
+                       for f, r in rejects.items()})
+  with open(writer.folder / REJECTS, 'w', encoding='utf-8') as out:
+    for reject in rejects.values():
+      out.write(json.dumps(reject, ensure_ascii=False) + '\n')
+  names = used | {pathlib.PurePosixPath(name).name for name in used}
+  summary = dict(
+      files=len(groups), used=len(used), tracks=tracks,
+      rejected=dict(sorted(collections.Counter(
+          r['reason'] for r in rejects.values()).items())),
+      labels_without_audio=sorted(set(table) - names))
+  writer.note(source=summary)
+  if progress:
+    _report(summary)
+  return summary
+
+
+def _load(file, min_seconds, known=None):
+  """([N] float32 or None, reason or '', detail)."""
+  import soundfile  # pylint: disable=g-import-not-at-top
+  if known:
+    return None, *known
+  try:
+    info = soundfile.info(str(file))
+  except Exception as error:  # pylint: disable=broad-except
+    return None, 'unreadable', str(error)
+  if info.channels > _MAX_CHANNELS:
+    return None, 'channels', f'{info.channels} channels; mono or stereo wanted'
+  if not info.frames:
+    return None, 'empty', 'no samples'
+  try:
+    audio = audio_lib.read(file, SAMPLE_RATE_HZ)
+  except errors.UserError as error:
+    detail = str(error)
+    return None, 'nan' if 'NaN' in detail else 'unreadable', detail
+  except Exception as error:  # pylint: disable=broad-except
+    return None, 'unreadable', f'{type(error).__name__}: {error}'
+  seconds = len(audio) / SAMPLE_RATE_HZ
+  if seconds < min_seconds:
+    return None, 'too short', f'{seconds:.2f} s; at least {min_seconds:g} s'
+  if np.max(np.abs(audio)) < _SILENCE:
+    return None, 'silent', 'no sample above -80 dBFS'
+  return audio_lib.limit_peak(audio, 1.0), '', ''
+
+
+def _pieces(num_samples, max_seconds):
+  """[(start, stop)] of equal pieces of at most `max_seconds`.
+
+  >>> _pieces(24000 * 400, 300)
+  [(0, 4800000), (4800000, 9600000)]
+  """
+  count = max(1, math.ceil(num_samples / (max_seconds * SAMPLE_RATE_HZ)))
+  edges = [num_samples * k // count for k in range(count + 1)]
+  return list(zip(edges[:-1], edges[1:]))
+
+
+def _in_order(load, files, workers):
+  """Yields (file, load(file)) in order, decoding a few files ahead."""
+  workers = workers or len(os.sched_getaffinity(0))
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    waiting = collections.deque()
+    for file in files:
+      waiting.append((file, pool.submit(load, file)))
+      if len(waiting) > workers:
+        done, future = waiting.popleft()
+        yield done, future.result()
+    for file, future in waiting:
+      yield file, future.result()
+
+
+def _progress(results, total, show):
+  if not show:
+    return results
+  import tqdm  # pylint: disable=g-import-not-at-top
+  return tqdm.tqdm(results, total=total, desc=NAME, unit='file')
+
+
+def _nothing_usable(folder, rejects):
+  counts = collections.Counter(r['reason'] for r in rejects)
+  reasons = ', '.join(f'{n} {reason}' for reason, n in sorted(counts.items()))
+  first = next(iter(rejects))
+  return (f'no usable recording under {folder} ({reasons}); the first: '
+          f'{first["file"]}: {first["detail"]}')
+
+
+def _report(summary):
+  rejected = ', '.join(f'{n} {r}' for r, n in summary['rejected'].items())
+  print(f'{summary["used"]} of {summary["files"]} files used, '
+        f'{summary["tracks"]} tracks' +
+        (f'; rejected: {rejected} (listed in {REJECTS})' if rejected else ''))
+  missing = summary['labels_without_audio']
+  if missing:
+    print(f'{len(missing)} captions name no usable file; the first: '
+          f'{missing[0]}')
