@@ -8,7 +8,7 @@ _FIXED = ['step', 'split']
 
 
 class MetricsWriter:
-  """Appends rows to `metrics.csv` and TensorBoard events in `tensorboard/`.
+  """Appends to `metrics.csv` and to TensorBoard events in `tensorboard/`.
 
   A resumed run drops the rows after the step it resumes from, so that no step
   stands twice. A metric that appears later adds a column.
@@ -22,8 +22,8 @@ class MetricsWriter:
       self._columns += [k for k in row if k not in self._columns]
     self._rewrite()
     # Imported late: it costs most of a second.
-    from tensorboardX import SummaryWriter  # pylint: disable=g-import-not-at-top
-    self._board = SummaryWriter(
+    import tensorboardX  # pylint: disable=g-import-not-at-top
+    self._board = tensorboardX.SummaryWriter(
         str(pathlib.Path(model_dir) / 'tensorboard'),
         purge_step=start_step + 1 if start_step else None)
 

@@ -1,8 +1,8 @@
 """What the one training loop trains: the contract of every model.
 
-A trainable holds a model's configuration and its optimiser, and no arrays. The
-loop jits `init`, `update` and `evaluate`, shards the state by `logical_axes` and
-writes it with Orbax; it knows no model.
+A trainable holds a model's configuration and its optimiser, and no arrays.
+The loop jits `init`, `update` and `evaluate`, shards the state by
+`logical_axes` and writes it with Orbax; it knows no model.
 """
 
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ class Trainable(Protocol):
     """Metrics of one batch with nothing changed; the loop averages them."""
 
   def export(self, state, corpus) -> dict[str, Any]:
-    """Keyword arguments of `bundle.save_component`: kind, config, spec, weights.
+    """Keywords of `bundle.save_component`: kind, config, spec, weights.
 
     Runs on the host, outside jit, on a state of NumPy arrays. `corpus` is the
     `records.Corpus` that codebooks outside the state are fitted on, or None.

@@ -1,4 +1,4 @@
-"""From leaf to component: train, stop, resume and export by the entry points."""
+"""From leaf to component by the entry points: train, resume, export."""
 
 import os
 import pathlib
