@@ -76,8 +76,8 @@ class MulanConfig:
 
   joint: specs.JointSpec = specs.JointSpec()
   num_mels: int = 64  # paper (with ResNet-50)
-  mel_mean: float = -4.0  # ours
-  mel_std: float = 4.0  # ours
+  mel_mean: float = -1.0  # ours
+  mel_std: float = 2.0  # ours
   audio: resnet.ResNetConfig = resnet.ResNetConfig()
   text: TextConfig = TextConfig()
   augment: SpecAugmentConfig = SpecAugmentConfig()

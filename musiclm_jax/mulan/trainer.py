@@ -103,7 +103,7 @@ class MulanTrainable:
     return dict(
         kind='mulan', config=self.model, spec=self.model.joint,
         weights=dict(params=params, rvq=fitted),
-        metadata=dict(steps=int(state.step), corpus=corpus.name, rvq=report))
+        metadata=dict(rvq=report))
 
 
 def _checkpoint_params(like, text):

@@ -14,6 +14,7 @@ because two blocks of kernel 5 do not reach across a masked span of 10 steps.
 """
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import flax.struct
@@ -63,8 +64,8 @@ class W2vBertConfig:
   """
 
   num_mels: int = 80  # paper
-  mel_mean: float = -4.0  # ours
-  mel_std: float = 4.0  # ours
+  mel_mean: float = -1.0  # ours
+  mel_std: float = 2.0  # ours
   conv_channels: tuple = (128, 32)  # ours (Lingvo's, from memory)
   dim: int = 1024  # paper
   num_heads: int = 8  # paper
@@ -232,9 +233,13 @@ class W2vBert(nn.Module):
       num_samples = jnp.full(len(waveform), waveform.shape[-1])
     hop = rate // (spec.sample_rate_hz // spec.hop_samples)
     num_frames = -(-num_samples // hop)
-    mels = audio.log_mel(
-        audio.resample(waveform, rate, spec.sample_rate_hz), spec)
-    mels = (mels - cfg.mel_mean) / cfg.mel_std
+    signal = audio.resample(waveform, rate, spec.sample_rate_hz)
+    # The filter rings on past the end; unpadded audio is cut there.
+    common = math.gcd(spec.sample_rate_hz, rate)  # int32 must not overflow
+    end = -(-num_samples * (spec.sample_rate_hz // common) // (rate // common))
+    signal = jnp.where(
+        jnp.arange(signal.shape[-1]) < end[:, None], signal, 0.0)
+    mels = (audio.log_mel(signal, spec) - cfg.mel_mean) / cfg.mel_std
     valid = jnp.arange(mels.shape[1]) < num_frames[:, None]
     return self.encoder(jnp.where(valid[..., None], mels, 0.0), num_frames)
 

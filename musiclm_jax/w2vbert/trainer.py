@@ -120,5 +120,4 @@ class W2vBertTrainable:
     return dict(
         kind='w2vbert', config=self.model, spec=self.model.semantic_spec(),
         weights=dict(params=params, kmeans=fitted),
-        metadata=dict(steps=int(state.step), corpus=corpus.name,
-                      kmeans=report))
+        metadata=dict(kmeans=report))

@@ -1,0 +1,141 @@
+"""Semantic tokens: counts, windows, k-means, and the way through a bundle."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax import bundle
+from musiclm_jax import records
+from musiclm_jax import specs
+from musiclm_jax.w2vbert import kmeans
+from musiclm_jax.w2vbert import model as w2vbert_model
+from musiclm_jax.w2vbert import tokenizer
+from musiclm_jax.w2vbert import trainer
+
+_CONFIG = w2vbert_model.W2vBertConfig(
+    conv_channels=(4, 4), dim=8, num_heads=2, mlp_dim=16, contrastive_blocks=1,
+    prediction_blocks=2, feature_block=1, codebook_size=16, codebook_dim=8,
+    num_clusters=12, dropout_rate=0.0)
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  path = tmp_path_factory.mktemp('w2vbert') / 'corpus'
+  rng = np.random.default_rng(0)
+  with records.Writer(path, 'noise', 24_000) as out:
+    for i, seconds in enumerate((3.0, 5.03, 0.5)):
+      count = int(seconds * 24_000)
+      level = np.repeat(rng.uniform(0.01, 0.3, count // 2400 + 1), 2400)
+      out.add('train', f't{i}', rng.normal(size=count) * level[:count])
+  return records.Corpus(path)
+
+
+@pytest.fixture(scope='module')
+def exported(corpus):
+  trained = trainer.W2vBertTrainable(
+      _CONFIG, clustering=kmeans.KMeansConfig(
+          num_vectors=10_000, crop_seconds=2, batch_size=3, iters=5))
+  state = jax.jit(trained.init)(
+      jax.random.PRNGKey(0), {'audio': jnp.zeros((1, 24_000))})
+  return trained.export(jax.device_get(state), corpus)
+
+
+@pytest.fixture(scope='module')
+def tokens(exported, tmp_path_factory):
+  path = tmp_path_factory.mktemp('bundle') / 'w2vbert'
+  bundle.save_component(path, **exported)
+  return tokenizer.from_component(bundle.load_component(path))
+
+
+def _noise(batch, num_samples, seed=3):
+  rng = np.random.default_rng(seed)
+  return (0.1 * rng.normal(size=(batch, num_samples))).astype(np.float32)
+
+
+@pytest.mark.parametrize('num_samples', [1, 959, 960, 961, 24_001, 47_999])
+def test_ceil_of_25_a_second(tokens, num_samples):
+  ids = tokens.encode(_noise(2, num_samples))
+  codec = specs.CodecSpec()
+  assert ids.shape == (2, -(-num_samples // 960))
+  assert -(-codec.num_frames(num_samples) // 2) == ids.shape[1]
+  assert ids.dtype == np.int32
+  assert ids.min() >= 0 and ids.max() < 12
+
+
+def test_ids_are_the_nearest_standardised_centroids(tokens, exported):
+  audio = _noise(1, 30_000)
+  weights = exported['weights']
+  features = np.asarray(tokenizer.FeatureExtractor(
+      _CONFIG, weights['params'])(audio, np.array([30_000])))[0]
+  fitted = weights['kmeans']
+  features = (features - fitted['mean']) / fitted['std']
+  distance = np.square(features[:, None] - fitted['centroids'][None]).sum(-1)
+  ids = tokens.encode(audio)[0]
+  # Nearly equal distances may fall either way.
+  chosen = np.take_along_axis(distance, ids[:, None], 1)[:, 0]
+  np.testing.assert_allclose(chosen, distance.min(1), atol=1e-2)
+  assert np.mean(ids == distance.argmin(1)) > 0.97
+
+
+def test_padding_and_batching_change_nothing(tokens):
+  audio = _noise(3, 40_003)
+  together = tokens.encode(audio)
+  for row in range(3):
+    np.testing.assert_array_equal(tokens.encode(audio[row:row + 1])[0],
+                                  together[row])
+
+
+@pytest.mark.slow
+def test_long_audio_is_windows_of_30_seconds(tokens):
+  window = 30 * 24_000
+  audio = _noise(2, window + 24_001)
+  ids = tokens.encode(audio)
+  assert ids.shape == (2, 750 + 26)
+  np.testing.assert_array_equal(ids[:, :750], tokens.encode(audio[:, :window]))
+  np.testing.assert_array_equal(ids[:, 750:], tokens.encode(audio[:, window:]))
+
+
+def test_empty_audio_is_refused(tokens):
+  with pytest.raises(ValueError, match='N > 0'):
+    tokens.encode(np.zeros((1, 0), np.float32))
+
+
+def test_export_keeps_what_inference_reads(exported, tokens):
+  assert set(exported['weights']['params']) == {
+      'encoder', 'input', 'contrastive_0', 'prediction_0'}
+  fitted = exported['weights']['kmeans']
+  assert fitted['centroids'].shape == (12, 8)
+  assert tokens.spec == dataclasses.replace(
+      specs.SemanticSpec(), codebook_size=12)
+  report = exported['metadata']['kmeans']
+  assert report['usage'] == 1.0
+  assert 0 < report['entropy_nats'] <= np.log(12)
+  assert 0 < report['inertia'] < 1
+  # 3 s, 5.03 s and 0.5 s give 75, 126 and 13 steps: padding is left out.
+  assert report['vectors'] == 75 + 126 + 13
+
+
+def test_fit_is_deterministic_and_standardised(corpus):
+  def extract(audio, samples):
+    del samples
+    steps = audio.reshape(len(audio), -1, 960)
+    return np.stack([5.0 + 100.0 * steps.std(-1), steps.mean(-1)], -1)
+
+  config = kmeans.KMeansConfig(num_vectors=150, crop_seconds=2, batch_size=2)
+  split = corpus.split('train')
+  first, report = kmeans.fit(extract, split, 6, config)
+  second, _ = kmeans.fit(extract, split, 6, config)
+  for name, value in first.items():
+    np.testing.assert_array_equal(value, second[name])
+  assert report['vectors'] == 150
+  vectors = kmeans.collect(extract, split, config)
+  np.testing.assert_allclose(first['mean'], vectors.mean(0), rtol=1e-4)
+  np.testing.assert_allclose(first['std'], vectors.std(0), rtol=1e-4)
+  # Ids of one cluster have their mean at the centroid, in units of deviations.
+  whitened = (vectors - first['mean']) / first['std']
+  distance = np.square(whitened[:, None] - first['centroids'][None]).sum(-1)
+  np.testing.assert_allclose(
+      report['inertia'], distance.min(1).mean() / 2.0, rtol=1e-3)
