@@ -215,7 +215,8 @@ class Demo:
   def _precompute(self):
     self._manifest()
     self._call('precompute', 'precompute', '--bundle', str(self.bundle),
-               '--corpus', str(self.corpus), '--cache', str(self.cache))
+               '--corpus', str(self.corpus), '--cache', str(self.cache),
+               '--replace')
 
   def _manifest(self):
     from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
