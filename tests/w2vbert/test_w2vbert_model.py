@@ -155,6 +155,6 @@ def test_learns_one_batch():
   assert metrics['grad_norm'] > 0 and metrics['learning_rate'] > 0
   assert after['contrastive'] < before['contrastive_chance'] - 1.0
   assert after['contrastive'] < before['contrastive'] - 1.0
-  assert after['contrastive_accuracy'] > 0.3
+  assert after['contrastive_accuracy'] > 0.15  # chance: 1 of about 37
   assert after['prediction'] < np.log(config.codebook_size) - 0.7
   assert after['code_perplexity'] > 5.0
