@@ -148,6 +148,8 @@ def assign_splits(groups):
   order = sorted(place, key=place.get)
   split = {g: 'test' if place[g] < _TEST else
            'validation' if place[g] < _VALIDATION else 'train' for g in order}
+  if len(order) < 3:  # validation comes first
+    split = {g: s.replace('test', 'validation') for g, s in split.items()}
   held = collections.Counter(split.values())
   if order and not held['train']:
     held[split[order[-1]]] -= 1

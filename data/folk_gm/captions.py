@@ -120,8 +120,8 @@ def write(meta, split, rng, count=CAPTIONS_PER_TRACK):
 def _kind(meta, name):
   """The template list: hummed, solo or accompanied tracks have their own."""
   if meta['arrangement'] == 'hummed':
-    return f'{name} hummed'
-  return name if meta['backing'] else f'{name} solo'
+    return f'{name}_hummed'
+  return name if meta['backing'] else f'{name}_solo'
 
 
 def _slots(meta, fact, choose):

@@ -119,13 +119,13 @@ TEMPLATES = {
         '{rhythm} on {lead} with {backing}, {tempo}',
         '*give me a {mood} {rhythm} with {lead} backed by {backing}',
         '*{lead} and {backing} in a {mood} {origin} {rhythm}'],
-    'prompt solo': [
+    'prompt_solo': [
         'a {mood} {origin} {rhythm} on solo {lead}',
         'solo {lead}, {mood} {origin} {rhythm}',
         '{mood} {rhythm} on {lead} alone, {tempo}',
         'unaccompanied {lead} playing a {mood} {rhythm}',
         '*nothing but {lead}: a {mood} {origin} {rhythm}'],
-    'prompt hummed': [
+    'prompt_hummed': [
         'someone humming a {mood} {rhythm}',
         'a {lead} with a {mood} {origin} melody',
         'a hummed {origin} {rhythm}, {mood}',
@@ -153,14 +153,14 @@ TEMPLATES = {
         '*Imagine a {mood} {rhythm}: {lead} on top, {backing} below.',
         '*What you hear is {origin} repertoire, a {mood} {rhythm} given to '
         '{lead} with {backing}.'],
-    'lead solo': [
+    'lead_solo': [
         'A {mood} {origin} {rhythm} played on solo {lead}.',
         'This is a {mood} {rhythm} for {lead} without accompaniment.',
         'The recording features {lead} alone, playing a {mood} {origin} '
         '{rhythm}.',
         'Unaccompanied {lead} playing a {mood} and {mood2} {rhythm}.',
         '*Just {lead} and no one else in this {mood} {origin} {rhythm}.'],
-    'lead hummed': [
+    'lead_hummed': [
         'A person is humming a {mood} {origin} {rhythm} without any '
         'instruments.',
         'A {lead} performs a {mood} {rhythm} a cappella.',

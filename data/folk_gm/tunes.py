@@ -5,7 +5,6 @@ only located, never imported (that takes seconds).
 """
 
 import dataclasses
-import fractions
 import functools
 import importlib.util
 import pathlib
@@ -149,7 +148,7 @@ def from_abc(abc, tune_id, collection='oneills', number=0):
   kind = metre_kind(abc.metre)
   if kind is None:
     return None
-  bar = fractions.Fraction(*abc.metre)
+  bar = abc_reader.bar_ticks(abc.metre)
   played = abc_reader.expand(abc.measures)
   notes, num_bars, faults = abc_reader.to_bars(played, bar)
   _, twice, _ = abc_reader.to_bars(list(played) * 2, bar)
@@ -157,7 +156,7 @@ def from_abc(abc, tune_id, collection='oneills', number=0):
     return None
   if len(notes) < 2 * num_bars or notes[0][0] >= bar:
     return None
-  table = np.array([[float(s / bar), float(n / bar), p] for s, n, p in notes])
+  table = np.array([[s / bar, n / bar, p] for s, n, p in notes])
   title = abc.fields.get('T', [''])[0].strip(' .')
   rhythm = _rhythm(abc, collection, number, kind, len(notes) / num_bars)
   tonic, mode = _true_key(abc.tonic, abc.mode, table)

@@ -1,0 +1,242 @@
+"""audio_folder: what is used, what is rejected and why, captions, splits."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax.data import audio_folder
+from musiclm_jax.data.audio_folder import corpus as corpus_lib
+from musiclm_jax.data.audio_folder import labels
+
+
+def _tone(seconds, rate, hertz=440.0, level=0.5):
+  time = np.arange(int(seconds * rate)) / rate
+  return (level * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def _build(folder, out, **kwargs):
+  return audio_folder.build(folder, out, progress=False, workers=2, **kwargs)
+
+
+def _all_tracks(out):
+  corpus = records.Corpus(out)
+  return {t.id: (corpus.split(s), t) for s in corpus.splits
+          for t in corpus.split(s)}
+
+
+def _peak_hz(audio, rate):
+  spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
+  return np.argmax(spectrum) * rate / len(audio)
+
+
+def test_stereo_and_other_rates_become_24k_mono(tmp_path):
+  folder = tmp_path / 'music'
+  (folder / 'album').mkdir(parents=True)
+  left, right = _tone(4, 44100, 1000, 0.6), _tone(4, 44100, 3000, 0.2)
+  soundfile.write(folder / 'album/stereo.wav', np.stack([left, right], 1),
+                  44100)
+  soundfile.write(folder / 'low.flac', _tone(4, 16000, 1000), 16000)
+  soundfile.write(folder / 'high.ogg', _tone(4, 48000, 1000), 48000)
+  summary = _build(folder, tmp_path / 'out')
+  assert summary['tracks'] == 3 and summary['rejected'] == {}
+  tracks = _all_tracks(tmp_path / 'out')
+  assert set(tracks) == {'album/stereo.wav', 'low.flac', 'high.ogg'}
+  for split, track in tracks.values():
+    assert abs(track.num_samples - 96000) <= 240
+    audio = split.read(track)[2000:-2000]
+    assert _peak_hz(audio, 24000) == pytest.approx(1000, abs=1)
+  # Mixed down: each channel at half its level.
+  split, track = tracks['album/stereo.wav']
+  spectrum = np.abs(np.fft.rfft(split.read(track)[:72000])) / 36000
+  assert spectrum[3000] == pytest.approx(0.3, rel=0.02)
+  assert spectrum[9000] == pytest.approx(0.1, rel=0.02)
+
+
+def test_rejects_are_listed_with_reasons(tmp_path):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  soundfile.write(folder / 'good.wav', _tone(4, 24000), 24000)
+  (folder / 'text.wav').write_text('this is not audio')
+  (folder / 'zero.wav').write_bytes(b'')
+  soundfile.write(folder / 'nothing.wav', np.zeros(0, np.float32), 24000)
+  broken = _tone(4, 24000)
+  broken[1000] = np.nan
+  soundfile.write(folder / 'nan.wav', broken, 24000, subtype='FLOAT')
+  soundfile.write(folder / 'three.wav', np.stack([_tone(4, 24000)] * 3, 1),
+                  24000)
+  soundfile.write(folder / 'short.wav', _tone(2.9, 24000), 24000)
+  soundfile.write(folder / 'silent.wav', np.zeros(96000), 24000)
+  (folder / 'notes.txt').write_text('not even an audio name')
+  summary = _build(folder, tmp_path / 'out')
+  lines = [json.loads(line) for line in
+           (tmp_path / 'out/rejects.jsonl').read_text().splitlines()]
+  assert {line['file']: line['reason'] for line in lines} == {
+      'text.wav': 'unreadable', 'zero.wav': 'unreadable',
+      'nothing.wav': 'empty', 'nan.wav': 'nan', 'three.wav': 'channels',
+      'short.wav': 'too short', 'silent.wav': 'silent'}
+  assert all(line['detail'] for line in lines)
+  assert summary['files'] == 8 and summary['used'] == 1
+  assert sum(summary['rejected'].values()) == 7
+  assert records.Corpus(tmp_path / 'out').manifest['source'] == summary
+  assert list(_all_tracks(tmp_path / 'out')) == ['good.wav']
+
+
+def test_float_files_louder_than_full_scale_are_not_clipped(tmp_path):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  soundfile.write(folder / 'loud.wav', _tone(4, 24000, level=3.0), 24000,
+                  subtype='FLOAT')
+  _build(folder, tmp_path / 'out')
+  (split, track), = _all_tracks(tmp_path / 'out').values()
+  assert np.allclose(split.read(track), _tone(4, 24000, level=1.0), atol=1e-3)
+
+
+def test_long_files_are_cut_into_equal_pieces(tmp_path):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  ramp = np.linspace(0.1, 0.9, 24000 * 10, dtype=np.float32)
+  soundfile.write(folder / 'long.wav', ramp, 24000, subtype='FLOAT')
+  _build(folder, tmp_path / 'out', max_seconds=4.0)
+  tracks = _all_tracks(tmp_path / 'out')
+  assert list(tracks) == ['long.wav#000', 'long.wav#001', 'long.wav#002']
+  joined = np.concatenate([s.read(t) for s, t in tracks.values()])
+  assert np.allclose(joined, ramp, atol=1e-4)
+  assert [t.meta['start_seconds'] for _, t in tracks.values()] == [
+      0.0, 3.333, 6.667]
+
+
+@pytest.mark.parametrize('name, text', [
+    ('captions.csv', 'File,Caption,aspects\n'
+     'a/one.wav,"A slow, sad song.",piano; slow\n'
+     'a/one.wav,Second caption.,\n'
+     'two.wav,By bare name.,\n'
+     'gone.wav,No such file.,\n'),
+    ('labels.jsonl',
+     '{"file": "a/one.wav", "captions": ["A slow, sad song.", '
+     '"Second caption."], "aspects": ["piano", "slow"]}\n\n'
+     '{"file": "two.wav", "caption": "By bare name."}\n'
+     '{"file": "gone.wav", "caption": "No such file."}\n')])
+def test_captions_are_found_beside_the_audio(tmp_path, name, text):
+  folder = tmp_path / 'music'
+  (folder / 'a').mkdir(parents=True)
+  (folder / 'b').mkdir()
+  for file in ('a/one.wav', 'b/two.wav', 'three.wav'):
+    soundfile.write(folder / file, _tone(3.5, 24000, 300 + len(file)), 24000)
+  (folder / name).write_text(text)
+  summary = _build(folder, tmp_path / 'out')
+  tracks = {k: t for k, (_, t) in _all_tracks(tmp_path / 'out').items()}
+  assert tracks['a/one.wav'].captions == ['A slow, sad song.',
+                                          'Second caption.']
+  assert tracks['a/one.wav'].meta['aspects'] == ['piano', 'slow']
+  assert tracks['b/two.wav'].captions == ['By bare name.']
+  assert tracks['three.wav'].captions == []
+  assert summary['labels_without_audio'] == ['gone.wav']
+
+
+@pytest.mark.parametrize('name, text, said', [
+    ('c.csv', 'path,text\nx,y\n', 'columns path, text'),
+    ('c.jsonl', '{"file": "x"\n', 'line 1: not JSON'),
+    ('c.jsonl', '{"caption": "x"}\n', 'line 1'),
+    ('c.jsonl', '{"file": "x", "captions": [1]}\n', 'must be strings'),
+    ('c.txt', 'x', "extension '.txt'")])
+def test_bad_captions_files_say_what_is_wrong(tmp_path, name, text, said):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(errors.UserError, match=said.replace('.', r'\.')):
+    labels.load(tmp_path, tmp_path / name)
+
+
+def test_user_errors(tmp_path):
+  out = tmp_path / 'out'
+  with pytest.raises(errors.UserError, match='does not exist'):
+    _build(tmp_path / 'none', out)
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  with pytest.raises(errors.UserError, match='no .wav'):
+    _build(folder, out)
+  (folder / 'text.wav').write_text('words')
+  with pytest.raises(errors.UserError, match='no usable recording.*unreadable'):
+    _build(folder, out)
+  with pytest.raises(errors.UserError, match='inside the audio folder'):
+    _build(folder, folder / 'corpus')
+  with pytest.raises(errors.UserError, match='captions file'):
+    _build(folder, out, captions=tmp_path / 'none.csv')
+  assert not out.exists() and not (tmp_path / 'out.partial').exists()
+
+
+def test_splits_are_stable_and_always_train():
+  groups = [f'g{i}' for i in range(400)]
+  split = corpus_lib.assign_splits(groups)
+  counts = {s: list(split.values()).count(s) for s in set(split.values())}
+  assert 330 <= counts['train'] <= 385 and min(counts.values()) >= 5
+  # A file added later moves no other.
+  assert {g: s for g, s in corpus_lib.assign_splits(groups + ['new']).items()
+          if g != 'new'} == split
+  for count in (1, 2, 3):
+    for start in range(100):
+      few = corpus_lib.assign_splits([f's{start}.{i}' for i in range(count)])
+      assert sorted(few.values()) == sorted(
+          ['train', 'validation', 'test'][:count])
+
+
+def test_training_split_survives_unusable_files(tmp_path, monkeypatch):
+  # All but one file look fine until they are decoded.
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  for i in range(3):
+    audio = _tone(3.5, 24000, 200 + i)
+    if i:
+      audio[50] = np.nan
+    soundfile.write(folder / f'{i}.wav', audio, 24000, subtype='FLOAT')
+  # Whatever the hashes say, put the good file's group last in line for train.
+  good = corpus_lib._group(folder / '0.wav', folder, 'file')
+  real = corpus_lib.assign_splits
+
+  def unlucky(groups):
+    split = real(groups)
+    if len(split) == 3:
+      split = {g: 'test' if g == good else 'train' for g in split}
+    return split
+
+  monkeypatch.setattr(corpus_lib, 'assign_splits', unlucky)
+  _build(folder, tmp_path / 'out')
+  corpus = records.Corpus(tmp_path / 'out')
+  assert corpus.splits == ['train']
+  assert len((tmp_path / 'out/rejects.jsonl').read_text().splitlines()) == 2
+
+
+def test_copies_stay_together_and_albums_too(tmp_path):
+  folder = tmp_path / 'music'
+  for album in ('x', 'y'):
+    (folder / album).mkdir(parents=True)
+    for i in range(3):
+      soundfile.write(folder / album / f'{i}.wav',
+                      _tone(3.5, 24000, 300 + i), 24000)
+  _build(folder, tmp_path / 'files')
+  where = {k: s.directory.name for k, (s, _) in
+           _all_tracks(tmp_path / 'files').items()}
+  assert all(where[f'x/{i}.wav'] == where[f'y/{i}.wav'] for i in range(3))
+  _build(folder, tmp_path / 'albums', split_by='folder')
+  where = {k: s.directory.name for k, (s, _) in
+           _all_tracks(tmp_path / 'albums').items()}
+  assert len({where[f'x/{i}.wav'] for i in range(3)}) == 1
+  assert where['x/0.wav'] != where['y/0.wav']
+
+
+def test_same_corpus_for_any_number_of_workers(tmp_path):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  for i in range(5):
+    soundfile.write(folder / f'{i}.wav', _tone(3.2, 22050, 200 + 50 * i), 22050)
+  for workers in (1, 3):
+    audio_folder.build(folder, tmp_path / f'w{workers}', workers=workers,
+                       progress=False)
+  files = sorted(p.relative_to(tmp_path / 'w1')
+                 for p in (tmp_path / 'w1').rglob('*') if p.is_file())
+  assert len(files) >= 5
+  for file in files:
+    assert (tmp_path / 'w1' / file).read_bytes() == (
+        tmp_path / 'w3' / file).read_bytes()
