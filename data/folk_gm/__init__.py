@@ -1,4 +1,4 @@
-"""folk_gm: old dance tunes, arranged, rendered and described by this program."""
+"""folk_gm: old dance tunes, arranged, rendered and described."""
 
 from musiclm_jax.data.folk_gm.corpus import build
 

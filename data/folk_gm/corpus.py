@@ -21,6 +21,7 @@ from musiclm_jax.data.folk_gm import captions
 from musiclm_jax.data.folk_gm import clusters
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import render
+from musiclm_jax.data.folk_gm import score as score_lib
 from musiclm_jax.data.folk_gm import tunes as tunes_lib
 
 NAME = 'folk_gm'
@@ -151,7 +152,7 @@ def make_track(job):
   Returns:
     ([N] int16 PCM, metadata dict).
   """
-  score = arrange.score(job.tune, job.plan, _rng(
+  score = score_lib.write(job.tune, job.plan, _rng(
       job.seed, job.tune, job.version, 2))
   audio, _ = render.render(score, job.plan, _rng(
       job.seed, job.tune, job.version, 3))

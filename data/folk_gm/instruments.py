@@ -41,8 +41,8 @@ def _table(*rows):
 _I = Instrument
 
 LEADS = _table(
-    _I('fiddle', 40, 'bowed strings', 'fiddle|violin|folk fiddle|*concert violin',
-       60, 91, 5, True),
+    _I('fiddle', 40, 'bowed strings',
+       'fiddle|violin|folk fiddle|*concert violin', 60, 91, 5, True),
     _I('country fiddle', 110, 'bowed strings',
        'country fiddle|scratchy fiddle|old fiddle|*rustic fiddle', 60, 91, 2,
        True),
@@ -50,7 +50,8 @@ LEADS = _table(
     _I('cello', 42, 'bowed strings', 'cello|violoncello', 38, 69, 2, True),
     _I('flute', 73, 'flutes', 'flute|wooden flute|*transverse flute', 62, 93, 4,
        True),
-    _I('recorder', 74, 'flutes', 'recorder|wooden recorder|*fipple flute', 64, 93, 3, True),
+    _I('recorder', 74, 'flutes', 'recorder|wooden recorder|*fipple flute', 64,
+       93, 3, True),
     _I('piccolo', 72, 'flutes', 'piccolo|fife', 72, 98, 2.5, True),
     _I('pan flute', 75, 'flutes', 'pan flute|pan pipes|*breathy panpipes', 60,
        88, 1.5, True),

@@ -53,7 +53,8 @@ TEMPI = dict(
     medium='medium tempo|moderate tempo|steady pace|*comfortable walking pace',
     slow='slow tempo|slow pace|unhurried tempo|*leisurely pace')
 
-COLOURS = dict(major='major key|major mode|bright major key|*sunny major tonality',
+COLOURS = dict(major='major key|major mode|bright major key|*sunny major '
+                     'tonality',
                minor='minor key|minor mode|dark minor key|*sombre minor '
                      'tonality')
 

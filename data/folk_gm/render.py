@@ -43,7 +43,7 @@ def render_part(part, seconds, bends=None):
   """Plays one part.
 
   Args:
-    part: an arrange.Part whose program is not None.
+    part: an score.Part whose program is not None.
     seconds: length of the result.
     bends: [m, 2] (second, cents) pitch bends, or None.
 
@@ -86,7 +86,7 @@ def _high_pass():
 
 
 def _note_events(notes):
-  """[(sample, 0 off | 2 on, pitch, velocity)]; a pitch never overlaps itself."""
+  """[(sample, 0 off | 2 on, pitch, velocity)]; no pitch overlaps itself."""
   notes = np.asarray(notes)
   order = np.argsort(notes[:, 0], kind='stable')
   starts = np.round(notes[order, 0] * SAMPLE_RATE_HZ).astype(int)
@@ -114,7 +114,7 @@ def render(score, plan, rng):
   """Renders and mixes a score.
 
   Args:
-    score: an arrange.Score.
+    score: a score.Score.
     plan: its arrange.Plan.
     rng: numpy Generator for levels, drift and breath.
 

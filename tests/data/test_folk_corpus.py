@@ -1,5 +1,6 @@
-"""The corpus end to end: deterministic, described truly, test words held out."""
+"""The corpus end to end: deterministic, truly described, words held out."""
 
+import importlib.util
 import json
 import re
 
@@ -9,11 +10,12 @@ import pytest
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.data import folk_gm
-from musiclm_jax.data.folk_gm import arrange
 from musiclm_jax.data.folk_gm import captions
 from musiclm_jax.data.folk_gm import corpus as corpus_lib
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import phrases
+from musiclm_jax.data.folk_gm import score as score_lib
+from musiclm_jax.data.folk_gm import soundfont
 
 pytest.importorskip('tinysoundfont')
 pytest.importorskip('pretty_midi')
@@ -101,8 +103,6 @@ def test_absurd_wishes(tmp_path, kwargs, said):
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-  import importlib.util  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.data.folk_gm import soundfont  # pylint: disable=g-import-not-at-top
   soundfont.load.cache_clear()
   real = importlib.util.find_spec
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: (
@@ -120,7 +120,7 @@ def described(tunes):
   """[(meta, split, captions, aspects, templates)] without any sound."""
   out = []
   for i, job in enumerate(corpus_lib.plan_tracks(tunes[::5], 4.0, seed=3)):
-    score = arrange.score(job.tune, job.plan, np.random.default_rng(0))
+    score = score_lib.write(job.tune, job.plan, np.random.default_rng(0))
     meta = corpus_lib.describe(job, score)
     for split in ('train', 'test'):
       out.append((meta, split, *captions.write(

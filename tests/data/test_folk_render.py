@@ -10,6 +10,7 @@ from musiclm_jax.data.folk_gm import corpus as corpus_lib
 from musiclm_jax.data.folk_gm import humming
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import render
+from musiclm_jax.data.folk_gm import score as score_lib
 
 pytest.importorskip('tinysoundfont')
 pytest.importorskip('pretty_midi')
@@ -18,7 +19,7 @@ RATE = 24000
 
 
 def _note(program, pitch, seconds=1.5):
-  part = arrange.Part(program, np.array([[0.0, seconds, pitch, 90]]))
+  part = score_lib.Part(program, np.array([[0.0, seconds, pitch, 90]]))
   return render.render_part(part, seconds)
 
 
@@ -88,7 +89,7 @@ def jobs(tunes):
 
 
 def _render(job):
-  score = arrange.score(job.tune, job.plan, np.random.default_rng(1))
+  score = score_lib.write(job.tune, job.plan, np.random.default_rng(1))
   return score, *render.render(score, job.plan, np.random.default_rng(2))
 
 
@@ -112,7 +113,7 @@ def test_levels_follow_the_dynamics_and_never_clip(jobs):
       'xylophone', 'glockenspiel', 'dulcimer', 'marimba'))
   for name, low, high in (('soft', -28, -22), ('loud', -21, -14)):
     plan = dataclasses.replace(
-        job.plan, dynamics=name, rms_db=arrange._LOUDNESS[name])
+        job.plan, dynamics=name, rms_db=arrange.LOUDNESS[name])
     _, mix, _ = _render(dataclasses.replace(job, plan=plan))
     assert low < 10 * np.log10(np.mean(mix**2)) < high
     assert np.max(np.abs(mix)) <= 0.951
@@ -145,7 +146,7 @@ def test_the_end_of_a_round_and_the_next_upbeat_share_a_bar(tunes):
   tune = next(t for t in tunes if t.period == t.num_bars - 1 and
               t.upbeat > 0 and t.num_bars == 17 and t.rhythm == 'jig')
   job = corpus_lib.plan_tracks([tune], 0.001, seed=0)[0]
-  notes = arrange._played_melody(tune, job.plan)
+  notes = score_lib.played_melody(tune, job.plan)
   gaps = notes[1:, 0] - notes[:-1, 0] - notes[:-1, 1]
   inside = tune.notes[1:, 0] - tune.notes[:-1, 0] - tune.notes[:-1, 1]
   assert job.plan.num_bars > tune.num_bars  # it is repeated
