@@ -5,13 +5,14 @@ Three layers, each usable alone:
   kmeans / residual_kmeans     centroids of a fixed set of vectors (w2v-BERT's
                                units, MuLan's RVQ, the codec's first codebooks)
   nearest / rvq_encode / rvq_decode     vectors <-> codes, nothing learned
-  Rvq + quantize + ema_update  the codec's quantizer while it trains
+  RvqConfig, Rvq, quantize     the codec's quantizer while it trains
 
 All sums over vectors are matrix products with one-hot assignments: they are
 deterministic on every backend, and under data parallelism they are global, so
 that eight devices see the codebooks that one would.
 """
 
+import dataclasses
 import functools
 
 import flax.struct
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 _CHUNK = 8192  # vectors whose distances to all centroids are held at once
 _SEED_ROUNDS = 4
+_EPSILON = 1e-5
 
 
 def nearest(vectors, centroids):
@@ -138,22 +140,23 @@ def residual_kmeans(rng, vectors, num_codebooks, k, iters=20):
   Returns:
     [num_codebooks, k, D] float32.
   """
-  residual = jnp.asarray(vectors, jnp.float32)
-  codebooks = []
-  for level in range(num_codebooks):
-    centroids = kmeans(jax.random.fold_in(rng, level), residual, k, iters)
-    residual = residual - _nearest_vectors(residual, centroids)
-    codebooks.append(centroids)
-  return jnp.stack(codebooks)
+  return _residual_kmeans(
+      jax.random.split(rng, num_codebooks), jnp.asarray(vectors, jnp.float32),
+      k, iters)
 
 
-@jax.jit
-def _nearest_vectors(vectors, centroids):
-  """[N, D] the centroid nearest to each vector, in chunks."""
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _residual_kmeans(rngs, vectors, k, iters):
+  """One level per key: [Q, k, D]."""
   chunk = min(_CHUNK, len(vectors))
-  ids = jax.lax.map(
-      lambda v: nearest(v, centroids), vectors, batch_size=chunk)
-  return centroids[ids]
+
+  def level(residual, rng):
+    centroids = _kmeans(rng, residual, k, iters)
+    ids = jax.lax.map(
+        lambda v: nearest(v, centroids), residual, batch_size=chunk)
+    return residual - centroids[ids], centroids
+
+  return jax.lax.scan(level, vectors, rngs)[1]
 
 
 def rvq_encode(vectors, codebooks):
@@ -193,3 +196,140 @@ def rvq_decode(codes, codebooks):
   for level in range(num_levels):
     total = total + codebooks[level][codes[..., level]]
   return total
+
+
+@flax.struct.dataclass
+class Rvq:
+  """The state of a residual quantizer that learns by moving averages."""
+
+  codebooks: jax.Array  # [Q, K, D] the entries in use: sums / counts
+  counts: jax.Array  # [Q, K] average assignments per batch
+  sums: jax.Array  # [Q, K, D] average sum of assigned vectors per batch
+
+
+@flax.struct.dataclass
+class Quantized:
+  """What `quantize` returns."""
+
+  vectors: jax.Array  # [B, T, D] the chosen levels' sum, straight-through
+  codes: jax.Array  # [B, T, Q] int32, of every level
+  residuals: jax.Array  # [Q, B * T, D] what each level was asked to quantise
+  commitment: jax.Array  # scalar: distance of the vectors from their codes
+
+
+@dataclasses.dataclass(frozen=True)
+class RvqConfig:
+  """How a residual quantizer learns.
+
+  Attributes:
+    decay: of the moving averages of counts and sums.
+    dead_code_ratio: an entry whose average count falls under this share of the
+      mean count is replaced by a random frame. SoundStream's threshold of 2
+      means this for its own (unstated) batch; a share scales with any batch.
+    dropout_rate: share of examples that use a random number of levels,
+      1..Q; the rest use all.
+    init_iters: Lloyd iterations of the first codebooks.
+    init_vectors: vectors that the first codebooks are fitted to, at least.
+  """
+
+  decay: float = 0.99  # paper
+  dead_code_ratio: float = 0.1  # ours
+  dropout_rate: float = 1.0  # paper
+  init_iters: int = 10  # ours
+  init_vectors: int = 8192  # ours
+
+  def init(self, rng, vectors, num_codebooks, codebook_size):
+    """An `Rvq` by residual k-means of `vectors` [N, D]."""
+    codebooks = residual_kmeans(
+        rng, vectors, num_codebooks, codebook_size, self.init_iters)
+    # One assignment each: the true averages take over within 1 / (1 - decay)
+    # steps, and no entry is dead before it had its chance.
+    counts = jnp.ones(codebooks.shape[:2])
+    return Rvq(codebooks, counts, codebooks)
+
+  def draw_levels(self, rng, batch_size, num_codebooks):
+    """[B] int32: how many levels each example uses, 1..Q."""
+    level_rng, keep_rng = jax.random.split(rng)
+    levels = jax.random.randint(
+        level_rng, (batch_size,), 1, num_codebooks + 1)
+    drop = jax.random.uniform(keep_rng, (batch_size,)) < self.dropout_rate
+    return jnp.where(drop, levels, num_codebooks)
+
+  def update(self, rng, rvq, quantized):
+    """The `Rvq` after one batch: averages moved, dead entries replaced.
+
+    Every level learns from every example, also from those whose decoder saw
+    fewer levels (ours): the residual exists either way.
+
+    Args:
+      rng: PRNG key, chooses the frames that replace dead entries.
+      rvq: the state that `quantized` was made with.
+      quantized: a `Quantized` of the batch.
+
+    Returns:
+      The new `Rvq`.
+    """
+    num_codebooks, size, _ = rvq.codebooks.shape
+    codes = quantized.codes.reshape(-1, num_codebooks).T
+
+    def level(rng, codebook, counts, sums, residuals, codes):
+      one_hot = jax.nn.one_hot(codes, size)
+      counts = self._average(counts, one_hot.sum(0))
+      sums = self._average(sums, one_hot.T @ residuals)
+      mean_count = len(codes) / size
+      dead = counts < self.dead_code_ratio * mean_count
+      picks = jax.random.randint(rng, (size,), 0, len(codes))
+      # A new entry starts with the mean count: it has time to prove itself.
+      counts = jnp.where(dead, mean_count, counts)
+      sums = jnp.where(dead[:, None], residuals[picks] * mean_count, sums)
+      return sums / jnp.maximum(counts, _EPSILON)[:, None], counts, sums
+
+    rngs = jax.random.split(rng, num_codebooks)
+    return Rvq(*jax.lax.map(
+        lambda args: level(*args),
+        (rngs, rvq.codebooks, rvq.counts, rvq.sums,
+         jax.lax.stop_gradient(quantized.residuals), codes)))
+
+  def _average(self, old, new):
+    return self.decay * old + (1.0 - self.decay) * new
+
+
+def quantize(vectors, codebooks, num_levels):
+  """Residual quantisation that training can differentiate.
+
+  Args:
+    vectors: [B, T, D] float.
+    codebooks: [Q, K, D] float.
+    num_levels: [B] int32, levels that each example uses (1..Q).
+
+  Returns:
+    A `Quantized`. The gradient of `vectors` passes straight through; the
+    commitment is the squared distance to the sum of the first q levels, mean
+    over features, frames and used levels. Codebooks get no gradient.
+  """
+  fixed = jax.lax.stop_gradient(vectors)
+  codebooks = jax.lax.stop_gradient(codebooks)
+
+  def level(residual, codebook):
+    ids = nearest(residual, codebook)
+    left = residual - codebook[ids]
+    return left, (ids, residual, left)
+
+  _, (codes, residuals, left) = jax.lax.scan(level, fixed, codebooks)
+  used = jnp.arange(len(codebooks))[:, None] < num_levels
+  last = jnp.take_along_axis(
+      left, (num_levels - 1)[None, :, None, None], axis=0)[0]
+  # fixed - left is the sum of the levels so far.
+  distances = jnp.mean(jnp.square(vectors - (fixed - left)), axis=(2, 3))
+  return Quantized(
+      vectors=vectors - jax.lax.stop_gradient(last),
+      codes=jnp.moveaxis(codes, 0, -1),
+      residuals=residuals.reshape(len(codebooks), -1, vectors.shape[-1]),
+      commitment=jnp.sum(distances * used) / jnp.sum(used))
+
+
+def perplexity(counts):
+  """[...] exp of the entropy of counts [..., K]: 1..K entries in even use."""
+  share = counts / jnp.maximum(jnp.sum(counts, -1, keepdims=True), _EPSILON)
+  entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-10)), -1)
+  return jnp.exp(entropy)

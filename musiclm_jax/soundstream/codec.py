@@ -1,0 +1,159 @@
+"""The trained codec as a tokenizer: audio <-> codes, any length.
+
+The model is causal, so a track is processed in chunks of one shape: each sees
+enough of what came before (16 frames for the encoder, 20 for the decoder, see
+`SoundStreamConfig`) that its result equals that of the whole track. Memory is
+bounded by a chunk, and only a few shapes are ever compiled.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import specs
+from musiclm_jax.nn import quantize
+from musiclm_jax.soundstream import model
+
+_CHUNK_FRAMES = 512  # 10 s at 50 Hz
+_SMALLEST_FRAMES = 32  # shorter inputs are padded to it
+
+
+class Codec:
+  """Encodes [B, N] audio into [B, T, Q] codes, and decodes them."""
+
+  def __init__(self, config, params, codebooks, chunk_frames=_CHUNK_FRAMES):
+    """A codec.
+
+    Args:
+      config: a `model.SoundStreamConfig`.
+      params: the generator's parameters.
+      codebooks: [Q, K, D] float.
+      chunk_frames: frames processed at once, left context included.
+    """
+    context = max(config.encoder_context_frames,
+                  config.decoder_context_frames)
+    if chunk_frames <= context:
+      raise ValueError(
+          f'chunk_frames is {chunk_frames}; expected more than the context of '
+          f'{context} frames.')
+    self.config = config
+    self.params = jax.tree.map(jnp.asarray, params)
+    self.codebooks = jnp.asarray(codebooks)
+    self.chunk_frames = chunk_frames
+    self._model = model.SoundStream(config)
+
+  @property
+  def spec(self):
+    return self.config.spec
+
+  def encode(self, audio):
+    """Codes of audio.
+
+    Args:
+      audio: [B, N] float at `spec.sample_rate_hz`; the last frame is padded
+        with zeros.
+
+    Returns:
+      [B, ceil(N / hop), Q] int32.
+    """
+    audio = np.asarray(audio, np.float32)
+    _check_rank(audio, 2, 'audio', '[B, N]')
+    frames = self.spec.num_frames(audio.shape[1])
+    hop = self.spec.hop_samples
+    audio = np.pad(audio, ((0, 0), (0, frames * hop - audio.shape[1])))
+    blocks = audio.reshape(len(audio), frames, hop)
+    return self._by_chunks(
+        blocks, self._encode, self.config.encoder_context_frames)
+
+  def decode(self, codes):
+    """Audio of codes.
+
+    Args:
+      codes: [B, T, q] int; the first q levels, q <= Q.
+
+    Returns:
+      [B, T * hop] float32.
+    """
+    codes = np.asarray(codes, np.int32)
+    _check_rank(codes, 3, 'codes', '[B, T, q]')
+    self._check_codes(codes)
+    blocks = self._by_chunks(
+        codes, self._decode, self.config.decoder_context_frames)
+    return blocks.reshape(len(codes), -1)
+
+  def _by_chunks(self, inputs, function, context):
+    """`function` over [B, T, ...] in chunks that overlap by `context` frames.
+
+    With chunks of 8 and a context of 3, 15 frames are done as 0..8, 5..13 and
+    10..18 (the last one padded); of each chunk but the first, the first 3
+    results are dropped.
+    """
+    length = inputs.shape[1]
+    size = self._padded(length)
+    outputs, start = [], 0
+    while not outputs or start + context < length:
+      part = inputs[:, start:start + size]
+      missing = size - part.shape[1]
+      part = np.pad(
+          part, ((0, 0), (0, missing)) + ((0, 0),) * (part.ndim - 2))
+      result = np.asarray(function(part))
+      outputs.append(result[:, context if start else 0:size - missing])
+      start += size - context
+    return np.concatenate(outputs, axis=1)
+
+  def _padded(self, frames):
+    """Frames of one chunk: powers of two up to `chunk_frames`."""
+    size = _SMALLEST_FRAMES
+    while size < frames:
+      size *= 2
+    return min(size, self.chunk_frames)
+
+  @functools.cached_property
+  def _encode(self):
+    """Jitted: [B, T, hop] samples -> [B, T, Q] codes."""
+    @jax.jit
+    def encode(params, codebooks, blocks):
+      latents = self._model.apply(
+          {'params': params}, blocks.reshape(len(blocks), -1),
+          method='encode')
+      return quantize.rvq_encode(latents, codebooks)
+
+    return lambda blocks: encode(self.params, self.codebooks, blocks)
+
+  @functools.cached_property
+  def _decode(self):
+    """Jitted: [B, T, q] codes -> [B, T, hop] samples."""
+    @jax.jit
+    def decode(params, codebooks, codes):
+      audio = self._model.apply(
+          {'params': params}, quantize.rvq_decode(codes, codebooks),
+          method='decode')
+      return audio.reshape(codes.shape[:2] + (self.spec.hop_samples,))
+
+    return lambda codes: decode(self.params, self.codebooks, codes)
+
+  def _check_codes(self, codes):
+    if not 0 < codes.shape[2] <= self.spec.num_codebooks:
+      raise ValueError(
+          f'codes have {codes.shape[2]} levels; expected 1 to '
+          f'{self.spec.num_codebooks}.')
+    if codes.size and not (
+        0 <= codes.min() and codes.max() < self.spec.codebook_size):
+      raise ValueError(
+          f'codes are in {codes.min()}..{codes.max()}; expected '
+          f'0..{self.spec.codebook_size - 1}.')
+
+
+def from_component(component):
+  """The `Codec` of a `bundle.Component`."""
+  config = specs.from_dict(model.SoundStreamConfig, component.config)
+  weights = component.tree()
+  return Codec(config, weights['params'], weights['codebooks'])
+
+
+def _check_rank(array, rank, name, expected):
+  if array.ndim != rank or 0 in array.shape:
+    raise ValueError(
+        f'{name} has shape {array.shape}; expected {expected}, not empty.')

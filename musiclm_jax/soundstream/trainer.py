@@ -1,0 +1,312 @@
+"""How SoundStream trains: a generator, its codebooks and its discriminators.
+
+One `update` does both sides at once from one reconstruction:
+
+  audio -> encoder -> RVQ -> decoder -> fake
+  gradients of each loss by `fake` -> weighted (or balanced) sum -> one backward
+  pass through the generator; codebooks by moving averages; discriminators by
+  the hinge loss on the same `fake`
+
+The discriminators take part from `discriminator_start_step` on; `lax.cond` on
+the step skips their work before, in the same compiled function.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from musiclm_jax import audio as audio_lib
+from musiclm_jax.nn import quantize
+from musiclm_jax.soundstream import discriminators as discriminators_lib
+from musiclm_jax.soundstream import losses
+from musiclm_jax.soundstream import model as model_lib
+from musiclm_jax.training import optim
+
+
+@flax.struct.dataclass
+class SoundStreamState:
+  """Everything that training changes."""
+
+  step: jax.Array  # int32 scalar
+  params: Any  # generator
+  opt_state: Any
+  rvq: quantize.Rvq
+  discriminator_params: Any  # {} without discriminators
+  discriminator_opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+  """Weights of the generator's losses.
+
+  Attributes:
+    spectral: multi-scale spectral distance.
+    adversarial: hinge.
+    feature: feature matching.
+    commitment: distance of latents from their codes.
+    waveform: mean absolute error of samples, over the mean absolute sample of
+      the batch; aligns phases early in a short training.
+    balanced: EnCodec's balancer: spectral, adversarial, feature and waveform
+      are then shares of the gradient at the output, not factors.
+  """
+
+  spectral: float = 1.0  # paper
+  adversarial: float = 1.0  # paper
+  feature: float = 100.0  # paper
+  commitment: float = 0.25  # ours, from VQ-VAE-2
+  waveform: float = 0.0  # ours
+  balanced: bool = False  # ours, from EnCodec
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundStreamTrainable:
+  """SoundStream under training; see `training.trainable.Trainable`.
+
+  Attributes:
+    model: the generator.
+    rvq: how its codebooks learn.
+    discriminators: their shape.
+    discriminator_start_step: first step that they take part in; -1: never.
+    spectral: the reconstruction loss.
+    weights: of the losses.
+    optimizer: the generator's.
+    discriminator_optimizer: the discriminators'.
+  """
+
+  model: model_lib.SoundStreamConfig = model_lib.SoundStreamConfig()
+  rvq: quantize.RvqConfig = quantize.RvqConfig()
+  discriminators: discriminators_lib.DiscriminatorConfig = (
+      discriminators_lib.DiscriminatorConfig())
+  discriminator_start_step: int = 0
+  spectral: losses.SpectralConfig = losses.SpectralConfig()
+  weights: LossWeights = LossWeights()
+  optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
+      name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
+  discriminator_optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
+      name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
+
+  @property
+  def adversarial(self):
+    return self.discriminator_start_step >= 0
+
+  def init(self, rng, batch):
+    """Fresh parameters; codebooks by k-means of the first batch's latents."""
+    generator_rng, rvq_rng, discriminator_rng = jax.random.split(rng, 3)
+    audio = self._whole_frames(batch['audio'])
+    # One frame is enough: the shapes of parameters do not depend on length.
+    params = self._generator.init(
+        generator_rng, audio[:1, :self.model.spec.hop_samples])['params']
+    vectors = self._latents_at_offsets(params, audio)
+    spec = self.model.spec
+    rvq = self.rvq.init(
+        rvq_rng, vectors, spec.num_codebooks, spec.codebook_size)
+    discriminator_params, discriminator_opt_state = {}, {}
+    if self.adversarial:
+      discriminator_params = self._discriminators.init(
+          discriminator_rng, audio[:1])['params']
+      discriminator_opt_state = self.discriminator_optimizer.make().init(
+          discriminator_params)
+    return SoundStreamState(
+        step=jnp.zeros((), jnp.int32), params=params,
+        opt_state=self.optimizer.make().init(params), rvq=rvq,
+        discriminator_params=discriminator_params,
+        discriminator_opt_state=discriminator_opt_state)
+
+  def update(self, state, batch, rng):
+    """One step of generator, codebooks and discriminators."""
+    audio = self._whole_frames(batch['audio'])
+    level_rng, rvq_rng = jax.random.split(rng)
+    num_levels = self.rvq.draw_levels(
+        level_rng, len(audio), self.model.spec.num_codebooks)
+    (fake, commitment), backward, quantized = jax.vjp(
+        lambda p: self._reconstruct(p, state.rvq, audio, num_levels),
+        state.params, has_aux=True)
+    gradient, metrics = self._reconstruction_gradient(audio, fake)
+    if self.adversarial:
+      gradient, adversarial_metrics, state = self._adversarial(
+          state, audio, fake, gradient)
+      metrics.update(adversarial_metrics)
+    else:
+      gradient = self._combine(gradient)
+    grads, = backward((gradient, jnp.asarray(self.weights.commitment)))
+    updates, opt_state = self.optimizer.make().update(
+        grads, state.opt_state, state.params)
+    rvq = self.rvq.update(rvq_rng, state.rvq, quantized)
+    state = state.replace(
+        step=state.step + 1, rvq=rvq, opt_state=opt_state,
+        params=optax.apply_updates(state.params, updates))
+    metrics.update(commitment=commitment,
+                   grad_norm=optax.global_norm(grads),
+                   **self._codebook_metrics(rvq))
+    metrics['loss'] = self._total(metrics)
+    return state, metrics
+
+  def evaluate(self, state, batch, rng):
+    """Reconstruction from all levels, nothing random."""
+    del rng
+    audio = self._whole_frames(batch['audio'])
+    num_levels = jnp.full(len(audio), self.model.spec.num_codebooks)
+    (fake, commitment), _ = self._reconstruct(
+        state.params, state.rvq, audio, num_levels)
+    _, metrics = self._reconstruction_gradient(audio, fake)
+    rate = self.model.spec.sample_rate_hz
+    mel_spec = audio_lib.MelSpec(
+        sample_rate_hz=rate, num_mels=64, window_samples=1024, hop_samples=256,
+        fft_size=1024, low_hz=0.0, high_hz=rate / 2)
+    metrics.update(
+        commitment=commitment, si_sdr=losses.si_sdr(audio, fake),
+        mel_distance=losses.mel_distance(audio, fake, mel_spec))
+    metrics['loss'] = self._total(metrics)
+    return metrics
+
+  def export(self, state, corpus=None):
+    """What `bundle.save_component` takes: generator and codebooks."""
+    del corpus
+    return dict(
+        kind='soundstream', config=self.model, spec=self.model.spec,
+        weights=dict(params=state.params, codebooks=state.rvq.codebooks))
+
+  @functools.cached_property
+  def _generator(self):
+    return model_lib.SoundStream(self.model)
+
+  @functools.cached_property
+  def _discriminators(self):
+    return discriminators_lib.Discriminators(self.discriminators)
+
+  def _whole_frames(self, audio):
+    """Crops to a multiple of the hop: no loss is taken on padding."""
+    hop = self.model.spec.hop_samples
+    if audio.shape[1] < hop:
+      raise ValueError(
+          f'audio crops have {audio.shape[1]} samples; expected at least one '
+          f'frame, {hop}.')
+    return audio[:, :audio.shape[1] // hop * hop]
+
+  def _latents_at_offsets(self, params, audio):
+    """[>= init_vectors, D]: latents of the batch delayed by some samples.
+
+    A batch has few frames against Q x K entries (600 against 12 x 1024 for a
+    dozen of seconds), so that a plain k-means would leave nothing to the later
+    levels. The same audio at other offsets to the frame grid has other latents.
+    """
+    hop = self.model.spec.hop_samples
+    frames = audio.shape[0] * (audio.shape[1] // hop)
+    copies = max(1, -(-self.rvq.init_vectors // frames))
+    offsets = jnp.arange(copies) * hop // copies
+
+    def latents(offset):
+      return self._generator.apply(
+          {'params': params}, jnp.roll(audio, offset, axis=1),
+          method='encode')
+
+    return jax.lax.map(latents, offsets).reshape(-1, self.model.latent_dim)
+
+  def _reconstruct(self, params, rvq, audio, num_levels):
+    """((fake [B, N], commitment), Quantized) of audio [B, N]."""
+    apply = functools.partial(self._generator.apply, {'params': params})
+    latents = apply(audio, method='encode')
+    quantized = quantize.quantize(latents, rvq.codebooks, num_levels)
+    fake = apply(quantized.vectors, method='decode')
+    return (fake, quantized.commitment), quantized
+
+  def _reconstruction_gradient(self, audio, fake):
+    """{loss: gradient by fake} and the metrics of the same losses."""
+    def spectral(fake):
+      return self.spectral.distance(
+          audio, fake, self.model.spec.sample_rate_hz)
+
+    def waveform(fake):
+      level = jnp.mean(jnp.abs(audio)) + 1e-3
+      return jnp.mean(jnp.abs(audio - fake)) / level
+
+    gradients, metrics = {}, {}
+    for name, loss in (('spectral', spectral), ('waveform', waveform)):
+      if getattr(self.weights, name):
+        metrics[name], gradients[name] = jax.value_and_grad(loss)(fake)
+    return gradients, metrics
+
+  def _combine(self, gradients):
+    """{loss: gradient by fake} -> their weighted or balanced sum."""
+    weights = [getattr(self.weights, name) for name in gradients]
+    values = list(gradients.values())
+    if self.weights.balanced:
+      return losses.balance(values, weights)
+    return sum(w * g for w, g in zip(weights, values))
+
+  def _total(self, metrics):
+    """The generator's loss from its parts."""
+    names = [f.name for f in dataclasses.fields(self.weights)]
+    return sum(getattr(self.weights, n) * metrics[n]
+               for n in names if n in metrics)
+
+  def _adversarial(self, state, audio, fake, gradients):
+    """The discriminators' part of a step.
+
+    Returns:
+      The combined gradient by `fake`, metrics, and the state with updated
+      discriminators; before their start, the reconstruction's gradient, zeros
+      and the state as it came.
+    """
+    optimizer = self.discriminator_optimizer.make()
+    apply = lambda params, x: self._discriminators.apply({'params': params}, x)
+
+    def on(_):
+      params = state.discriminator_params
+      real_logits, real_features = apply(params, audio)
+
+      def generator(fake):
+        logits, features = apply(params, fake)
+        return dict(
+            adversarial=losses.hinge_generator(logits),
+            feature=losses.feature_matching(real_features, features))
+
+      values, backward = jax.vjp(generator, fake)
+      one_hot = lambda name: {n: jnp.float32(n == name) for n in values}
+      extra = {name: backward(one_hot(name))[0] for name in values}
+
+      def discriminator(params):
+        return losses.hinge_discriminator(
+            apply(params, audio)[0], apply(params, fake)[0])
+
+      loss, grads = jax.value_and_grad(discriminator)(params)
+      updates, opt_state = optimizer.update(
+          grads, state.discriminator_opt_state, params)
+      margin = _mean(real_logits)
+      return (self._combine({**gradients, **extra}),
+              dict(values, discriminator=loss, real_logits=margin),
+              optax.apply_updates(params, updates), opt_state)
+
+    def off(_):
+      names = ('adversarial', 'feature', 'discriminator', 'real_logits')
+      return (self._combine(gradients),
+              {name: jnp.zeros(()) for name in names},
+              state.discriminator_params, state.discriminator_opt_state)
+
+    gradient, metrics, params, opt_state = jax.lax.cond(
+        state.step >= self.discriminator_start_step, on, off, None)
+    return gradient, metrics, state.replace(
+        discriminator_params=params, discriminator_opt_state=opt_state)
+
+  def _codebook_metrics(self, rvq):
+    """Per level: share of entries in use, and perplexity, of the averages."""
+    mean = jnp.mean(rvq.counts, axis=-1, keepdims=True)
+    usage = jnp.mean(
+        rvq.counts > self.rvq.dead_code_ratio * mean, axis=-1)
+    perplexity = quantize.perplexity(rvq.counts)
+    metrics = dict(codebook_usage=jnp.mean(usage),
+                   codebook_perplexity=jnp.mean(perplexity))
+    for level in range(self.model.spec.num_codebooks):
+      metrics[f'codebook_usage/{level + 1:02d}'] = usage[level]
+      metrics[f'codebook_perplexity/{level + 1:02d}'] = perplexity[level]
+    return metrics
+
+
+def _mean(arrays):
+  """Mean over arrays of their means."""
+  return sum(jnp.mean(a) for a in arrays) / len(arrays)
