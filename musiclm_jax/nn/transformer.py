@@ -1,0 +1,277 @@
+"""T5 1.1 decoder blocks: RMSNorm, causal attention, gated GELU, no biases.
+
+  x -> [RMSNorm -> attention + relative bias -> + x -> RMSNorm -> gated GELU
+        feed-forward -> + x] * layers -> RMSNorm
+
+Values marked `paper` are MusicLM's (section 4.2) or T5's, which it follows.
+Parameter names and logical axes are T5X's, kept in `params_axes`.
+
+Deviations (ours): attention runs in chunks of queries, so that keys of the
+future are neither computed nor stored; results are the same. There is no
+1/sqrt(d) in attention: as in T5 it is folded into the initial query kernel.
+"""
+
+import functools
+import math
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax.ad_checkpoint import checkpoint_policies
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax.nn import partitioning
+
+NEGATIVE = -1e9  # added to the logit of a key that must not be seen
+REMATS = ('none', 'attention', 'block')
+
+
+def relative_buckets(num_positions, num_buckets=32, max_distance=128):
+  """The bucket of a key 0 .. num_positions-1 positions in the past.
+
+  Causal T5 (all buckets belong to the past): half of the buckets hold one
+  distance each, the others grow logarithmically up to `max_distance`; what lies
+  farther shares the last one.
+
+  >>> buckets = relative_buckets(200)
+  >>> [int(buckets[n]) for n in (0, 1, 15, 16, 20, 64, 127, 128, 199)]
+  [0, 1, 15, 16, 17, 26, 31, 31, 31]
+
+  Returns:
+    [num_positions] int32.
+  """
+  exact = num_buckets // 2
+  distance = np.arange(num_positions)
+  grown = exact + np.floor(
+      np.log(np.maximum(distance, 1) / exact) /
+      math.log(max_distance / exact) * (num_buckets - exact) + 1e-9)
+  grown = np.minimum(grown, num_buckets - 1)
+  return np.where(distance < exact, distance, grown).astype(np.int32)
+
+
+def distance_bias(table, num_positions, max_distance=128):
+  """[heads, buckets] table -> [heads, num_positions] bias of each distance."""
+  buckets = relative_buckets(num_positions, table.shape[1], max_distance)
+  return jnp.take(table, buckets, axis=1)
+
+
+def toeplitz(values, rows, columns):
+  """[H, rows + columns - 1] -> [H, rows, columns]: v[column - row + rows - 1].
+
+  Reshapes only, so that the gradient is a sum and not a scatter.
+  """
+  heads, width = values.shape
+  tiled = jnp.broadcast_to(values[:, None], (heads, rows, width))
+  flat = tiled.reshape(heads, -1)[:, rows - 1:rows - 1 + rows * (width - 1)]
+  return flat.reshape(heads, rows, width - 1)[:, :, :columns]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _over_batch(bias, batch):
+  """[...] -> [batch, ...]; XLA:CPU sums over a leading axis 50 times slower
+  than it adds its slices, so the gradient adds slices."""
+  return jnp.broadcast_to(bias[None], (batch,) + bias.shape)
+
+
+_over_batch.defvjp(
+    lambda bias, batch: (_over_batch(bias, batch), None),
+    lambda batch, _, grad: (
+        functools.reduce(jnp.add, [grad[i] for i in range(batch)]),))
+
+
+def causal_attention(query, key, value, bias, key_mask, chunk=256,
+                     remat=False, dropout=None):
+  """Softmax attention over the past, `chunk` queries at a time.
+
+  Args:
+    query: [B, H, L, D].
+    key: [B, H, L, D].
+    value: [B, H, L, D].
+    bias: [H, L] float32, added to the logit of a key at each distance.
+    key_mask: [B, L] float32, 0 or NEGATIVE, added to the logits of each key.
+    chunk: queries at a time; 0 takes all of them at once.
+    remat: whether the gradient recomputes the probabilities of each chunk.
+    dropout: None or a function of (probabilities, index of the chunk).
+
+  Returns:
+    [B, H, L, D] in the type of `value`; softmax in float32.
+  """
+  batch, heads, length, _ = query.shape
+  chunk = min(chunk or length, length)
+  rows = -(-length // chunk) * chunk
+  # Bias of the last chunk over all keys; earlier chunks see a part of it,
+  # since it depends on the distance alone. Future keys get NEGATIVE.
+  future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
+  past = jnp.pad(bias, ((0, 0), (0, rows - length)))[:, ::-1]
+  last = toeplitz(jnp.concatenate([past, future], axis=1), chunk, rows)
+
+  def attend(index, q, k, v, b, mask):
+    logits = jnp.einsum('bhqd,bhkd->bhqk', q, k,
+                        preferred_element_type=jnp.float32)
+    logits += _over_batch(b, batch) + mask[:, None, None]
+    logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+    weights = jnp.exp(logits)
+    scale = 1.0 / weights.sum(axis=-1)[..., None]
+    if dropout is not None:
+      weights = dropout(weights, index)
+    out = jnp.einsum('bhqk,bhkd->bhqd', weights.astype(v.dtype), v,
+                     preferred_element_type=jnp.float32)
+    return (out * scale).astype(v.dtype)
+
+  if remat:
+    attend = jax.checkpoint(attend, static_argnums=(0,))
+  parts = []
+  for start in range(0, length, chunk):
+    stop = min(start + chunk, length)
+    # Row i of this chunk is row i of `last`, `rows - chunk - start` to its left.
+    first = rows - chunk - start
+    parts.append(attend(
+        start // chunk, query[:, :, start:stop], key[:, :, :stop],
+        value[:, :, :stop], last[:, :stop - start, first:first + stop],
+        key_mask[:, :stop]))
+  return jnp.concatenate(parts, axis=2)
+
+
+def rms_norm(x, scale, eps=1e-6):
+  """x / rms(x) * scale over the last axis, in float32 inside."""
+  wide = x.astype(jnp.float32)
+  mean = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+  return (wide * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
+
+
+def gelu(x):
+  """The tanh form, T5 1.1's (jax's default as well)."""
+  return nn.gelu(x, approximate=True)
+
+
+class RMSNorm(nn.Module):
+  """T5's layer norm: no mean, no bias."""
+
+  @nn.compact
+  def __call__(self, x):
+    scale = partitioning.param_with_axes(
+        'scale', nn.initializers.ones, (x.shape[-1],), jnp.float32,
+        axes=(partitioning.EMBED,))
+    return rms_norm(x, scale)
+
+
+class Kernel(nn.Module):
+  """A bias-free projection [..., in] -> [..., out]."""
+
+  features: int
+  stddev: float
+  axes: tuple
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = partitioning.param_with_axes(
+        'kernel', nn.initializers.normal(self.stddev),
+        (x.shape[-1], self.features), jnp.float32, axes=self.axes)
+    return x @ kernel.astype(self.dtype)
+
+
+class Attention(nn.Module):
+  """Multi-head causal self-attention."""
+
+  config: Any
+
+  @nn.compact
+  def __call__(self, x, bias, key_mask, deterministic):
+    config = self.config
+    batch, length, dim = x.shape
+    joined = config.num_heads * config.head_dim
+    into = (partitioning.EMBED, partitioning.JOINED_KV)
+    dtype = jnp.dtype(config.dtype)
+
+    def project(name, stddev):
+      y = Kernel(joined, stddev, into, dtype, name=name)(x)
+      y = y.reshape(batch, length, config.num_heads, config.head_dim)
+      return y.swapaxes(1, 2)
+
+    query = project('query', (dim * config.head_dim)**-0.5)  # paper (T5)
+    key = project('key', dim**-0.5)
+    value = project('value', dim**-0.5)
+    dropout = None
+    if config.dropout_rate and not deterministic:
+      rng, rate = self.make_rng('dropout'), config.dropout_rate
+      def dropout(weights, index):
+        keep = jax.random.bernoulli(
+            jax.random.fold_in(rng, index), 1.0 - rate, weights.shape)
+        return jnp.where(keep, weights / (1.0 - rate), 0.0)
+    out = causal_attention(
+        query, key, value, bias, key_mask, config.attention_chunk,
+        config.remat == 'attention', dropout)
+    out = out.swapaxes(1, 2).reshape(batch, length, joined)
+    return Kernel(dim, joined**-0.5,
+                  (partitioning.JOINED_KV, partitioning.EMBED), dtype,
+                  name='out')(out)
+
+
+class FeedForward(nn.Module):
+  """Gated GELU: wo(gelu(wi_0 x) * wi_1 x)."""
+
+  config: Any
+
+  @nn.compact
+  def __call__(self, x, deterministic):
+    config, dim = self.config, x.shape[-1]
+    dtype = jnp.dtype(config.dtype)
+    into = (partitioning.EMBED, partitioning.MLP)
+    gate = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_0')(x)
+    up = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_1')(x)
+    x = gelu(gate) * up
+    x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
+    return Kernel(dim, config.mlp_dim**-0.5,
+                  (partitioning.MLP, partitioning.EMBED), dtype, name='wo')(x)
+
+
+class Block(nn.Module):
+  """One pre-norm layer: attention, then feed-forward, each with a residual."""
+
+  config: Any
+
+  @nn.compact
+  def __call__(self, x, bias, key_mask, deterministic):
+    drop = nn.Dropout(self.config.dropout_rate, deterministic=deterministic)
+    y = RMSNorm(name='pre_self_attention_layer_norm')(x)
+    y = Attention(self.config, name='self_attention')(
+        y, bias, key_mask, deterministic)
+    x = x + drop(y)
+    y = RMSNorm(name='pre_mlp_layer_norm')(x)
+    y = FeedForward(self.config, name='mlp')(y, deterministic)
+    return x + drop(y)
+
+
+class Transformer(nn.Module):
+  """A stack of blocks that share one relative bias, and a final norm.
+
+  Attributes:
+    config: has num_layers, num_heads, head_dim, mlp_dim, dropout_rate,
+      num_buckets, max_distance, attention_chunk, remat and dtype.
+  """
+
+  config: Any
+
+  @nn.compact
+  def __call__(self, x, key_mask, deterministic=True):
+    """[B, L, D] inputs, [B, L] additive key mask -> [B, L, D] float32."""
+    config = self.config
+    table = partitioning.param_with_axes(
+        'rel_embedding',
+        nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+        (config.num_heads, config.num_buckets), jnp.float32,
+        axes=(partitioning.HEADS, partitioning.CODE))
+    bias = distance_bias(table, x.shape[1], config.max_distance)
+    block = Block
+    if config.remat == 'block':
+      block = nn.remat(Block, static_argnums=(4,), prevent_cse=True,
+                       policy=checkpoint_policies.nothing_saveable)
+    drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
+    x = drop(x.astype(jnp.dtype(config.dtype)))
+    for index in range(config.num_layers):
+      x = block(config, name=f'layers_{index}')(
+          x, bias, key_mask, deterministic)
+    x = RMSNorm(name='decoder_norm')(x)
+    return drop(x).astype(jnp.float32)

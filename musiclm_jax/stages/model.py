@@ -1,0 +1,148 @@
+"""A decoder stage: its spec, its network, its loss; and one that is trained.
+
+  StageModel    spec + size: init, loss, logical axes. Holds no arrays.
+  TrainedStage  a StageModel with parameters, as a bundle stores it.
+
+The loss is the cross-entropy of the next token on the target segment alone
+(AudioLM, section 3.3: "y_1^1 is the first token predicted").
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+from flax import core
+from flax.linen import partitioning as flax_partitioning
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import specs
+from musiclm_jax.stages import decoder
+from musiclm_jax.tokens import layout as layout_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class StageModel:
+  """One of the three stages at one size.
+
+  Attributes:
+    spec: which stage, over which token grids and crop.
+    config: the decoder's size.
+    z_loss: weight of the squared log-partition, which keeps logits small.
+    label_smoothing: probability spread over the other ids.
+  """
+
+  spec: specs.StageSpec = specs.StageSpec()
+  config: decoder.DecoderConfig = decoder.DecoderConfig()
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+
+  @functools.cached_property
+  def layout(self):
+    return layout_lib.for_stage(self.spec)
+
+  @property
+  def decoder(self):
+    return decoder.Decoder(self.config, self.layout)
+
+  def init(self, rng):
+    """Fresh parameters, nested dicts of float32."""
+    return self._init(rng)['params']
+
+  def logical_axes(self):
+    """A tree like the parameters': a tuple of logical axis names for each."""
+    shapes = jax.eval_shape(self._init, jax.random.key(0))
+    axes = flax_partitioning.get_axis_names(shapes['params_axes'])
+    return jax.tree.map(tuple, core.unfreeze(axes),
+                        is_leaf=lambda x: not hasattr(x, 'items'))
+
+  def num_params(self):
+    """Parameters of the whole stage, counted without making them."""
+    shapes = jax.eval_shape(self._init, jax.random.key(0))['params']
+    return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+
+  def _init(self, rng):
+    tokens = jnp.zeros((1, self.layout.length), jnp.int32)
+    return self.decoder.init(rng, tokens)
+
+  def logits(self, params, input_tokens, dropout_rng=None):
+    """Teacher-forced logits of the target; shapes as in `Decoder`."""
+    rngs = None if dropout_rng is None else {'dropout': dropout_rng}
+    return self.decoder.apply(
+        {'params': params}, input_tokens, deterministic=dropout_rng is None,
+        rngs=rngs)
+
+  def loss(self, params, batch, dropout_rng=None):
+    """Mean loss of the batch's weighted target tokens.
+
+    Args:
+      params: as of `init`.
+      batch: decoder_input_tokens [B, L] int32, decoder_target_tokens [B, L]
+        int32, decoder_loss_weights [B, L] float32.
+      dropout_rng: None for evaluation.
+
+    Returns:
+      (scalar, metrics): `loss` in nats per token without z-loss and smoothing,
+      `accuracy`, and `loss_level_<n>` where a frame has several levels, n
+      counted from 1 as the papers do.
+    """
+    target = self.layout.target
+    logits = self.logits(params, batch['decoder_input_tokens'], dropout_rng)
+    part = slice(target.start, target.stop)
+    labels = batch['decoder_target_tokens'][:, part]
+    weights = batch['decoder_loss_weights'][:, part].astype(jnp.float32)
+    if self.config.head == 'target':
+      first = jnp.asarray(target.level_first_ids(), jnp.int32)
+      labels = jnp.maximum(labels - first, 0)  # padding: weight 0, any label
+      logits = logits.reshape(labels.shape + (-1,))
+    top = jax.lax.stop_gradient(logits.max(axis=-1))
+    log_z = top + jnp.log(jnp.exp(logits - top[..., None]).sum(axis=-1))
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    nats = log_z - chosen
+    total = nats
+    if self.label_smoothing:
+      other = (log_z[..., None] - logits).mean(axis=-1)
+      total = (1 - self.label_smoothing) * nats + self.label_smoothing * other
+    if self.z_loss:
+      total = total + self.z_loss * jnp.square(log_z)
+    mean = lambda x: (x * weights).sum() / jnp.maximum(weights.sum(), 1.0)
+    metrics = {'loss': mean(nats), 'accuracy': mean(chosen >= top)}
+    metrics.update(self._per_level(nats, weights))
+    return mean(total), metrics
+
+  def _per_level(self, nats, weights):
+    target = self.layout.target
+    if target.num_codebooks == 1:
+      return {}
+    by_level = lambda x: x.reshape(-1, target.num_codebooks).sum(axis=0)
+    means = by_level(nats * weights) / jnp.maximum(by_level(weights), 1.0)
+    return {f'loss_level_{target.first_level + i + 1}': means[i]
+            for i in range(target.num_codebooks)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedStage:
+  """A stage as a bundle holds it: what the sampler needs."""
+
+  model: StageModel
+  params: Any
+
+  @property
+  def spec(self):
+    return self.model.spec
+
+  @property
+  def config(self):
+    return self.model.config
+
+  @property
+  def layout(self):
+    return self.model.layout
+
+
+def from_component(component):
+  """The `TrainedStage` of a bundle.Component of kind semantic, coarse or fine."""
+  model = StageModel(specs.from_dict(specs.StageSpec, component.spec),
+                     decoder.DecoderConfig(**component.config))
+  return TrainedStage(model, component.tree())
