@@ -48,15 +48,17 @@ class Preset:
 
   size: str
   hours: float
-  storage: str
+  storage: dict  # of the tokenizers and of the stages
   seconds: float
   bindings: dict = dataclasses.field(default_factory=dict)
 
 
+_EXACT = {'tokenizers': 'float32', 'stages': 'float32'}
+_COMPACT = {'tokenizers': 'float16', 'stages': 'int8'}
 PRESETS = {
-    'smoke': Preset('tiny', 0.15, 'float32', 4.0),
-    'cpu': Preset('demo', 20.0, 'float16', 10.0),
-    'gpu': Preset('gpu', 60.0, 'float16', 10.0),
+    'smoke': Preset('tiny', 0.15, _EXACT, 4.0),
+    'cpu': Preset('demo', 20.0, _COMPACT, 10.0),
+    'gpu': Preset('gpu', 60.0, _COMPACT, 10.0),
 }
 
 
@@ -192,8 +194,10 @@ class Demo:
         _say(f'{model}: the export of step {steps} is there')
         return
     self.bundle.mkdir(exist_ok=True)
+    storage = self.preset.storage[
+        'stages' if model in STAGES else 'tokenizers']
     self._call(f'export {model}', 'export', *self._gin(model),
-               '--corpus', str(self.corpus), '--storage', self.preset.storage,
+               '--corpus', str(self.corpus), '--storage', storage,
                '--out', str(self.bundle / model))
 
   def _train(self, model):

@@ -9,7 +9,7 @@ import pytest
 from musiclm_jax import configs
 
 _LEAVES = [f'{model}_{size}' for model in ('w2vbert', 'mulan')
-           for size in ('tiny', 'demo', 'base')]
+           for size in ('tiny', 'demo', 'gpu', 'base')]
 
 
 def _load(leaf):

@@ -7,7 +7,7 @@ import pytest
 from musiclm_jax import configs
 
 LEAVES = [f'{stage}_{size}' for stage in ('semantic', 'coarse', 'fine')
-          for size in ('tiny', 'demo', 'base')]
+          for size in ('tiny', 'demo', 'gpu', 'base')]
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
