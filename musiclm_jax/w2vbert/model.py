@@ -61,6 +61,9 @@ class W2vBertConfig:
     gumbel_start: temperature of the quantizer at the first step.
     gumbel_end: and its floor.
     gumbel_decay: factor per step between the two.
+    gumbel_noise: scale of the noise. Over 1024 ids it drowns logits of unit
+      size: a short training wants less of it, or larger logits.
+    logit_scale: deviation of the quantizer's logits at the start.
   """
 
   num_mels: int = 80  # paper
@@ -91,6 +94,8 @@ class W2vBertConfig:
   gumbel_start: float = 2.0  # paper (wav2vec 2.0)
   gumbel_end: float = 0.5  # paper (wav2vec 2.0)
   gumbel_decay: float = 0.999995  # paper (wav2vec 2.0)
+  gumbel_noise: float = 1.0  # paper
+  logit_scale: float = 1.0  # ours
 
   def __post_init__(self):
     object.__setattr__(self, 'conv_channels', tuple(self.conv_channels))
@@ -155,12 +160,15 @@ class Quantizer(nn.Module):
   @nn.compact
   def __call__(self, features, temperature, rng):
     cfg = self.config
-    logits = nn.Dense(cfg.codebook_size, name='logits')(features)
+    logits = nn.Dense(
+        cfg.codebook_size, name='logits',
+        kernel_init=nn.initializers.variance_scaling(
+            cfg.logit_scale**2, 'fan_in', 'truncated_normal'))(features)
     codebook = self.param('codebook', nn.initializers.normal(1.0),
                           (cfg.codebook_size, cfg.codebook_dim))
     noisy = logits
     if rng is not None:
-      noisy += jax.random.gumbel(rng, logits.shape)
+      noisy += cfg.gumbel_noise * jax.random.gumbel(rng, logits.shape)
     ids = jnp.argmax(noisy, axis=-1).astype(jnp.int32)
     soft = jax.nn.softmax(noisy / temperature, axis=-1)
     hard = jax.nn.one_hot(ids, cfg.codebook_size)
