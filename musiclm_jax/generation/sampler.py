@@ -8,7 +8,7 @@ level, by construction: logits are computed for those alone, under either head.
 
 A program is compiled for each (rows, prompt length): rows are padded to 1, 2, 4
 or 8, the sequence always has the length of the stage's crop, and where to stop
-is an argument. The cache grows in a few steps, each at most doubling it.
+is an argument. The cache grows in a few steps.
 """
 
 import dataclasses
@@ -27,7 +27,8 @@ from musiclm_jax.tokens import layout as layout_lib
 ROW_COUNTS = (1, 2, 4, 8)
 STAGES = ('semantic', 'coarse', 'fine')
 BLOCK = 32  # steps between two writes into the large cache
-_FIRST_CACHE = 512  # the cache begins with room for about this many positions
+_STRETCH = 512  # the cache grows by about this many positions at a time,
+_MOST_STRETCHES = 4  # but not more often: each is compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Sampler:
           start, jnp.minimum(start + BLOCK, stop),
           functools.partial(body, start, cache,
                             jnp.where(seen, mask, transformer.NEGATIVE)),
-          (tokens, cached_transformer.empty_cache(config, batch, BLOCK),
+          (tokens, cached_transformer.empty_recent(config, batch, BLOCK),
            logits))
       return tokens, cached_transformer.append(cache, recent, start), logits
 
@@ -206,16 +207,14 @@ def cache_sizes(prompt, length):
   Each is a whole number of blocks after the prompt:
 
   >>> cache_sizes(264, 2264)
-  [520, 1032, 2280]
+  [776, 1288, 1800, 2312]
   >>> cache_sizes(13, 763)
-  [781]
+  [397, 781]
   """
-  whole = lambda n: prompt + max(1, -(-(n - prompt) // BLOCK)) * BLOCK
-  sizes, size = [], max(_FIRST_CACHE, prompt + BLOCK)
-  while size * 2 <= length:
-    sizes.append(whole(size))
-    size *= 2
-  return sizes + [whole(length)]
+  steps = length - prompt
+  count = min(_MOST_STRETCHES, max(1, -(-steps // _STRETCH)))
+  stretch = max(1, -(-steps // (count * BLOCK))) * BLOCK
+  return [prompt + stretch * (i + 1) for i in range(count)]
 
 
 def draw_codes(logits, keys, position, temperature, filters=None):

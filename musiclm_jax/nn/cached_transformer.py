@@ -9,7 +9,9 @@ key and value in one product, norm scales folded into the next product.
 The cache is in two parts, because XLA:CPU copies a cache that one iteration both
 writes and reads (measured: 4 times slower at 2,304 positions). A large part is
 only read within a block of steps; a small one takes the block's own keys and
-is put into the large one when the block ends.
+is put into the large one when the block ends. The large part is one pair for
+each layer, keys [B, H, D, C] (a quarter faster than [B, H, C, D] at four rows)
+and values [B, H, C, D].
 """
 
 from typing import Any
@@ -61,8 +63,8 @@ def weights_from(params, config):
                  norm=params['decoder_norm']['scale'])
 
 
-def empty_cache(config, batch, length):
-  """A (key, value) pair [B, H, length, D] of zeros for every layer."""
+def empty_recent(config, batch, length):
+  """The block's (key, value) pairs, [B, H, length, D] zeros each."""
   shape = (batch, config.num_heads, length, config.head_dim)
   zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
   return tuple((zeros, zeros) for _ in range(config.num_layers))
@@ -70,16 +72,17 @@ def empty_cache(config, batch, length):
 
 def grow(cache, length):
   """The cache with room for `length` positions."""
-  pad = lambda x: jnp.pad(
-      x, ((0, 0), (0, 0), (0, length - x.shape[2]), (0, 0)))
-  return tuple((pad(k), pad(v)) for k, v in cache)
+  more = (0, length - cache[0][1].shape[2])
+  return tuple((jnp.pad(k, ((0, 0), (0, 0), (0, 0), more)),
+                jnp.pad(v, ((0, 0), (0, 0), more, (0, 0)))) for k, v in cache)
 
 
 def append(cache, recent, start):
   """Puts a block of recent keys and values into the cache at `start`."""
-  put = lambda x, y: lax.dynamic_update_slice(x, y, (0, 0, start, 0))
-  return tuple((put(k, rk), put(v, rv))
-               for (k, v), (rk, rv) in zip(cache, recent))
+  put = lax.dynamic_update_slice
+  return tuple((put(k, near_k.swapaxes(2, 3), (0, 0, 0, start)),
+                put(v, near_v, (0, 0, start, 0)))
+               for (k, v), (near_k, near_v) in zip(cache, recent))
 
 
 def prefill(weights, config, x, key_mask):
@@ -92,7 +95,7 @@ def prefill(weights, config, x, key_mask):
     qkv = _product(_normalise(x), layer.qkv).reshape(
         batch, length, 3, config.num_heads, config.head_dim)
     query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
-    cache.append((key, value))
+    cache.append((key.swapaxes(2, 3), value))
     y = transformer.causal_attention(
         query, key, value, bias, key_mask, config.attention_chunk)
     y = y.swapaxes(1, 2).reshape(batch, length, config.joined_kv)
@@ -117,8 +120,8 @@ def step(weights, config, cache, recent, x, position, start, bias, mask):
   Args:
     weights: of `weights_from`.
     config: the stack's size.
-    cache: pairs [B, H, C, D]; only positions before `start` are looked at,
-      which `mask` sees to.
+    cache: pairs; only positions before `start` are looked at, which `mask`
+      sees to.
     recent: pairs [B, H, S, D]: positions start .. start + S - 1, filled up to
       the one before `position`.
     x: [B, E] embedded input of this position.
@@ -134,7 +137,7 @@ def step(weights, config, cache, recent, x, position, start, bias, mask):
   heads, size = config.num_heads, recent[0][0].shape[2]
   slice_of = lambda first, width: lax.dynamic_slice(
       values, (0, length - 1 - position + first), (heads, width))
-  far_bias = slice_of(0, cache[0][0].shape[2])[None] + mask[:, None]
+  far_bias = slice_of(0, cache[0][0].shape[3])[None] + mask[:, None]
   near_bias = slice_of(start, size)[None]
   x = x.astype(jnp.dtype(config.dtype))
   filled = []
@@ -154,13 +157,13 @@ def step(weights, config, cache, recent, x, position, start, bias, mask):
 
 def _attend(query, key, value, far_bias, near, near_bias):
   """One softmax over the cache and the block: [B, H, D] -> [B, H, D]."""
-  score = lambda k: jnp.einsum(
-      'bhd,bhkd->bhk', query, k, preferred_element_type=jnp.float32)
+  score = lambda keys, k: jnp.einsum(
+      f'bhd,{keys}->bhk', query, k, preferred_element_type=jnp.float32)
   mix = lambda w, v: jnp.einsum(
       'bhk,bhkd->bhd', w.astype(v.dtype), v,
       preferred_element_type=jnp.float32)
-  far = score(key) + far_bias
-  close = score(near[0]) + near_bias
+  far = score('bhdk', key) + far_bias
+  close = score('bhkd', near[0]) + near_bias
   top = jnp.maximum(far.max(axis=-1), close.max(axis=-1))[..., None]
   far, close = jnp.exp(far - top), jnp.exp(close - top)
   total = far.sum(axis=-1) + close.sum(axis=-1)

@@ -36,7 +36,7 @@ class FakeMulan:
 class FakeBundle:
 
   def __init__(self):
-    self.parts = {name: tiny_stage.trained(name)
+    self.parts = {name: tiny_stage.trained(name, num_layers=1)
                   for name in ('semantic', 'coarse', 'fine')}
     self.parts.update(soundstream=FakeCodec(), mulan=FakeMulan())
 
@@ -77,10 +77,10 @@ def test_same_seed_same_bytes(made):
 
 
 def test_no_program_is_compiled_twice(made):
-  for seconds in (1, 2, 3, 5, 7):
+  for seconds in (1, 3, 5):
     made.generate('a jig', seconds=seconds)
   counts = [made.sampler(n).compilations for n in ('semantic', 'coarse', 'fine')]
-  for seconds in (1, 2, 3, 5, 7):
+  for seconds in (1, 3, 5):
     made.generate('another', seconds=seconds, seed=3,
                   temperatures={'semantic': 0.7, 'fine': 0.0})
   assert counts == [

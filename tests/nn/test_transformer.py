@@ -99,8 +99,8 @@ def make(config, length=21, seed=0):
   return params, x, mask
 
 
-@pytest.mark.parametrize('chunk', [0, 5, 7, 64])
-@pytest.mark.parametrize('remat', transformer.REMATS)
+@pytest.mark.parametrize('chunk,remat', [
+    (0, 'none'), (5, 'none'), (7, 'attention')])
 def test_forward_equals_numpy(chunk, remat):
   config = Config(attention_chunk=chunk, remat=remat)
   params, x, mask = make(config)
@@ -112,17 +112,18 @@ def test_forward_equals_numpy(chunk, remat):
 
 
 def test_gradients_do_not_depend_on_chunks_or_remat():
-  params, x, mask = make(Config())
+  params, x, mask = make(Config(num_layers=1))
 
-  def gradient(config):
+  def gradient(**settings):
+    config = Config(num_layers=1, **settings)
     loss = lambda p: jnp.sin(transformer.Transformer(config).apply(
         {'params': p}, x, mask)).sum()
     return jax.jit(jax.grad(loss))(params)
 
-  expected = gradient(Config())
+  expected = gradient()
   assert float(jnp.abs(expected['rel_embedding']).max()) > 1e-3
-  for chunk, remat in ((5, 'none'), (5, 'attention'), (8, 'block')):
-    found = gradient(Config(attention_chunk=chunk, remat=remat))
+  for chunk, remat in ((5, 'attention'), (8, 'block')):
+    found = gradient(attention_chunk=chunk, remat=remat)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
         found, expected)

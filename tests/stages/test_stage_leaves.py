@@ -20,5 +20,6 @@ def test_leaf(leaf):
   text = (configs.gin_root() / f'{leaf}.gin').read_text(encoding='utf-8')
   header = re.search(r'# Parameters: ([\d,]+)', text).group(1)
   assert stage.num_params() == int(header.replace(',', ''))
-  # The paper's decoder is the default of DecoderConfig.
-  assert (stage.config.num_layers == 24) == leaf.endswith('_base')
+  if leaf.endswith('_base'):
+    millions = dict(semantic=430, coarse=438, fine=428)[stage.spec.name]
+    assert abs(stage.num_params() / 1e6 - millions) < 1.0
