@@ -118,7 +118,8 @@ class Sampler:
     tokens = np.asarray(tokens, np.int32)
     if tokens.ndim != 2 or tokens.shape[1] != self.layout.length:
       raise ValueError(
-          f'tokens of shape {tokens.shape}; expected [B, {self.layout.length}].')
+          f'tokens of shape {tokens.shape}; expected [B, '
+          f'{self.layout.length}].')
     if not self.layout.target.start <= prompt <= self.layout.length:
       raise ValueError(
           f'prompt ends at {prompt}; expected {self.layout.target.start} to '

@@ -6,9 +6,9 @@
 Weights are laid out for decoding: layers unrolled, matrices [out, in], query,
 key and value in one product, norm scales folded into the next product.
 
-The cache is in two parts, because XLA:CPU copies a cache that one iteration both
-writes and reads (measured: 4 times slower at 2,304 positions). A large part is
-only read within a block of steps; a small one takes the block's own keys and
+The cache is in two parts, because XLA:CPU copies a cache that one iteration
+both writes and reads (measured: 4 times slower at 2,304 positions). A large part
+is only read within a block of steps; a small one takes the block's own keys and
 is put into the large one when the block ends. The large part is one pair for
 each layer, keys [B, H, D, C] (a quarter faster than [B, H, C, D] at four rows)
 and values [B, H, C, D].
@@ -44,7 +44,7 @@ class Weights:
 
 
 def weights_from(params, config):
-  """Parameters of `transformer.Transformer` -> `Weights` in the compute type."""
+  """Parameters of `transformer.Transformer` -> `Weights`, compute type."""
   dtype = jnp.dtype(config.dtype)
   layers = []
   for index in range(config.num_layers):

@@ -124,7 +124,7 @@ def causal_attention(query, key, value, bias, key_mask, chunk=256,
   parts = []
   for start in range(0, length, chunk):
     stop = min(start + chunk, length)
-    # Row i of this chunk is row i of `last`, `rows - chunk - start` to its left.
+    # Row i of this chunk is row i of `last`, `first` columns further left.
     first = rows - chunk - start
     parts.append(attend(
         start // chunk, query[:, :, start:stop], key[:, :, :stop],

@@ -43,7 +43,7 @@ class DecoderConfig:
     embed_stddev: of the initial input embeddings.
     dtype: 'float32' or 'bfloat16', of activations and products. Parameters,
       norms, softmax and loss are float32.
-    attention_chunk: queries at a time, 0 for all; changes speed and memory only.
+    attention_chunk: queries at a time, 0 for all; for speed and memory only.
     remat: what the gradient computes again: 'none', 'attention' or 'block'.
   """
 

@@ -142,7 +142,7 @@ class TrainedStage:
 
 
 def from_component(component):
-  """The `TrainedStage` of a bundle.Component of kind semantic, coarse or fine."""
+  """bundle.Component of kind semantic, coarse or fine -> `TrainedStage`."""
   model = StageModel(specs.from_dict(specs.StageSpec, component.spec),
                      decoder.DecoderConfig(**component.config))
   return TrainedStage(model, component.tree())

@@ -79,7 +79,8 @@ def test_same_seed_same_bytes(made):
 def test_no_program_is_compiled_twice(made):
   for seconds in (1, 3, 5):
     made.generate('a jig', seconds=seconds)
-  counts = [made.sampler(n).compilations for n in ('semantic', 'coarse', 'fine')]
+  counts = [
+      made.sampler(n).compilations for n in ('semantic', 'coarse', 'fine')]
   for seconds in (1, 3, 5):
     made.generate('another', seconds=seconds, seed=3,
                   temperatures={'semantic': 0.7, 'fine': 0.0})
@@ -160,8 +161,8 @@ def test_fine_windows_share_one_shape(monkeypatch):
 
 def test_window_plans_cover_every_second_once():
   for seconds in list(range(1, 70)) + [599, 600]:
-    for windows in (long.overlapping(seconds, 30), long.overlapping(seconds, 10),
-                    long.overlapping(seconds, 1), long.aligned(seconds, 3)):
+    plans = [long.overlapping(seconds, crop) for crop in (30, 10, 1)]
+    for windows in plans + [long.aligned(seconds, 3)]:
       drawn = [s for w in windows for s in range(w.drawn_from, w.stop)]
       assert drawn == list(range(seconds))
       assert [w.index for w in windows] == list(range(len(windows)))

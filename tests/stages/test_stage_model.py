@@ -74,7 +74,7 @@ def test_smoothing_and_z_loss_add_to_the_loss_only():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_padding_changes_nothing(name):
-  """Neither zeros after the sequence nor what stands where a track has ended."""
+  """Neither zeros after the sequence nor those where a track has ended."""
   stage = tiny_stage.stage_model(name)
   trained = tiny_stage.trained(name)
   layout = stage.layout
