@@ -104,6 +104,7 @@ def save_component(directory, kind, config, spec, weights, metadata=None,
   for name, value in flatten(weights).items():
     arrays.update(_encode(name, np.asarray(value), storage))
   safetensors.save_file(arrays, partial / 'weights.safetensors')
+  (partial / 'weights.safetensors').chmod(0o644)  # saved for the owner alone
   config = config if isinstance(config, dict) else dataclasses.asdict(config)
   records.write_json(partial / 'config.json', dict(
       kind=kind, config=config, spec_type=type(spec).__name__,
