@@ -76,6 +76,18 @@ def contrastive(context, quantized, ids, masked, counts, temperature,
           masked_mean(positive > best_other, usable))
 
 
+def contrastive_chance(ids, masked, counts, exclude_equal):
+  """The contrastive loss where every candidate looks the same.
+
+  ln(1 + distractors), so ln 101, unless equal ids are excluded: then fewer are
+  left, down to 0 nats for a codebook that has collapsed.
+  """
+  if exclude_equal:
+    counts = jnp.where(ids[:, :, None] == ids[:, None, :], 0.0, counts)
+  left = counts.sum(-1)
+  return masked_mean(jnp.log1p(left), masked & (left > 0))
+
+
 def diversity(code_logits, valid):
   """How little of the codebook is in use, 0..1, and the perplexity.
 

@@ -54,13 +54,18 @@ class W2vBertConfig:
     mask_std: masked steps become random vectors of this deviation.
     num_distractors: wrong candidates of the contrastive task.
     contrastive_temperature: divides the cosines.
-    exclude_equal: drop distractors that have the id of the true candidate.
+    exclude_equal: drop distractors that have the id of the true candidate, as
+      wav2vec 2.0 does. A collapsed codebook then has no distractor left and a
+      contrastive loss of 0: only the diversity loss would hold it open.
     diversity_weight: of the codebook's diversity loss.
     contrastive_weight: beta.
     prediction_weight: gamma.
     gumbel_start: temperature of the quantizer at the first step.
     gumbel_end: and its floor.
     gumbel_decay: factor per step between the two.
+    quantizer_standardize: the quantizer sees features of mean 0 and deviation 1
+      over the batch. Raw ones share a large constant part, so that at the start
+      nearly every step has the same id. The tokenizer has no quantizer.
     gumbel_noise: scale of the noise. Over 1024 ids it drowns logits of unit
       size: a short training wants less of it, or larger logits.
     logit_scale: deviation of the quantizer's logits at the start.
@@ -87,13 +92,14 @@ class W2vBertConfig:
   mask_std: float = 0.1  # ours
   num_distractors: int = 100  # paper (wav2vec 2.0)
   contrastive_temperature: float = 0.1  # paper (wav2vec 2.0)
-  exclude_equal: bool = True  # ours, as wav2vec 2.0
+  exclude_equal: bool = False  # ours
   diversity_weight: float = 0.1  # paper
   contrastive_weight: float = 1.0  # paper
   prediction_weight: float = 1.0  # paper
   gumbel_start: float = 2.0  # paper (wav2vec 2.0)
   gumbel_end: float = 0.5  # paper (wav2vec 2.0)
   gumbel_decay: float = 0.999995  # paper (wav2vec 2.0)
+  quantizer_standardize: bool = True  # ours
   gumbel_noise: float = 1.0  # paper
   logit_scale: float = 1.0  # ours
 
@@ -158,8 +164,10 @@ class Quantizer(nn.Module):
   config: W2vBertConfig
 
   @nn.compact
-  def __call__(self, features, temperature, rng):
+  def __call__(self, features, valid, temperature, rng):
     cfg = self.config
+    if cfg.quantizer_standardize:
+      features = standardize(features, valid)
     logits = nn.Dense(
         cfg.codebook_size, name='logits',
         kernel_init=nn.initializers.variance_scaling(
@@ -217,7 +225,7 @@ class W2vBert(nn.Module):
           vector_rng, features.shape)
       inputs = jnp.where(masked[..., None], vectors, features)
     quantized, code_logits, ids = self.quantizer(
-        features, temperature, None if deterministic else gumbel_rng)
+        features, valid, temperature, None if deterministic else gumbel_rng)
     x = self.input(inputs)
     for block in self.contrastive:
       x = block(x, valid, deterministic)
@@ -264,6 +272,15 @@ class W2vBert(nn.Module):
     for block in self.prediction[:self.config.feature_block]:
       x = block(x, valid)
     return x
+
+
+def standardize(features, valid):
+  """[B, T, D] at mean 0 and deviation 1 over the valid steps of the batch."""
+  weights = valid[..., None] / jnp.maximum(valid.sum(), 1)
+  mean = jnp.sum(features * weights, axis=(0, 1))
+  centred = features - mean
+  variance = jnp.sum(jnp.square(centred) * weights, axis=(0, 1))
+  return centred * jax.lax.rsqrt(variance + 1e-5)
 
 
 def span_mask(rng, valid, config):

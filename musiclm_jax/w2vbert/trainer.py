@@ -15,6 +15,8 @@ from musiclm_jax.w2vbert import losses
 from musiclm_jax.w2vbert import model as w2vbert_model
 from musiclm_jax.w2vbert import tokenizer
 
+_TARGET_PARTS = ('encoder', 'quantizer')
+
 
 @flax.struct.dataclass
 class State:
@@ -32,11 +34,15 @@ class W2vBertTrainable:
   Attributes:
     model: sizes and losses.
     optimizer: the optimiser and its schedule.
+    target_rate: the feature encoder and the quantizer, which make the targets,
+      learn at this share of the rate: at the full one a short training chases
+      ids that change faster than the stacks can learn to name them.
     clustering: how the tokens are fitted at export.
   """
 
   model: w2vbert_model.W2vBertConfig = w2vbert_model.W2vBertConfig()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
+  target_rate: float = 1.0  # paper
   clustering: kmeans.KMeansConfig = kmeans.KMeansConfig()
 
   @functools.cached_property
@@ -61,6 +67,9 @@ class W2vBertTrainable:
         state.params)
     updates, opt_state = self._optax.update(
         grads, state.opt_state, state.params)
+    updates = {
+        name: jax.tree.map(lambda x: x * self.target_rate, part)
+        if name in _TARGET_PARTS else part for name, part in updates.items()}
     metrics = dict(
         metrics, grad_norm=optax.global_norm(grads),
         learning_rate=self.optimizer.schedule_fn()(state.step))
@@ -95,6 +104,8 @@ class W2vBertTrainable:
     target = jnp.argmax(out.code_logits, axis=-1)
     prediction, prediction_accuracy = losses.prediction(
         out.prediction_logits, target, out.masked)
+    perplexity = losses.code_perplexity(
+        target, out.valid, cfg.codebook_size)
     loss = (cfg.contrastive_weight *
             (contrastive + cfg.diversity_weight * diversity) +
             cfg.prediction_weight * prediction)
@@ -102,9 +113,12 @@ class W2vBertTrainable:
         loss=loss, contrastive=contrastive,
         contrastive_accuracy=contrastive_accuracy, diversity=diversity,
         prediction=prediction, prediction_accuracy=prediction_accuracy,
-        code_perplexity=losses.code_perplexity(
-            target, out.valid, cfg.codebook_size),
-        contrastive_chance=jnp.log(cfg.num_distractors + 1.0),
+        code_perplexity=perplexity,
+        # What guessing gives: for the prediction, that is naming ids by their
+        # frequency alone, which is far easier than ln(codebook_size).
+        contrastive_chance=losses.contrastive_chance(
+            out.ids, out.masked, counts, cfg.exclude_equal),
+        prediction_chance=jnp.log(perplexity),
         gumbel_temperature=temperature)
 
   def export(self, state, corpus):

@@ -79,6 +79,30 @@ def test_contrastive_of_equal_candidates_is_at_chance():
   assert accuracy == 0.0
 
 
+def test_chance_counts_the_distractors_that_are_left():
+  case = _case()
+  counts = losses.distractor_counts(
+      jax.random.PRNGKey(1), case['masked'], 100)
+  chance = lambda ids, exclude: losses.contrastive_chance(
+      ids, case['masked'], counts, exclude)
+  np.testing.assert_allclose(
+      chance(case['ids'], False), np.log(101), rtol=1e-5)
+  assert chance(case['ids'], True) < np.log(101) - 0.1
+  assert chance(np.zeros_like(case['ids']), True) == 0.0  # collapsed
+
+
+def test_a_collapsed_codebook_is_no_way_out():
+  case = _case()
+  case['ids'] = np.zeros_like(case['ids'])
+  case['quantized'] = np.ones_like(case['quantized'])
+  counts = losses.distractor_counts(
+      jax.random.PRNGKey(1), case['masked'], 100)
+  at = lambda exclude: losses.contrastive(
+      counts=counts, temperature=0.1, exclude_equal=exclude, **case)[0]
+  np.testing.assert_allclose(at(False), np.log(101), rtol=1e-4)
+  assert at(True) == 0.0  # why excluding equal ids is not the default
+
+
 def test_diversity_of_known_distributions():
   valid = np.ones((1, 4), bool)
   even = np.zeros((1, 4, 8), np.float32)
