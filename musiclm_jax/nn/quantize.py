@@ -90,7 +90,8 @@ def _seeds(rng, vectors, k):
     if not wanted:
       continue
     far = _draw_far(jax.random.fold_in(rng, part), distances, wanted)
-    seeds = jnp.concatenate([seeds, vectors[far[jnp.arange(wanted) % len(far)]]])
+    far = far[jnp.arange(wanted) % len(far)]
+    seeds = jnp.concatenate([seeds, vectors[far]])
     distances = _assign(vectors, seeds)[2]
   return seeds
 

@@ -103,3 +103,112 @@ def test_residual_kmeans_error_falls_with_every_level():
 def test_decode_refuses_more_levels_than_codebooks():
   with pytest.raises(ValueError, match='3 levels'):
     quantize.rvq_decode(np.zeros((5, 3), int), np.zeros((2, 4, 6)))
+
+
+def _rvq(num_codebooks=3, size=8, dim=4, seed=0):
+  rng = np.random.default_rng(seed)
+  scale = 0.5**np.arange(num_codebooks)[:, None, None]
+  codebooks = jnp.asarray(
+      rng.normal(size=(num_codebooks, size, dim)) * scale, jnp.float32)
+  return quantize.Rvq(codebooks, jnp.ones((num_codebooks, size)), codebooks)
+
+
+def test_quantize_uses_each_example_its_own_number_of_levels():
+  rvq = _rvq()
+  x = np.random.default_rng(1).normal(size=(3, 5, 4)).astype(np.float32)
+  out = quantize.quantize(x, rvq.codebooks, jnp.asarray([1, 2, 3]))
+  np.testing.assert_array_equal(
+      out.codes, quantize.rvq_encode(x, rvq.codebooks))
+  for example, levels in enumerate((1, 2, 3)):
+    np.testing.assert_allclose(
+        out.vectors[example],
+        quantize.rvq_decode(out.codes[example, :, :levels], rvq.codebooks),
+        atol=1e-5)
+  distances = []
+  for example, levels in enumerate((1, 2, 3)):
+    for q in range(1, levels + 1):
+      near = quantize.rvq_decode(out.codes[example, :, :q], rvq.codebooks)
+      distances.append(np.square(x[example] - near).mean())
+  assert float(out.commitment) == pytest.approx(np.mean(distances), rel=1e-4)
+
+
+def test_gradient_passes_straight_through():
+  rvq = _rvq()
+  x = np.random.default_rng(2).normal(size=(2, 5, 4)).astype(np.float32)
+  weights = np.random.default_rng(3).normal(size=x.shape).astype(np.float32)
+  levels = jnp.asarray([1, 3])
+  grad = jax.grad(lambda v: jnp.sum(
+      weights * quantize.quantize(v, rvq.codebooks, levels).vectors))(x)
+  np.testing.assert_allclose(grad, weights, atol=1e-6)
+  grad = jax.grad(lambda c: jnp.sum(
+      weights * quantize.quantize(x, c, levels).vectors))(rvq.codebooks)
+  np.testing.assert_array_equal(grad, 0.0)
+  # The commitment pulls a vector towards its code.
+  one = jnp.asarray([1])
+  pull = jax.grad(lambda v: quantize.quantize(
+      v, rvq.codebooks, one).commitment)(x[:1])
+  gap = x[:1] - quantize.quantize(x[:1], rvq.codebooks, one).vectors
+  np.testing.assert_allclose(pull, 2 * gap / gap.size, atol=1e-6)
+
+
+def test_update_is_an_exponential_average():
+  config = quantize.RvqConfig(decay=0.9, dead_code_ratio=0.0)
+  rvq = _rvq(num_codebooks=2)
+  x = np.random.default_rng(4).normal(size=(2, 5, 4)).astype(np.float32)
+  out = quantize.quantize(x, rvq.codebooks, jnp.asarray([2, 2]))
+  new = config.update(jax.random.key(0), rvq, out)
+  residual = x.reshape(-1, 4)
+  for level in range(2):
+    ids = np.asarray(out.codes).reshape(-1, 2)[:, level]
+    for code in range(8):
+      count = 0.9 + 0.1 * np.sum(ids == code)
+      total = (0.9 * np.asarray(rvq.codebooks[level, code]) +
+               0.1 * residual[ids == code].sum(0))
+      np.testing.assert_allclose(new.counts[level, code], count, rtol=1e-5)
+      np.testing.assert_allclose(
+          new.codebooks[level, code], total / count, atol=1e-5)
+    residual = residual - np.asarray(rvq.codebooks[level])[ids]
+
+
+def test_dead_entries_become_frames_of_the_batch():
+  config = quantize.RvqConfig(decay=0.5, dead_code_ratio=0.3)
+  rvq = _rvq(num_codebooks=1)
+  far = rvq.codebooks.at[0, 3].set(1e3)
+  rvq = quantize.Rvq(far, rvq.counts.at[0, 3].set(1e-3), far * 1e-3)
+  x = np.random.default_rng(5).normal(size=(4, 8, 4)).astype(np.float32)
+  out = quantize.quantize(x, rvq.codebooks, jnp.full(4, 1))
+  new = config.update(jax.random.key(0), rvq, out)
+  gap = np.abs(x.reshape(-1, 4) - np.asarray(new.codebooks[0, 3])).max(-1)
+  assert gap.min() < 1e-5
+  assert float(new.counts[0, 3]) == pytest.approx(32 / 8)
+
+
+def test_levels_are_drawn_per_example():
+  draw = lambda rate: np.asarray(quantize.RvqConfig(
+      dropout_rate=rate).draw_levels(jax.random.key(0), 6000, 12))
+  counts = np.bincount(draw(1.0), minlength=13)
+  assert counts[0] == 0 and counts[1:].min() > 400
+  assert np.all(draw(0.0) == 12)
+  assert 0.5 < np.mean(draw(0.5) == 12) < 0.6
+
+
+def test_moving_averages_find_clusters():
+  centres, vectors = _clusters(6, 40, 3)
+  vectors = jnp.asarray(vectors.reshape(8, 30, 3), jnp.float32)
+  config = quantize.RvqConfig(decay=0.8, dead_code_ratio=0.1)
+
+  @jax.jit
+  def step(rvq, rng):
+    out = quantize.quantize(vectors, rvq.codebooks, jnp.full(8, 1))
+    return config.update(rng, rvq, out)
+
+  rvq = _rvq(num_codebooks=1, size=8, dim=3)
+  for i in range(60):
+    rvq = step(rvq, jax.random.key(i))
+  gap = np.linalg.norm(centres[:, None] - np.asarray(rvq.codebooks[0]), axis=-1)
+  assert gap.min(axis=1).max() < 0.1
+
+
+def test_perplexity_of_even_and_of_single_use():
+  counts = np.array([[1.0, 1.0, 1.0, 1.0], [5.0, 0.0, 0.0, 0.0]])
+  np.testing.assert_allclose(quantize.perplexity(counts), [4, 1], rtol=1e-4)
