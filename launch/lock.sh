@@ -5,7 +5,8 @@
 #   locks/base.txt   generate and inspect (no TensorFlow)
 #   locks/train.txt  base + train, data, eval, test
 #   locks/web.txt    base + the page
-#   locks/cuda.txt   base + the CUDA build of jax
+#   locks/cuda.txt    base + the CUDA build of jax
+#   locks/bench.txt   base + the peers of the benchmarks (torch)
 # The smaller ones take their versions from all.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,3 +29,4 @@ compile base
 compile train train data eval test
 compile web web
 compile cuda cuda
+compile bench bench hf
