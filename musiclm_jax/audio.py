@@ -17,8 +17,6 @@ import numpy as np
 
 from musiclm_jax import errors
 
-_MAX_CHANNELS = 2
-
 
 def read(path, sample_rate_hz):
   """Reads a WAV, FLAC, OGG or MP3 file as mono at `sample_rate_hz`.
@@ -34,29 +32,9 @@ def read(path, sample_rate_hz):
     UserError: missing, not audio, empty, truncated, more than two channels, or
       NaN samples; the message names the file and what is wrong with it.
   """
-  import soundfile  # pylint: disable=g-import-not-at-top
-  import soxr  # pylint: disable=g-import-not-at-top
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise errors.UserError(f'audio file {path} does not exist.')
-  try:
-    audio, rate = soundfile.read(str(path), dtype='float32', always_2d=True)
-  except (soundfile.LibsndfileError, RuntimeError) as error:
-    raise errors.UserError(
-        f'{path} is not readable audio ({error}); expected WAV, FLAC, OGG or '
-        f'MP3.') from error
-  channels = audio.shape[1]
-  if channels > _MAX_CHANNELS:
-    raise errors.UserError(
-        f'{path} has {channels} channels; expected mono or stereo.')
-  if not len(audio):
-    raise errors.UserError(f'{path} is empty: it holds no samples.')
-  if not np.all(np.isfinite(audio)):
-    raise errors.UserError(f'{path} holds NaN or infinite samples.')
-  mono = audio.mean(axis=1)
-  if rate != sample_rate_hz:
-    mono = soxr.resample(mono, rate, sample_rate_hz, quality='HQ')
-  return np.ascontiguousarray(mono, np.float32)
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
+  with audio_stream.Source(path, sample_rate_hz) as source:
+    return np.concatenate(list(source.blocks(sample_rate_hz)))
 
 
 def limit_peak(audio, peak=0.99):

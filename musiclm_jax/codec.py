@@ -1,82 +1,266 @@
 """Encodes audio to SoundStream codes and back.
 
-  musiclm codec encode song.flac -o song.npy
-  musiclm codec decode song.npy -o song.wav --levels 4
+  musiclm codec encode song.mp3 -o song.slm
+  musiclm codec decode song.slm -o song.wav --levels 4
 
-The codes are an int16 array [frames, levels], 50 frames a second.
+An .slm file holds the codes in 10 bits each, checksums, the exact length, and
+which codec made them; musiclm_jax/soundstream/container.py describes it byte by
+byte. A .npy file holds them as an int16 array [frames, levels], for research.
+Files of any length take the same memory.
 """
 
+import contextlib
+import itertools
 import os
 import pathlib
+import sys
+import time
 
 from musiclm_jax import errors
+
+_CHUNK_SECONDS = 5
+_QUIET_SECONDS = 5.0  # no progress before
 
 
 def add_arguments(parser):
   """The options of `musiclm codec`."""
   parser.add_argument('direction', choices=('encode', 'decode'))
-  parser.add_argument('input')
-  parser.add_argument('-o', '--output', required=True, metavar='FILE')
-  parser.add_argument('--levels', type=int, default=12,
-                      help='codebooks to keep, 1 to 12 (default: %(default)s)')
-  parser.add_argument('--bundle', metavar='DIR')
+  parser.add_argument('input', help='encode: WAV, FLAC, OGG or MP3; decode: '
+                      '.slm or .npy')
+  parser.add_argument('-o', '--output', required=True, metavar='FILE',
+                      help='encode: .slm or .npy; decode: .wav or .flac')
+  parser.add_argument('--levels', type=int, metavar='N',
+                      help='codebooks to use, the first ones, 1 to 12 '
+                      '(default: all)')
+  parser.add_argument('--salvage', action='store_true',
+                      help='decode a damaged .slm file up to the damage')
+  parser.add_argument('--bundle', metavar='DIR',
+                      help='trained components (default: the shipped ones)')
 
 
 def run(args):
   """Encodes or decodes one file."""
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+  if args.salvage and args.direction == 'encode':
+    raise errors.UserError('--salvage is for decode; leave it out.')
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
   bundle.require('soundstream')
   num_codebooks = bundle.tokens.codec.num_codebooks
-  if not 1 <= args.levels <= num_codebooks:
+  if args.levels is not None and not 1 <= args.levels <= num_codebooks:
     raise errors.UserError(
         f'--levels is {args.levels}; expected 1 to {num_codebooks}.')
-  if args.direction == 'encode':
-    _encode(bundle, args)
-  else:
-    _decode(bundle, args)
+  try:
+    (_encode if args.direction == 'encode' else _decode)(bundle, args)
+  except OSError as error:
+    raise errors.UserError(
+        f'{error.filename or args.output}: {error.strerror or error}.'
+        ) from error
 
 
 def _encode(bundle, args):
   import numpy as np  # pylint: disable=g-import-not-at-top
-  from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(args.output)
-  if path.suffix != '.npy' or not path.parent.is_dir():
+  if path.suffix.lower() not in _WRITERS:
     raise errors.UserError(
-        f'output {path} must end in .npy and its folder must exist.')
-  sound = audio.read(args.input, bundle.tokens.audio.sample_rate_hz)
-  codes = bundle.get('soundstream').encode(sound[None])[0, :, :args.levels]
-  temporary = path.with_name(f'.{path.stem}.tmp.npy')
-  np.save(temporary, np.asarray(codes, np.int16))
-  os.replace(temporary, path)
-  rate = bundle.tokens.codec.frame_rate_hz
-  print(f'{path}: {codes.shape[0]} frames of {codes.shape[1]} codes, '
-        f'{codes.shape[0] / rate:.1f} s')
+        f'output {path} has extension {path.suffix!r}; expected '
+        f'{" or ".join(_WRITERS)}.')
+  _check_place(path)
+  spec = bundle.tokens.codec
+  levels = args.levels or spec.num_codebooks
+  hop, size = spec.hop_samples, _CHUNK_SECONDS * spec.sample_rate_hz
+  with audio_stream.Source(args.input, spec.sample_rate_hz) as source:
+    blocks = source.blocks(size)
+    first = next(blocks)  # bad input fails before a model is loaded
+    from musiclm_jax.soundstream import streaming  # pylint: disable=g-import-not-at-top
+    codec = bundle.get('soundstream')
+    encoder = streaming.Encoder(codec, levels)
+    state, num_samples = encoder.init(), 0
+    with _WRITERS[path.suffix.lower()](path, codec, levels) as writer, (
+        _Progress('encode', source.seconds)) as progress:
+      for block in itertools.chain([first], blocks):
+        # Padding every block to one size keeps to one compiled shape; what
+        # comes after the end cannot change what came before.
+        padded = np.pad(block, (0, size - len(block)))
+        state, codes = encoder.step(state, padded[None])
+        writer.write(np.asarray(codes)[0, :spec.num_frames(len(block))])
+        num_samples += len(block)
+        progress.show(num_samples / spec.sample_rate_hz)
+      writer.finish(num_samples)
+  seconds = num_samples / spec.sample_rate_hz
+  stored = path.stat().st_size
+  print(f'{path}: {spec.num_frames(num_samples)} frames of {levels} codes, '
+        f'{seconds:.1f} s, {stored} bytes, '
+        f'{8e-3 * stored / seconds:.2f} kbps')
 
 
 def _decode(bundle, args):
   import numpy as np  # pylint: disable=g-import-not-at-top
   from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
-  audio.check_output(args.output)
-  codec = bundle.tokens.codec
-  if not pathlib.Path(args.input).is_file():
-    raise errors.UserError(f'code file {args.input} does not exist.')
-  try:
-    codes = np.load(args.input, allow_pickle=False)
-  except (ValueError, OSError, EOFError) as error:
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
+  path = pathlib.Path(args.output)
+  audio.check_output(path)
+  _check_place(path)
+  spec = bundle.tokens.codec
+  stored = _open_codes(args.input, spec, args.salvage)
+  levels = args.levels or stored.levels
+  if levels > stored.levels:
     raise errors.UserError(
-        f'{args.input} is not a .npy code file ({error}).') from error
-  if (codes.ndim != 2 or not len(codes) or
-      not np.issubdtype(codes.dtype, np.integer) or
-      not 1 <= codes.shape[1] <= codec.num_codebooks):
+        f'--levels is {levels}; {args.input} holds {stored.levels}.')
+  from musiclm_jax.soundstream import streaming  # pylint: disable=g-import-not-at-top
+  codec = bundle.get('soundstream')
+  stored.check_codec(codec)
+  decoder = streaming.Decoder(codec)
+  state, left = decoder.init(), stored.num_samples
+  total = left / spec.sample_rate_hz
+  size = _CHUNK_SECONDS * spec.frame_rate_hz
+  with audio_stream.Sink(path, spec.sample_rate_hz) as sink, (
+      _Progress('decode', total)) as progress:
+    for codes in _regroup(stored.blocks(), size):
+      padded = np.pad(codes[:, :levels], ((0, size - len(codes)), (0, 0)))
+      state, sound = decoder.step(state, padded[None])
+      sound = np.asarray(sound)[0, :min(left, len(codes) * spec.hop_samples)]
+      sink.write(sound)
+      left -= len(sound)
+      progress.show(total - left / spec.sample_rate_hz)
+    sink.finish()
+  if stored.damage:
+    print(f'musiclm: warning: {stored.damage}; kept the {total:.1f} s before '
+          f'it.', file=sys.stderr)
+  print(f'{path}: {total:.1f} s')
+
+
+def _check_place(path):
+  """UserError unless a file can stand at `path`."""
+  if path.is_dir():
+    raise errors.UserError(f'output {path} is a folder; name a file in it.')
+  if not path.parent.is_dir():
     raise errors.UserError(
-        f'{args.input} holds {codes.dtype} {codes.shape}; expected integers '
-        f'[frames, 1 to {codec.num_codebooks}].')
-  if codes.min() < 0 or codes.max() >= codec.codebook_size:
+        f'output folder {path.parent} does not exist; create it first.')
+
+
+def _regroup(blocks, size):
+  """Arrays of any lengths -> the same rows in arrays of `size`, then the rest.
+  """
+  import numpy as np  # pylint: disable=g-import-not-at-top
+  waiting = None
+  for block in blocks:
+    waiting = block if waiting is None else np.concatenate([waiting, block])
+    while len(waiting) >= size:
+      yield waiting[:size]
+      waiting = waiting[size:]
+  if waiting is not None and len(waiting):
+    yield waiting
+
+
+def _open_codes(path, spec, salvage):
+  """A container's `Reader`, or what looks like one for an .npy array."""
+  from musiclm_jax.soundstream import container  # pylint: disable=g-import-not-at-top
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.UserError(f'code file {path} does not exist.')
+  with open(path, 'rb') as file:
+    start = file.read(6)
+  if start == b'\x93NUMPY':
+    if salvage:
+      raise errors.UserError(
+          f'{path} is a .npy array; --salvage is for .slm files.')
+    return _Array(path, spec)
+  if start[:4] in (b'RIFF', b'fLaC', b'OggS', b'ID3\x03', b'ID3\x04'):
     raise errors.UserError(
-        f'{args.input} holds codes {codes.min()}..{codes.max()}; expected '
-        f'0..{codec.codebook_size - 1}.')
-  codes = codes[None, :, :args.levels].astype(np.int32)
-  sound = np.asarray(bundle.get('soundstream').decode(codes))[0]
-  audio.write(args.output, sound, codec.sample_rate_hz)
-  print(f'{args.output}: {len(sound) / codec.sample_rate_hz:.1f} s')
+        f'{path} is audio, not codes; `musiclm codec encode` makes codes of '
+        f'it.')
+  return container.Reader(path, salvage)
+
+
+class _Array:
+  """An .npy file with the interface of `container.Reader`."""
+
+  damage = None
+
+  def __init__(self, path, spec):
+    import numpy as np  # pylint: disable=g-import-not-at-top
+    try:
+      codes = np.load(path, allow_pickle=False, mmap_mode='r')
+    except (ValueError, OSError, EOFError) as error:
+      raise errors.UserError(
+          f'{path} is not a .npy code file ({error}).') from error
+    if (codes.ndim != 2 or not len(codes) or
+        not np.issubdtype(codes.dtype, np.integer) or
+        not 1 <= codes.shape[1] <= spec.num_codebooks):
+      raise errors.UserError(
+          f'{path} holds {codes.dtype} {codes.shape}; expected integers '
+          f'[frames, 1 to {spec.num_codebooks}].')
+    if codes.min() < 0 or codes.max() >= spec.codebook_size:
+      raise errors.UserError(
+          f'{path} holds codes {codes.min()}..{codes.max()}; expected '
+          f'0..{spec.codebook_size - 1}.')
+    self.levels = codes.shape[1]
+    self.num_samples = len(codes) * spec.hop_samples
+    self._codes = codes
+
+  def check_codec(self, codec):
+    """An array does not say what made it."""
+
+  def blocks(self):
+    import numpy as np  # pylint: disable=g-import-not-at-top
+    for start in range(0, len(self._codes), 1024):
+      yield np.asarray(self._codes[start:start + 1024], np.int32)
+
+
+class _ArrayWriter:
+  """An .npy file with the interface of `container.Writer`; 2 bytes a code."""
+
+  def __init__(self, path):
+    self._path = path
+    self._temporary = path.with_name(f'.{path.stem}.tmp.npy')
+    self._parts = []
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused_error):
+    self._temporary.unlink(missing_ok=True)
+
+  def write(self, codes):
+    import numpy as np  # pylint: disable=g-import-not-at-top
+    self._parts.append(codes.astype(np.int16))
+
+  def finish(self, unused_num_samples):
+    import numpy as np  # pylint: disable=g-import-not-at-top
+    np.save(self._temporary, np.concatenate(self._parts))
+    os.replace(self._temporary, self._path)
+
+
+def _slm_writer(path, codec, levels):
+  from musiclm_jax.soundstream import container  # pylint: disable=g-import-not-at-top
+  return container.Writer(path, container.header_for(codec, levels))
+
+
+_WRITERS = {
+    '.slm': _slm_writer,
+    '.npy': lambda path, codec, levels: _ArrayWriter(path),
+}
+
+
+class _Progress(contextlib.AbstractContextManager):
+  """A line on stderr from the fifth second on; redrawn on a terminal."""
+
+  def __init__(self, what, total_seconds):
+    self._what, self._total = what, total_seconds
+    self._next = time.monotonic() + _QUIET_SECONDS
+    self._tty = sys.stderr.isatty()
+    self._open = False
+
+  def show(self, seconds):
+    """`seconds` of audio are done."""
+    if time.monotonic() < self._next:
+      return
+    self._next = time.monotonic() + (0.5 if self._tty else 10.0)
+    self._open = self._tty
+    print(f'{self._what:<9} {seconds:.0f}/{self._total:.0f} s',
+          end='\r' if self._tty else '\n', file=sys.stderr, flush=True)
+
+  def __exit__(self, *unused_error):
+    if self._open:
+      print(file=sys.stderr)

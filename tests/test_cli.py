@@ -11,6 +11,7 @@ from musiclm_jax import bundle
 from musiclm_jax import cli
 from musiclm_jax import demo
 from musiclm_jax import specs
+from musiclm_jax.soundstream import container
 
 
 def _run(capsys, *argv):
@@ -108,6 +109,50 @@ def test_bad_codes(capsys, tmp_path, partial_bundle, codes, message):
                       tmp_path / 'out.wav', '--bundle', partial_bundle)
   assert code == 2 and message in err
   assert not (tmp_path / 'out.wav').exists()
+
+
+@pytest.mark.parametrize('argv, message', [
+    (['encode', 'missing.mp3', '-o', 'a.slm'], 'missing.mp3 does not exist'),
+    (['encode', '.', '-o', 'a.slm'], '. does not exist'),
+    (['encode', 'empty.wav', '-o', 'a.slm'], 'not readable audio'),
+    (['encode', 'text.mp3', '-o', 'a.slm'], 'text.mp3 is not readable audio'),
+    (['encode', 'good.wav', '-o', 'a.slm', '--levels', '0'], '--levels is 0;'),
+    (['encode', 'good.wav', '-o', 'a.slm', '--levels', '13'], 'is 13; expected'),
+    (['encode', 'good.wav', '-o', 'a.slm', '--salvage'], 'is for decode'),
+    (['encode', 'good.wav', '-o', 'no/a.slm'], 'no does not exist'),
+    (['encode', 'good.wav', '-o', 'a.ogg'], "'.ogg'; expected .slm or .npy"),
+    (['encode', 'good.wav', '-o', 'folder.slm'], 'folder.slm is a folder'),
+    (['encode', 'good.slm', '-o', 'a.slm'], 'not readable audio'),
+    (['decode', 'missing.slm', '-o', 'a.wav'], 'missing.slm does not exist'),
+    (['decode', 'good.wav', '-o', 'a.wav'], 'good.wav is audio, not codes'),
+    (['decode', 'text.mp3', '-o', 'a.wav'], 'text.mp3 is not an .slm file'),
+    (['decode', 'empty.wav', '-o', 'a.wav'], 'is not an .slm file'),
+    (['decode', 'good.slm', '-o', 'a.wav', '--levels', '13'], 'is 13;'),
+    (['decode', 'good.slm', '-o', 'a.wav', '--levels', '5'], 'slm holds 4'),
+    (['decode', 'good.slm', '-o', 'a.mp3'], "extension '.mp3'"),
+    (['decode', 'good.slm', '-o', 'no/a.wav'], 'no does not exist'),
+    (['decode', 'short.slm', '-o', 'a.wav'], 'ends in block 2, at 5.0 s of'),
+    (['decode', 'short.slm', '-o', 'a.wav'], '--salvage decodes the 5.0 s'),
+    (['decode', 'codes.npy', '-o', 'a.wav', '--salvage'], 'is for .slm files'),
+])
+def test_codec_mistakes(capsys, tmp_path, monkeypatch, partial_bundle, argv,
+                        message):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'empty.wav').touch()
+  (tmp_path / 'text.mp3').write_text('this is text')
+  (tmp_path / 'folder.slm').mkdir()
+  soundfile.write('good.wav', np.zeros(4_800), 24_000)
+  np.save('codes.npy', np.zeros((5, 4), np.int16))
+  header = container.Header(4, 24_000, 480, 1024, 0, 250, '00' * 8, '00' * 8)
+  with container.Writer('good.slm', header) as writer:
+    writer.write(np.zeros((300, 4), np.int32))
+    writer.finish(300 * 480)
+  (tmp_path / 'short.slm').write_bytes(
+      (tmp_path / 'good.slm').read_bytes()[:-1])
+  before = sorted(tmp_path.rglob('*'))
+  code, out, err = _run(capsys, 'codec', *argv, '--bundle', partial_bundle)
+  assert code == 2 and message in err and err.count('\n') == 1 and not out
+  assert sorted(tmp_path.rglob('*')) == before, 'something was written'
 
 
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The bundle that ships: complete, small, documented, and it makes sound."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import soundfile
 
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import cli
+from musiclm_jax.soundstream import container
 
 _LIMIT_BYTES = 30_000_000
 
@@ -64,12 +66,121 @@ def test_the_same_seed_gives_the_same_bytes(waves):
   assert digest['first'] == digest['again'] != digest['other']
 
 
-def test_codes_round_trip_through_files(waves, tmp_path):
-  codes, back = tmp_path / 'codes.npy', tmp_path / 'back.wav'
-  cli.main(['codec', 'encode', str(waves['first']), '-o', str(codes)])
-  assert np.load(codes).shape == (100, 12)
-  cli.main(['codec', 'decode', str(codes), '-o', str(back), '--levels', '4'])
-  assert soundfile.info(back).frames == 48_000
+def _codec(*argv):
+  cli.main(['codec', *map(str, argv)])
+
+
+@pytest.fixture(name='song', scope='module')
+def _song(tmp_path_factory):
+  """Eleven seconds and 17 samples of chords: three blocks, the last short."""
+  path = tmp_path_factory.mktemp('song') / 'song.wav'
+  t = np.arange(11 * 24_000 + 17) / 24_000
+  sound = sum(np.sin(2 * np.pi * f * t) for f in (220, 277, 330))
+  soundfile.write(path, 0.1 * sound * (1 + np.sin(4 * t)), 24_000)
+  return path
+
+
+@pytest.fixture(name='slm', scope='module')
+def _slm(song):
+  path = song.with_suffix('.slm')
+  _codec('encode', song, '-o', path)
+  return path
+
+
+def test_codes_round_trip_through_files(shipped, song, slm, tmp_path):
+  array, back, same = (tmp_path / n for n in ('c.npy', 'b.wav', 'n.wav'))
+  _codec('encode', song, '-o', array)
+  codes = np.load(array)
+  assert codes.shape == (551, 12) and codes.dtype == np.int16
+  np.testing.assert_array_equal(container.Reader(slm).read(), codes)
+  codec = shipped.get('soundstream')
+  sound = soundfile.read(song, dtype='float32')[0]
+  assert np.mean(codec.encode(sound[None])[0] == codes) > 0.99
+  _codec('decode', slm, '-o', back)
+  _codec('decode', array, '-o', same)
+  decoded = soundfile.read(back)[0]
+  assert len(decoded) == len(sound)  # exactly, not a whole frame
+  expected = codec.decode(codes[None])[0]
+  scale = min(1.0, 0.99 / np.abs(expected[:len(sound)]).max())
+  np.testing.assert_allclose(
+      decoded, scale * expected[:len(sound)], atol=2e-4)
+  # An array knows whole frames only.
+  assert soundfile.info(same).frames == 551 * 480
+
+
+def test_fewer_levels_in_the_file_or_from_it(song, slm, tmp_path):
+  few, one, two = (tmp_path / n for n in ('few.slm', '1.wav', '2.wav'))
+  _codec('encode', song, '-o', few, '--levels', '4')
+  np.testing.assert_array_equal(
+      container.Reader(few).read(), container.Reader(slm).read()[:, :4])
+  _codec('decode', few, '-o', one)
+  _codec('decode', slm, '-o', two, '--levels', '4')
+  assert one.read_bytes() == two.read_bytes()
+
+
+def test_salvage_keeps_what_is_before_the_damage(capsys, slm, tmp_path):
+  damaged, part, whole = (tmp_path / n for n in ('d.slm', 'p.wav', 'w.wav'))
+  data = bytearray(slm.read_bytes())
+  data[56 + 3754 + 7] ^= 1  # in the second block
+  damaged.write_bytes(data)
+  _codec('decode', slm, '-o', whole)
+  capsys.readouterr()
+  _codec('decode', damaged, '-o', part, '--salvage')
+  captured = capsys.readouterr()
+  assert 'block 2, at 5.0 s of 11.0 s; kept the 5.0 s' in captured.err
+  kept = soundfile.read(part)[0]
+  assert len(kept) == 5 * 24_000
+  np.testing.assert_allclose(
+      kept, soundfile.read(whole)[0][:len(kept)], atol=1e-4)
+
+
+def test_codes_of_another_codec_are_refused(capsys, slm, tmp_path):
+  other = tmp_path / 'other.slm'
+  header = dataclasses.replace(
+      container.Reader(slm).header, weights_identity='00' * 8)
+  with container.Writer(other, header) as writer:
+    writer.write(container.Reader(slm).read())
+    writer.finish(header.num_samples)
+  with pytest.raises(SystemExit) as stop:
+    _codec('decode', other, '-o', tmp_path / 'a.wav')
+  error = capsys.readouterr().err
+  assert stop.value.code == 2 and error.count('\n') == 1
+  assert 'made by a codec of other weights: 0000000000000000' in error
+  assert sorted(tmp_path.iterdir()) == [other]
+
+
+def test_nan_late_in_a_file_leaves_nothing(capsys, tmp_path):
+  sound = np.zeros(24_000 * 8, np.float32)
+  sound[-1] = np.nan
+  soundfile.write(tmp_path / 'a.wav', sound, 24_000, subtype='FLOAT')
+  with pytest.raises(SystemExit) as stop:
+    _codec('encode', tmp_path / 'a.wav', '-o', tmp_path / 'a.slm')
+  assert stop.value.code == 2 and 'NaN' in capsys.readouterr().err
+  assert [p.name for p in tmp_path.iterdir()] == ['a.wav']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('direction', ['encode', 'decode'])
+def test_ten_minutes_take_less_than_a_gigabyte(tmp_path, slm, direction):
+  source, output = tmp_path / 'a.wav', tmp_path / 'b.slm'
+  if direction == 'encode':
+    with soundfile.SoundFile(source, 'w', 44_100, 2) as file:
+      for second in range(600):
+        file.write(np.random.default_rng(second).normal(size=(44_100, 2)) / 9)
+  else:
+    source, output = tmp_path / 'a.slm', tmp_path / 'b.wav'
+    codes = container.Reader(slm).read()[:500]
+    with container.Writer(source, container.Reader(slm).header) as writer:
+      for _ in range(60):
+        writer.write(codes)
+      writer.finish(600 * 24_000)
+  code = ('import resource, sys; from musiclm_jax import cli\n'
+          'cli.main(sys.argv[1:])\n'
+          'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
+  result = subprocess.run(
+      [sys.executable, '-c', code, 'codec', direction, source, '-o', output],
+      capture_output=True, text=True, check=True)
+  assert int(result.stdout.split()[-1]) < 1_000_000  # kilobytes
 
 
 def test_generating_needs_no_tensorflow(tmp_path):

@@ -1,0 +1,174 @@
+"""Audio files block by block: what does not fit into memory, or need not.
+
+`Source` reads WAV, FLAC, OGG and MP3 and resamples as it goes; `Sink` writes
+16-bit WAV and FLAC. Both hold one block, whatever the length of the file.
+"""
+
+import pathlib
+
+import numpy as np
+
+from musiclm_jax import audio
+from musiclm_jax import errors
+
+_MAX_CHANNELS = 2
+_READ_SAMPLES = 65_536  # of one read, at the file's or the wanted rate
+
+
+class Source:
+  """The mono signal of a file at one rate.
+
+    with Source('song.mp3', 24_000) as source:
+      for block in source.blocks(120_000):
+        ...
+
+  Attributes:
+    seconds: length as the file's header tells; an estimate for some MP3 files.
+  """
+
+  def __init__(self, path, sample_rate_hz):
+    """Opens a file.
+
+    Args:
+      path: the file. Stereo is averaged to mono.
+      sample_rate_hz: the rate to resample to (soxr, high quality).
+
+    Raises:
+      UserError: missing, not audio, or more than two channels.
+    """
+    import soundfile  # pylint: disable=g-import-not-at-top
+    self._path = pathlib.Path(path)
+    self._rate = sample_rate_hz
+    self._failures = (soundfile.LibsndfileError, RuntimeError)
+    if not self._path.is_file():
+      raise errors.UserError(f'audio file {path} does not exist.')
+    try:
+      self._file = soundfile.SoundFile(str(path))
+    except self._failures as error:
+      raise self._unreadable(error) from error
+    self.seconds = self._file.frames / self._file.samplerate
+    if self._file.channels > _MAX_CHANNELS:
+      channels = self._file.channels
+      self._file.close()
+      raise errors.UserError(
+          f'{path} has {channels} channels; expected mono or stereo.')
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused_error):
+    self._file.close()
+
+  def blocks(self, num_samples):
+    """Yields [num_samples] float32 blocks, the last one 1 to num_samples long.
+
+    Raises:
+      UserError: empty, damaged, or NaN samples; when the place is reached.
+    """
+    waiting, count = [], 0
+    for part in self._resampled():
+      waiting.append(part)
+      count += len(part)
+      if count >= num_samples:
+        joined = np.concatenate(waiting)
+        whole = count - count % num_samples
+        yield from joined[:whole].reshape(-1, num_samples)
+        waiting, count = [joined[whole:]], count - whole
+    if count:
+      yield np.concatenate(waiting)
+
+  def _resampled(self):
+    """Yields the signal at the wanted rate; at least one sample in all."""
+    import soxr  # pylint: disable=g-import-not-at-top
+    rate, count = self._file.samplerate, 0
+    if rate == self._rate:
+      stream = None
+    else:
+      stream = soxr.ResampleStream(
+          rate, self._rate, 1, dtype='float32', quality='HQ')
+    for mono in self._mono():
+      mono = stream.resample_chunk(mono) if stream else mono
+      count += len(mono)
+      yield mono
+    if stream:
+      rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+      count += len(rest)
+      yield rest
+    if not count:
+      raise errors.UserError(
+          f'{self._path} is empty: it holds no samples at {self._rate} Hz.')
+
+  def _mono(self):
+    """Yields [n] float32 at the file's rate."""
+    # Neither a block read nor the one that it becomes is larger than this.
+    size = _READ_SAMPLES * min(1.0, self._file.samplerate / self._rate)
+    while True:
+      try:
+        part = self._file.read(
+            max(1, int(size)), dtype='float32', always_2d=True)
+      except self._failures as error:
+        raise self._unreadable(error) from error
+      if not len(part):
+        return
+      if not np.all(np.isfinite(part)):
+        raise errors.UserError(
+            f'{self._path} holds NaN or infinite samples.')
+      yield np.ascontiguousarray(part.mean(axis=1), np.float32)
+
+  def _unreadable(self, error):
+    return errors.UserError(
+        f'{self._path} is not readable audio ({error}); expected WAV, FLAC, '
+        f'OGG or MP3.')
+
+
+class Sink:
+  """Writes a mono file of unknown length; it appears when finished.
+
+    with Sink('song.wav', 24_000) as sink:
+      for block in ...:
+        sink.write(block)
+      sink.finish()
+
+  As with `audio.write` a peak above 0.99 scales the whole sound down, so the
+  samples wait in a temporary file until the peak is known.
+  """
+
+  def __init__(self, path, sample_rate_hz, peak=0.99):
+    """Prepares a file; UserError for its extension or a missing folder."""
+    audio.check_output(path)
+    self._path = pathlib.Path(path)
+    self._samples = self._path.with_name(f'.{self._path.stem}.tmp.f32')
+    self._sound = self._path.with_name(
+        f'.{self._path.stem}.tmp{self._path.suffix}')
+    self._rate, self._peak = sample_rate_hz, peak
+    self._largest = 0.0
+    self._file = None
+
+  def __enter__(self):
+    self._file = open(self._samples, 'w+b')
+    return self
+
+  def __exit__(self, *unused_error):
+    self._file.close()
+    self._samples.unlink(missing_ok=True)
+    self._sound.unlink(missing_ok=True)
+
+  def write(self, samples):
+    """Adds [n] float samples."""
+    samples = np.ascontiguousarray(samples, np.float32)
+    if not np.all(np.isfinite(samples)):
+      raise ValueError('refusing to write audio with NaN or infinite samples.')
+    self._largest = max(
+        self._largest, float(np.max(np.abs(samples), initial=0.0)))
+    self._file.write(samples.data)
+
+  def finish(self):
+    """Puts the file in place."""
+    import soundfile  # pylint: disable=g-import-not-at-top
+    self._file.seek(0)
+    scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))
+    with soundfile.SoundFile(
+        str(self._sound), 'w', self._rate, 1, subtype='PCM_16') as sound:
+      while data := self._file.read(4 * _READ_SAMPLES):
+        sound.write(np.frombuffer(data, np.float32) * scale)
+    self._sound.replace(self._path)
