@@ -11,6 +11,7 @@ they come back as float32 in every case.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import os
@@ -169,6 +170,16 @@ class Bundle:
     """Name and version for people and for the metadata of what it makes."""
     return self.manifest.get('name', self.directory.name)
 
+  def weights_fingerprint(self):
+    """16 hex digits that change with any component's weights or settings."""
+    digest = hashlib.sha256()
+    for name in COMPONENTS:
+      for file in ('config.json', 'weights.safetensors'):
+        path = self.directory / name / file
+        if path.is_file():
+          digest.update(f'{name}/{file}'.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
   def require(self, *names):
     """UserError unless every component in `names` is there."""
     missing = [n for n in names if not self.has(n)]
@@ -224,18 +235,23 @@ def shipped():
 def _encode(name, value, storage):
   """One array as it is stored: one or two entries."""
   if not np.issubdtype(value.dtype, np.floating):
-    return {name: np.ascontiguousarray(value)}
+    return {name: _contiguous(value)}
   value = value.astype(np.float32)
   if storage == 'float32':
-    return {name: np.ascontiguousarray(value)}
+    return {name: _contiguous(value)}
   if storage == 'float16' or value.ndim < 2 or value.size < _MIN_INT8_SIZE:
-    return {name: np.ascontiguousarray(value.astype(np.float16))}
+    return {name: _contiguous(value.astype(np.float16))}
   scale = np.max(np.abs(value), axis=-1, keepdims=True) / 127.0
   scale = np.maximum(scale, 1e-7).astype(np.float16)
   codes = np.round(value / scale.astype(np.float32))
   codes = np.clip(codes, -127, 127).astype(np.int8)
-  return {name: np.ascontiguousarray(codes),
-          name + _SCALE: np.ascontiguousarray(scale)}
+  return {name: _contiguous(codes),
+          name + _SCALE: _contiguous(scale)}
+
+
+def _contiguous(array):
+  """`array` in C order; unlike NumPy's own, it leaves scalars scalars."""
+  return np.ascontiguousarray(array).reshape(np.shape(array))
 
 
 def _decode(arrays):

@@ -25,6 +25,7 @@ COMMANDS = {
     'train': ('musiclm_jax.train', 'train one model from its gin leaf'),
     'export': ('musiclm_jax.export', 'a trained model to a bundle component'),
     'precompute': ('musiclm_jax.precompute', 'a corpus to cached tokens'),
+    'evaluate': ('musiclm_jax.evaluate', 'how good is a bundle, part by part'),
     'codec': ('musiclm_jax.codec', 'encode and decode with the codec alone'),
     'inspect': ('musiclm_jax.inspection', 'say what a bundle, corpus, cache or '
                 'audio file holds'),

@@ -53,7 +53,27 @@ def print_bundle(path=None):
   figures['bundle_bytes'] = sum(
       f.stat().st_size for f in bundle.directory.rglob('*') if f.is_file())
   print(f'  {"total":<12} {figures["bundle_bytes"] / 1e6:.2f} MB')
+  figures.update(_print_evaluation(bundle))
   return figures
+
+
+def _print_evaluation(bundle):
+  """What `musiclm evaluate quick --record` found; its figures."""
+  from musiclm_jax import evaluate  # pylint: disable=g-import-not-at-top
+  path = bundle.directory / evaluate.RECORD
+  command = f'musiclm evaluate quick --bundle {bundle.directory} --record'
+  if not path.is_file():
+    print(f'not evaluated yet; run `{command}`')
+    return {}
+  recorded = json.loads(path.read_text(encoding='utf-8'))
+  if recorded['bundle_fingerprint'] != bundle.weights_fingerprint():
+    print(f'the recorded evaluation is of other weights; run `{command}` again')
+    return {}
+  print(f'\nQuick evaluation: {recorded["clips"]:.0f} clips of '
+        f'{recorded["corpus"]}, split {recorded["split"]}, seed '
+        f'{recorded["seed"]}, at commit {recorded["git_commit"][:7]}\n')
+  print(recorded['text'])
+  return {k: v for k, v in recorded.items() if isinstance(v, (int, float))}
 
 
 def print_corpus(path):

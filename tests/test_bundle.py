@@ -93,3 +93,20 @@ def test_unknown_names():
   with pytest.raises(errors.UserError, match='unknown storage'):
     bundle.save_component('x', 'mulan', {}, specs.CodecSpec(), {},
                           storage='int4')
+
+
+def test_scalars_stay_scalars(tmp_path):
+  bundle.save_component(tmp_path / 'fine', 'fine', {}, specs.StageSpec('fine'),
+                        {'a': {'b': np.float32(0.5)}})
+  weights = bundle.load_component(tmp_path / 'fine').weights
+  assert weights['a/b'].shape == () and weights['a/b'] == 0.5
+
+
+def test_the_fingerprint_of_weights_follows_them(tmp_path):
+  def fingerprint(value):
+    bundle.save_component(tmp_path / 'fine', 'fine', {},
+                          specs.StageSpec('fine'), {'a': np.full(3, value)})
+    bundle.write_manifest(tmp_path, specs.TokenSpec())
+    return bundle.Bundle(tmp_path).weights_fingerprint()
+
+  assert fingerprint(1.0) == fingerprint(1.0) != fingerprint(2.0)

@@ -57,6 +57,13 @@ def _partial_bundle(tmp_path):
     (['demo', '--out', 'x', '--minutes', '-1'], '--minutes is -1'),
     (['demo', '--out', 'x', '--data', 'missing'], 'missing is not a folder'),
     (['demo', '--out', 'no/such/x'], 'no/such for --out does not exist'),
+    (['evaluate'], 'required: what'),
+    (['evaluate', 'slow'], "invalid choice: 'slow'"),
+    (['evaluate', 'quick', '--clips', '1'], '--clips is 1; expected 2 to 500'),
+    (['evaluate', 'quick', '--bundle', 'nowhere'], 'no bundle at nowhere'),
+    (['evaluate', 'quick', '--corpus', 'nowhere'], 'is not a corpus'),
+    (['evaluate', 'quick', '--report', 'a.pdf'], "extension '.pdf'; expected"),
+    (['evaluate', 'quick', '--json', 'no/such/a.json'], 'no/such does not'),
     (['train', 'no_such_leaf'], "unknown gin file 'no_such_leaf'"),
 ])
 def test_mistakes(capsys, tmp_path, monkeypatch, argv, message):

@@ -51,7 +51,7 @@ class Job:
     return f'{self.tune.id}.v{self.version}'
 
 
-def build(out_dir, hours, seed=0, workers=None, progress=True):
+def build(out_dir, hours, seed=0, workers=None, progress=True, shares=None):
   """Writes the corpus.
 
   Args:
@@ -60,6 +60,8 @@ def build(out_dir, hours, seed=0, workers=None, progress=True):
     seed: any int >= 0.
     workers: processes; None: one a core.
     progress: False: print nothing.
+    shares: {split: share of the audio}, default clusters.SHARES. Which tunes
+      a split may take does not depend on it.
 
   Returns:
     out_dir.
@@ -81,13 +83,13 @@ def build(out_dir, hours, seed=0, workers=None, progress=True):
   with records.Writer(
       out_dir, NAME, render.SAMPLE_RATE_HZ, licence=LICENCE, seed=seed,
       hours=hours, collections=tunes_lib.COLLECTIONS) as writer:
-    jobs = plan_tracks(tunes_lib.load(), hours, seed)
+    jobs = plan_tracks(tunes_lib.load(), hours, seed, shares)
     for job, pcm, meta in _progress(_run(jobs, workers), jobs, progress):
       writer.add(job.split, job.id, pcm, **meta)
   return out_dir
 
 
-def plan_tracks(tunes, hours, seed):
+def plan_tracks(tunes, hours, seed, shares=None):
   """Decides all tracks of a corpus, without making any sound.
 
   Tunes are taken in an order shuffled by `seed`, always for the split that is
@@ -98,21 +100,24 @@ def plan_tracks(tunes, hours, seed):
     tunes: Tunes.
     hours: hours of audio to plan.
     seed: see `build`.
+    shares: see `build`.
 
   Returns:
     A list of Jobs. Every split for which there are tunes has at least one.
   """
+  shares = shares or clusters.SHARES
   cluster_of = dict(zip((t.id for t in tunes), clusters.assign(tunes)))
   order = np.random.default_rng([seed, 0]).permutation(len(tunes))
   queues = {split: [] for split in clusters.SHARES}
   for i in order:
     queues[clusters.split_of(cluster_of[tunes[i].id])].append(tunes[i])
+  queues = {split: queues[split] for split in shares}
   queues = {split: queue for split, queue in queues.items() if queue}
   taken = {split: 0 for split in queues}
   seconds = {split: 0.0 for split in queues}
   jobs, state = [], {}
   while sum(seconds.values()) < hours * 3600 or not all(taken.values()):
-    split = min(queues, key=lambda s: seconds[s] / clusters.SHARES[s])
+    split = min(queues, key=lambda s: seconds[s] / shares[s])
     tune = queues[split][taken[split] % len(queues[split])]
     taken[split] += 1
     for job in _versions(tune, cluster_of[tune.id], split, seed, state):

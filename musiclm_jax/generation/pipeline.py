@@ -102,22 +102,58 @@ class Pipeline:
     embedded = np.asarray(self.mulan.embed_text(prompts))
     mulan = np.asarray(self.mulan.quantize(embedded), np.int32)
     mulan = np.repeat(mulan, samples, axis=0)
-    request = long.Request(
-        seconds=math.ceil(seconds), seed=seed,
-        samples=np.tile(np.arange(samples), len(prompts)),
-        codes={'mulan': mulan[:, None]}, progress=progress)
-    for name in sampler_lib.STAGES:
-      long.generate_stage(self.sampler(name), request, draws[name])
-    codes = request.codes
-    acoustic = np.concatenate([codes['coarse'], codes['fine']], axis=-1)
-    audio = self._decode(acoustic, request)
+    codes, audio = self.complete(
+        {'mulan': mulan[:, None]}, math.ceil(seconds), seed=seed,
+        samples=np.tile(np.arange(samples), len(prompts)), draws=draws,
+        progress=progress)
     rate = self.codec.spec.sample_rate_hz
     audio = audio[:, :int(round(seconds * rate))]
     return Result(
         audio=np.stack([audio_lib.limit_peak(row) for row in audio]),
         sample_rate_hz=rate, seed=seed, mulan=mulan,
         prompts=[p for p in prompts for _ in range(samples)],
-        semantic=codes['semantic'][..., 0], acoustic=acoustic)
+        semantic=codes['semantic'][..., 0],
+        acoustic=np.concatenate([codes['coarse'], codes['fine']], axis=-1))
+
+  def complete(self, codes, seconds, seed=0, samples=None, draws=None,
+               progress=None):
+    """Draws the streams that are missing and decodes the whole.
+
+    With {'mulan'} this is generation; with the true 'semantic' and 'coarse'
+    codes of a recording as well, only the fine stage is asked.
+
+    Args:
+      codes: {name: [B, T, Q] int32} of 'mulan' (T = 1), 'semantic', 'coarse',
+        'fine'; T covers `seconds`. Must hold what the first missing stage is
+        conditioned on.
+      seconds: whole seconds.
+      seed: any int.
+      samples: [B] index of each row's sample, for its random key; default 0..B-1.
+      draws: {stage: Draw}; default the paper's temperatures.
+      progress: as in `generate`.
+
+    Returns:
+      ({name: codes}, [B, N] float32 audio as decoded, N whole seconds).
+    """
+    rows = len(next(iter(codes.values())))
+    draws = draws or {name: sampler_lib.Draw(t)
+                      for name, t in TEMPERATURES.items()}
+    request = long.Request(
+        seconds=seconds, seed=seed, codes=dict(codes), progress=progress,
+        samples=np.arange(rows) if samples is None else samples)
+    for name in self._missing(codes):
+      long.generate_stage(self.sampler(name), request, draws[name])
+    codes = request.codes
+    acoustic = np.concatenate([codes['coarse'], codes['fine']], axis=-1)
+    return codes, self._decode(acoustic, request)
+
+  def _missing(self, codes):
+    """The stages to draw, in order: what A lacks, and what that is drawn from."""
+    missing = [name for name in ('coarse', 'fine') if name not in codes]
+    if 'coarse' in missing and 'semantic' not in codes and (
+        'semantic' in self.sampler('coarse').stage.spec.conditions):
+      missing.insert(0, 'semantic')
+    return missing
 
   def _decode(self, codes, request):
     """[B, T, Q] codes -> [B, N] float32, in stretches of one shape."""

@@ -104,7 +104,12 @@ def feature_matching(real_features, fake_features):
 
 
 def si_sdr(real, fake):
-  """Scale-invariant signal-to-distortion ratio in dB, mean over the batch.
+  """Scale-invariant signal-to-distortion ratio in dB, mean over the batch."""
+  return jnp.mean(si_sdr_each(real, fake))
+
+
+def si_sdr_each(real, fake):
+  """[B, N], [B, N] -> [B] dB (Le Roux et al., arXiv:1811.02508), means removed.
 
   Examples that are silent count as 0 dB.
   """
@@ -115,13 +120,18 @@ def si_sdr(real, fake):
   target = jnp.sum(jnp.square(scale * real), axis=-1)
   noise = jnp.sum(jnp.square(fake - scale * real), axis=-1)
   ratio = 10.0 * jnp.log10((target + 1e-8) / (noise + 1e-8))
-  return jnp.mean(jnp.where(energy[..., 0] > 1e-6, ratio, 0.0))
+  return jnp.where(energy[..., 0] > 1e-6, ratio, 0.0)
 
 
 def mel_distance(real, fake, spec):
   """Mean absolute difference of natural-log mels (`audio.MelSpec`)."""
-  return jnp.mean(jnp.abs(
-      audio_lib.log_mel(real, spec) - audio_lib.log_mel(fake, spec)))
+  return jnp.mean(mel_distance_each(real, fake, spec))
+
+
+def mel_distance_each(real, fake, spec):
+  """[B, N], [B, N] -> [B]: `mel_distance` of each example."""
+  difference = audio_lib.log_mel(real, spec) - audio_lib.log_mel(fake, spec)
+  return jnp.mean(jnp.abs(difference), axis=(-2, -1))
 
 
 def balance(gradients, weights, reference=1.0):

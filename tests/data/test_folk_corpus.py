@@ -11,6 +11,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.data import folk_gm
 from musiclm_jax.data.folk_gm import captions
+from musiclm_jax.data.folk_gm import clusters
 from musiclm_jax.data.folk_gm import corpus as corpus_lib
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import phrases
@@ -252,3 +253,14 @@ def test_the_readme_prompt_is_what_captions_look_like(described):
             for i in range(100)]
   assert sum(bool(re.match(r'a \w+ .*jig on .* with .*hand drums?$', s))
              for s in shorts) >= 2, shorts
+
+
+def test_shares_choose_how_much_but_not_which(tunes):
+  shares = dict(train=0.5, test=0.5)
+  jobs = corpus_lib.plan_tracks(tunes, 2.0, seed=0, shares=shares)
+  seconds = {s: sum(j.plan.seconds for j in jobs if j.split == s)
+             for s in ('train', 'test', 'validation')}
+  assert seconds['validation'] == 0
+  assert abs(seconds['train'] - seconds['test']) < 300
+  for job in jobs:
+    assert clusters.split_of(job.cluster) == job.split

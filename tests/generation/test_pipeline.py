@@ -197,3 +197,25 @@ def test_long_audio_decodes_in_stretches(made):
 def test_bad_settings_are_refused(made, settings, message):
   with pytest.raises(errors.UserError, match=message):
     made.generate(**{'prompts': ['a jig'], **settings})
+
+
+def test_complete_draws_only_what_is_missing():
+  made = pipeline.Pipeline(FakeBundle())
+  rng = np.random.default_rng(0)
+  given = {'coarse': rng.integers(0, 16, (2, 100, 4)).astype(np.int32)}
+  codes, audio = made.complete(given, 2)
+  assert sorted(codes) == ['coarse', 'fine']  # nobody needed S or M
+  np.testing.assert_array_equal(codes['coarse'], given['coarse'])
+  assert codes['fine'].shape == (2, 100, 8) and codes['fine'].min() >= 0
+  assert audio.shape == (2, 2 * RATE)
+  again, _ = made.complete(given, 2)
+  np.testing.assert_array_equal(codes['fine'], again['fine'])
+
+
+def test_complete_from_text_codes_equals_generate():
+  made = pipeline.Pipeline(FakeBundle())
+  result = made.generate(['a tune', 'another one'], seconds=2, seed=3)
+  codes, _ = made.complete({'mulan': result.mulan[:, None]}, 2, seed=3,
+                           samples=np.zeros(2, int))
+  np.testing.assert_array_equal(codes['semantic'][..., 0], result.semantic)
+  np.testing.assert_array_equal(codes['fine'], result.acoustic[..., 4:])

@@ -1,0 +1,261 @@
+"""The quick evaluation: which part of a bundle is weak?
+
+  held-out clips ──> codec ──────────> SI-SDR, mel distance
+                 ──> stages ─────────> losses against unigram and bigram
+                 ──> the ladder ─────> which stage loses the music
+  captions ──> MuLan ────────────────> retrieval
+           ──> all stages ──> audio ─> similarity to own and shuffled prompts,
+                                       the instrument family that is heard
+
+Sections are made one after the other and handed on as they are done. A bundle
+that lacks a part gets the figures that the others allow.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from musiclm_jax.evaluation import held_out
+from musiclm_jax.evaluation import ladder as ladder_lib
+from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import stage_losses
+from musiclm_jax.evaluation import streams as streams_lib
+from musiclm_jax.metrics import retrieval
+from musiclm_jax.metrics import token_baselines
+
+LADDER_SECONDS = 10
+_TRAIN_CLIPS = 160
+_STAGES = ('semantic', 'coarse', 'fine')
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """What came out.
+
+  Attributes:
+    figures: {name: number}, flat.
+    sections: report.Sections, in order.
+    data: the held_out.HeldOut it was measured on.
+    ladder: the ladder.Ladder, or None without a codec.
+    stages: StageReports.
+  """
+
+  figures: dict
+  sections: list
+  data: held_out.HeldOut
+  ladder: ladder_lib.Ladder | None
+  stages: list
+
+
+def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
+             seconds=LADDER_SECONDS):
+  """Runs every part.
+
+  Args:
+    bundle: a bundle.Bundle.
+    corpus: a corpus's directory.
+    clips: held-out clips to judge.
+    seed: of the sampling.
+    say: None or a function of a line of progress.
+    show: None or a function of each finished Section.
+    seconds: whole seconds of each clip that are judged.
+
+  Returns:
+    An `Evaluation`.
+  """
+  say, show = say or (lambda line: None), show or (lambda section: None)
+  rate = bundle.tokens.audio.sample_rate_hz
+  longest = max([bundle.get(s).spec.crop_seconds for s in _STAGES
+                 if bundle.has(s)] + [seconds])
+  data = held_out.load(corpus, clips, longest, _TRAIN_CLIPS, rate)
+  result = Evaluation(dict(clips=len(data.clips)), [], data, None, [])
+
+  def add(section, figures):
+    result.sections.append(section)
+    result.figures.update({k: float(v) for k, v in figures.items()})
+    show(section)
+
+  say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')
+  streams = streams_lib.encode(bundle, data.clips)
+  train = data.train and streams_lib.encode(bundle, data.train, joint=False)
+  if bundle.has('mulan') and any(data.pool.captions):
+    add(*_retrieval(bundle.get('mulan'), data.pool))
+  for name in _STAGES:
+    if _can_judge(bundle, name):
+      say(f'loss of the {name} stage')
+      joint = bundle.get('mulan') if bundle.has('mulan') else None
+      result.stages.append(stage_losses.report(
+          bundle.get(name), streams, train, joint, seconds))
+  if result.stages:
+    add(*_stages(result.stages))
+  if bundle.has('soundstream'):
+    result.ladder = ladder_lib.climb(
+        bundle, data.clips, streams, seconds, seed,
+        lambda rung, stage, done, total: say(
+            f'ladder, {rung}: {stage} {done}/{total} s'))
+    add(*_codec(result.ladder, streams, bundle.tokens.codec.codebook_size))
+    add(*_ladder(result.ladder))
+    if 'all' in result.ladder.rungs:
+      add(*_adherence(result.ladder))
+    if data.train and any(data.clips.families):
+      say('instrument families')
+      add(*_families(data, result.ladder, rate))
+  return result
+
+
+def _can_judge(bundle, name):
+  """Whether the stage and the tokenizers of its sequence are there."""
+  if not bundle.has(name):
+    return False
+  spec = bundle.get(name).spec
+  maker = dict(mulan='mulan', semantic='w2vbert', coarse='soundstream',
+               fine='soundstream')
+  return all(bundle.has(maker[part])
+             for part in spec.conditions + (spec.target,))
+
+
+def _retrieval(joint, pool):
+  """Captions against 10 s clips of the whole split."""
+  rows = [i for i, caption in enumerate(pool.captions) if caption]
+  audio = np.concatenate([joint.embed_audio(pool.audio[rows[i:i + 16]])
+                          for i in range(0, len(rows), 16)])
+  text = joint.embed_text([pool.captions[i] for i in rows])
+  scores, count = text @ audio.T, len(rows)
+  figures, lines = {'retrieval_clips': count}, []
+  for k in (1, 5, 10):
+    figures[f'retrieval_r{k}'] = retrieval.recall(scores, k)
+    chance = figures[f'retrieval_r{k}_chance'] = retrieval.recall_chance(
+        count, k)
+    lines.append(report.Line(
+        f'R@{k}', f'{figures[f"retrieval_r{k}"]:.2f}', f'chance {chance:.2f}'))
+  figures['retrieval_map'] = retrieval.mean_average_precision(scores)
+  chance = figures['retrieval_map_chance'] = (
+      retrieval.average_precision_chance(count))
+  lines.append(report.Line('mAP', f'{figures["retrieval_map"]:.2f}',
+                           f'chance {chance:.2f}'))
+  return report.Section(f'MuLan: caption to audio, among {count} clips',
+                        tuple(lines)), figures
+
+
+def _stages(stages):
+  """Losses beside the baselines."""
+  figures, lines = {}, []
+  for stage in stages:
+    mine = stage.figures()
+    figures.update(mine)
+    get = lambda key, mine=mine, name=stage.name: mine.get(f'{name}_{key}')
+    bigram = get('bigram_entropy')
+    against = f'unigram {get("unigram_entropy"):.2f}' + (
+        f', bigram {bigram:.2f}' if bigram is not None else '')
+    lines.append(report.Line(
+        stage.name, f'{get("loss"):.2f}', against, stage.verdict()))
+    lines.append(report.Line(
+        '  other conditions', f'{get("loss_shuffled"):.2f}', '',
+        f'targets use {get("usage"):.0%} of the codes, {get("repeats"):.0%} '
+        f'repeat the frame before'))
+  return report.Section(
+      'Stages: nats per token on held-out targets', tuple(lines)), figures
+
+
+def _codec(ladder, streams, size):
+  """What the codec alone loses, and how it uses its codes."""
+  use = token_baselines.usage(streams.acoustic, size)
+  entropy = token_baselines.entropy(streams.acoustic, size)
+  mel = ladder.rungs['codec'].mel_distance_db.mean()
+  chance = ladder.chance()[0]
+  figures = dict(
+      codec_si_sdr_db=ladder.si_sdr_db.mean(), codec_mel_distance_db=mel,
+      shuffled_mel_distance_db=chance, codec_usage=use.mean(),
+      codec_perplexity=np.exp(entropy).mean(),
+      codec_bitrate_efficiency=entropy.mean() / np.log(size))
+  levels = ' '.join(f'{u:.0%}' for u in use)
+  return report.Section(f'Codec at {len(use)} levels', (
+      report.Line('SI-SDR', f'{ladder.si_sdr_db.mean():.1f} dB',
+                  'silence and noise 0 or less'),
+      report.Line('mel distance', f'{mel:.1f} dB',
+                  f'unrelated recordings {chance:.1f}'),
+      report.Line('codes in use', f'{use.mean():.0%}', f'by level {levels}'),
+      report.Line('code entropy', f'{entropy.mean() / np.log(size):.0%}',
+                  f'of {np.log2(size):.0f} bits'),
+  )), figures
+
+
+def _ladder(ladder):
+  """The rungs, and the one that loses most."""
+  figures, lines = {}, []
+  lost = ladder.lost_by_rung()
+  for name, rung in ladder.rungs.items():
+    values = dict(mel_distance_db=rung.mel_distance_db,
+                  mulan_audio=rung.to_audio, mulan_text=rung.to_text)
+    figures.update({f'ladder_{name}_{key}': value.mean()
+                    for key, value in values.items() if value is not None})
+    share = lost.get(name)
+    if share is not None:
+      figures[f'ladder_{name}_lost'] = share
+    lines.append(_rung(
+        name, rung.mel_distance_db.mean(), rung.to_audio, rung.to_text,
+        'nothing was left to lose' if share is None else f'loses {share:.0%}'))
+  if ladder.text_embeddings is not None:
+    scores = ladder.audio_embeddings['real'] @ ladder.text_embeddings.T
+    own, others = retrieval.own_and_shuffled(scores)
+    figures.update(ladder_real_mulan_text=own.mean(),
+                   ladder_shuffled_mulan_text=others.mean())
+    lines.insert(0, _rung('real', 0.0, np.ones(1), own))
+  for rung, title in (('real', 'other recordings'),
+                      ('codec', 'other clips through the codec')):
+    mel, similarity = ladder.chance(rung)
+    figures[f'ladder_shuffled_{rung}_mel_distance_db'] = mel
+    if similarity is not None:
+      figures[f'ladder_shuffled_{rung}_mulan_audio'] = similarity
+    lines.append(_rung(title, mel, similarity, None, 'chance'))
+  lost = {name: share for name, share in lost.items() if share is not None}
+  verdict = ''
+  if lost:
+    weakest = max(lost, key=lost.get)
+    verdict = (f'the weakest rung is {weakest}: of what it was given it loses '
+               f'{lost[weakest]:.0%}')
+  return report.Section(
+      'Oracle ladder: mel distance to the recording', tuple(lines),
+      verdict), figures
+
+
+def _rung(name, mel, to_audio, to_text, note=''):
+  """One line of the ladder."""
+  similar = []
+  if to_audio is not None:
+    similar.append(f'MuLan to recording {np.mean(to_audio):.2f}')
+  if to_text is not None:
+    similar.append(f'to caption {np.mean(to_text):.2f}')
+  return report.Line(name, f'{mel:.1f} dB', ', '.join(similar), note)
+
+
+def _adherence(ladder):
+  """Whether what is drawn for a prompt is nearer to it than to others."""
+  drawn, text = ladder.audio_embeddings['all'], ladder.text_embeddings
+  scores = drawn @ text.T
+  own, others = retrieval.own_and_shuffled(scores)
+  low, high = retrieval.bootstrap_interval(own - others)
+  count = len(own)
+  figures = dict(
+      prompt_similarity_own=own.mean(), prompt_similarity_shuffled=others.mean(),
+      prompt_difference=(own - others).mean(), prompt_difference_low=low,
+      prompt_difference_high=high, prompt_r1=retrieval.recall(scores, 1),
+      prompt_r1_chance=1 / count)
+  if low > 0:
+    verdict = 'prompts are heard'
+  elif high < 0:
+    verdict = 'clips are nearer to other prompts than to their own'
+  else:
+    verdict = 'no difference between prompts can be heard'
+  return report.Section(f'Prompts: {count} clips drawn from captions', (
+      report.Line('similarity to the own prompt', f'{own.mean():.3f}',
+                  f'shuffled {others.mean():.3f}'),
+      report.Line('difference', f'{(own - others).mean():.3f}',
+                  f'95 % interval {low:.3f} to {high:.3f}'),
+      report.Line('own prompt is nearest', f'{figures["prompt_r1"]:.2f}',
+                  f'chance {1 / count:.2f}'),
+  ), verdict), figures
+
+
+def _families(data, ladder, rate):
+  raise NotImplementedError
