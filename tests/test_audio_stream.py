@@ -37,7 +37,8 @@ def test_lengths_at_the_edges(tmp_path, samples):
   soundfile.write(path, _sound(samples, 1), 24_000, subtype='FLOAT')
   with audio_stream.Source(path, 24_000) as source:
     blocks = list(source.blocks(7_001))
-  np.testing.assert_array_equal(np.concatenate(blocks), _sound(samples, 1)[:, 0])
+  np.testing.assert_array_equal(
+      np.concatenate(blocks), _sound(samples, 1)[:, 0])
   assert len(blocks) == -(-samples // 7_001)
 
 
@@ -48,9 +49,8 @@ def test_less_than_one_sample_is_empty(tmp_path):
     audio.read(path, 24_000)
 
 
-@pytest.mark.parametrize('extension', ['flac'])
-def test_truncated_files_are_refused_where_they_end(tmp_path, extension):
-  path = tmp_path / f'a.{extension}'
+def test_truncated_flac_is_refused_where_it_ends(tmp_path):
+  path = tmp_path / 'a.flac'
   soundfile.write(path, _sound(200_000), 24_000)
   path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
   with audio_stream.Source(path, 24_000) as source:

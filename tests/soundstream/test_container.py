@@ -91,7 +91,8 @@ def test_bytes_are_as_documented(path):
     bits = ''.join(f'{code:010b}' for code in block.reshape(-1))
     bits += '0' * (-len(bits) % 8)
     data = bytes(int(bits[k:k + 8], 2) for k in range(0, len(bits), 8))
-    expected += data + struct.pack('<I', zlib.crc32(struct.pack('<I', i) + data))
+    checksum = zlib.crc32(struct.pack('<I', i) + data)
+    expected += data + struct.pack('<I', checksum)
   assert path.read_bytes() == expected
 
 
