@@ -28,7 +28,8 @@ _GIN = ['musiclm_jax.gin_files'] + [
 _EXTRAS = {
     'train': [
         'optax>=0.2.5', 'orbax-checkpoint>=0.11', 'gin-config>=0.5',
-        'absl-py>=2.1', 'tensorboardX>=2.6', 'tensorflow>=2.20',
+        'absl-py>=2.1', 'tensorboardX>=2.6', 'pillow>=11.0',
+        'tensorflow>=2.20',
         'tensorflow-text>=2.20', 'seqio>=0.0.20', 'tensorflow-datasets>=4.9.8',
         'protobuf>=5.28',
     ],

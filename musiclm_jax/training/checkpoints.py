@@ -2,7 +2,8 @@
 
   <model_dir>/checkpoints/<step>/state   the arrays, by Orbax
   <model_dir>/checkpoints/<step>/data    what the data position is made of
-  <model_dir>/damaged/<step>             a checkpoint that could not be read
+  <model_dir>/damaged/<step>             a checkpoint that could not be read, or
+                                         that training diverged from twice
 
 Orbax writes under a temporary name and renames, so a directory named by a step
 is complete. Data sources are functions of (seed, step), so the step is the data
@@ -48,6 +49,10 @@ class Checkpoints:
     """The newest step, or None."""
     return self._manager.latest_step()
 
+  def steps(self):
+    """All steps, oldest first."""
+    return sorted(self._manager.all_steps())
+
   def save(self, step, state, data):
     """Starts writing `state` and the JSON values `data` as `step`."""
     if step in self._manager.all_steps():
@@ -92,7 +97,7 @@ class Checkpoints:
     return None
 
   def set_aside(self, newer_than):
-    """Moves the unreadable checkpoints after `newer_than` to `damaged/`."""
+    """Moves the checkpoints after `newer_than` to `damaged/`."""
     for step in self._manager.all_steps():
       if step > newer_than:
         target = self._directory / 'damaged' / str(step)

@@ -5,7 +5,9 @@
       -> checkpoints (Orbax, in the background) -> the same step again later
 
 Everything random derives from (seed, step), the batches included, so a run that
-is killed and started again computes what it would have computed.
+is killed and started again computes what it would have computed. Where training
+diverges the loop goes back to the last good checkpoint with lower learning
+rates (training/health.py); run.json keeps the record.
 """
 
 import contextlib
@@ -21,9 +23,11 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import gates
 from musiclm_jax.training import health
 from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import metrics_writer
+from musiclm_jax.training import optim
 from musiclm_jax.training import prefetch as prefetch_lib
 from musiclm_jax.training import progress as progress_lib
 from musiclm_jax.training import run_record
@@ -41,7 +45,8 @@ class Result:
 
 def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
           eval_every=1000, checkpoint_every=1000, log_every=50, keep=3,
-          max_minutes=None, prefetch=2, devices=None):
+          max_minutes=None, prefetch=2, devices=None,
+          recovery=health.Recovery(), preview_clips=2):
   """Trains until `num_steps`, from the newest checkpoint if there is one.
 
   Args:
@@ -60,14 +65,19 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
     max_minutes: wall-clock limit of this start, compilation included.
     prefetch: batches made ahead.
     devices: devices of the mesh; all by default.
+    recovery: a `health.Recovery`: what to do when training diverges.
+    preview_clips: examples that the trainable shows at each evaluation, if it
+      offers previews; 0 shows none.
   Returns:
     A `Result`.
   Raises:
     UserError: bad settings, another model's directory, unreadable checkpoints.
-    health.NotFinite: the loss or the state is no longer finite.
+    health.Diverged: training diverged, and rolling back did not help.
+    gates.Tripped: a gate of the trainable stopped the run.
   """
   run = _Run(trainable, source, model_dir, num_steps, seed, mesh, eval_every,
-             checkpoint_every, log_every, keep, max_minutes, prefetch, devices)
+             checkpoint_every, log_every, keep, max_minutes, prefetch, devices,
+             recovery, preview_clips)
   return run.start()
 
 
@@ -94,13 +104,14 @@ class _Run:
 
   def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
                eval_every, checkpoint_every, log_every, keep, max_minutes,
-               prefetch, devices):
+               prefetch, devices, recovery, preview_clips):
     if num_steps < 1 or log_every < 1:
       raise errors.UserError(
           f'num_steps is {num_steps} and log_every {log_every}; both must be '
           f'at least 1.')
     self.deadline = health.Deadline(max_minutes)
     self.trainable = trainable
+    self.gates = trainable.gates() if hasattr(trainable, 'gates') else ()
     self.source = source
     self.model_dir = pathlib.Path(model_dir)
     self.num_steps = num_steps
@@ -110,6 +121,8 @@ class _Run:
     self.log_every = log_every
     self.keep = keep
     self.prefetch = prefetch
+    self.recovery = recovery
+    self.preview_clips = preview_clips
     self.mesh = mesh_lib.make_mesh(mesh, devices)
     self.progress = progress_lib.Progress(
         num_steps, self.deadline.seconds_left)
@@ -122,6 +135,7 @@ class _Run:
     record = run_record.make(trainable=self.trainable, source=self.source,
                              seed=self.seed)
     run_record.check(self.model_dir, record, say)
+    self.record, self.events = record, run_record.events(self.model_dir)
     with contextlib.ExitStack() as stack:
       stack.enter_context(self.mesh)
       stack.enter_context(nn.logical_axis_rules(partitioning.RULES))
@@ -133,10 +147,22 @@ class _Run:
         return Result(
             step, 'finished', metrics_writer.last(self.model_dir, 'eval'), None)
       stop = stack.enter_context(health.StopSignal())
-      step, state = self._begin()
-      run_record.write(self.model_dir, record)
+      while True:
+        step, state = self._begin()
+        run_record.write(self.model_dir, record, self.events)
+        try:
+          return self._run_from(step, state, stop)
+        except health.Diverged as error:
+          # The traceback holds the arrays of the state that is given up.
+          trouble, state = error.with_traceback(None), None
+        self._roll_back(trouble)
+
+  def _run_from(self, step, state, stop):
+    with contextlib.ExitStack() as stack:
       self.writer = stack.enter_context(
           metrics_writer.MetricsWriter(self.model_dir, step))
+      if self._rollbacks() and self.events[-1].get('back_to') == step:
+        self.writer.say(step, 'rollback', self.events[-1]['what'])
       batches = stack.enter_context(prefetch_lib.Prefetch(
           self.source.batches(step), self._place, self.prefetch))
       return self._steps(step, state, batches, stop)
@@ -153,7 +179,12 @@ class _Run:
     shardings = mesh_lib.state_shardings(self.mesh, abstract, axes)
     self.batch_shardings = mesh_lib.batch_shardings(self.mesh, batch)
     replicated = jax.sharding.NamedSharding(self.mesh, mesh_lib.P())
-    trainable, step_key = self.trainable, self.step_key
+    rate_factor, step_key = self._rate_factor(), self.step_key
+    trainable = optim.scale_rates(self.trainable, rate_factor)
+    if rate_factor != 1.0:
+      self.progress.say(
+          f'learning rates are {rate_factor:g} of their settings, after '
+          f'{self._rollbacks()} rollback(s).')
 
     def update(state, batch):
       rng = jax.random.fold_in(step_key, state.step)
@@ -182,6 +213,62 @@ class _Run:
   def _place(self, batch):
     return mesh_lib.put(batch, self.batch_shardings)
 
+  # ---- trouble ----
+
+  def _rollbacks(self):
+    return sum(e['kind'] == 'rollback' for e in self.events)
+
+  def _rate_factor(self):
+    factors = [e['rate_factor'] for e in self.events if 'rate_factor' in e]
+    return factors[-1] if factors else 1.0
+
+  def _roll_back(self, trouble):
+    """Leaves the checkpoints and the record as the next attempt wants them.
+
+    Raises:
+      Diverged: there were rollbacks enough.
+    """
+    self.checkpoints.wait()
+    steps, done = self.checkpoints.steps(), self._rollbacks()
+    factor = self._rate_factor() * self.recovery.rate_factor
+    scalable = optim.scale_rates(self.trainable, 0.5) is not self.trainable
+    if done >= self.recovery.max_rollbacks or not scalable:
+      self._happened('stop', trouble.step, trouble.what)
+      raise self.recovery.give_up(trouble, done, steps[-1] if steps else None)
+    # A checkpoint that led here before may be ill itself: the one before it.
+    used = {e.get('back_to') for e in self.events}
+    fresh = [step for step in steps if step not in used] or steps[-1:]
+    back_to = fresh[-1] if fresh else 0
+    self.checkpoints.set_aside(newer_than=back_to)
+    self._happened('rollback', trouble.step, trouble.what, back_to=back_to,
+                   rate_factor=factor)
+    where = f'checkpoint {back_to}' if fresh else 'the beginning'
+    self.progress.say(
+        f'{trouble.what}; going back to {where} with learning rates at '
+        f'{factor:g} of their settings (rollback {done + 1} of '
+        f'{self.recovery.max_rollbacks}).')
+    self.progress.restart()
+
+  def _happened(self, kind, step, what, **more):
+    """Adds an event to run.json."""
+    self.events.append(dict(kind=kind, step=step, what=what, **more))
+    run_record.write(self.model_dir, self.record, self.events)
+
+  def _watch(self, split, step):
+    """Looks at the gates of `split`; returns why to stop, or ''."""
+    halt, rows = '', self.writer.rows(split) if self.gates else []
+    for gate in self.gates:
+      what = gate.tripped(rows) if gate.split == split else ''
+      if not what:
+        continue
+      if gate.action == 'stop':
+        halt = halt or what
+        self._happened('stop', step, what, gate=gate.name)
+      elif not gate.tripped(rows[:-1]):
+        self.progress.say(f'step {step}: {what}')
+        self._happened('warning', step, what, gate=gate.name)
+    return halt
+
   # ---- the steps ----
 
   def _steps(self, step, state, batches, stop):
@@ -207,15 +294,20 @@ class _Run:
       reason = self._reason(step, stop)
       evaluates = self._is_due(self.eval_every, step, reason, stop)
       saves = self._is_due(self.checkpoint_every, step, reason) or reason
+      halt = ''
       if step % self.log_every == 0 or saves or evaluates:
-        self._log(step, pending, state)
+        halt = self._log(step, pending, state)
         pending = []
       elif self.progress.due():
         self.progress.show(step, {'loss': float(values['loss'])})
       if evaluates:
         metrics = self._evaluate(step, state)
-      if saves:
+        halt = self._watch('eval', step) or halt
+      if saves or halt:
         self._save(step, state)
+      if halt:
+        self.checkpoints.wait()
+        raise gates.Tripped(f'stopped at step {step}: {halt}')
     self.checkpoints.wait()
     self._goodbye(step, reason)
     return Result(step, reason, metrics, state)
@@ -235,20 +327,27 @@ class _Run:
     return step % every == 0 or bool(reason)
 
   def _log(self, step, pending, state):
-    """Checks and writes the mean of the metrics since the last row."""
+    """Checks and writes the mean of the metrics since the last row.
+
+    Returns why a gate wants to stop, or ''.
+    """
     rows = jax.device_get(pending)
-    first = step - len(rows)
-    health.check_losses(
-        first, [r['loss'] for r in rows], self.checkpoints.latest())
+    health.check_losses(step - len(rows), [r['loss'] for r in rows])
     if int(state.step) != step:
       raise ValueError(
           f'{type(self.trainable).__name__}.update left state.step at '
           f'{int(state.step)} after step {step}; it must add one.')
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[-1]}
+    self.recovery.check_exploding(
+        step, [r['loss'] for r in self.writer.rows('train')], means['loss'])
     means['steps_per_s'] = self.progress.rate()
+    if self._rollbacks():
+      means.update(rollbacks=self._rollbacks(),
+                   rate_factor=self._rate_factor())
     self.writer.write(step, 'train', means)
     if self.progress.due() or step >= self.num_steps:
       self.progress.show(step, means)
+    return self._watch('train', step)
 
   def _evaluate(self, step, state):
     """Writes and returns the metrics averaged over the evaluation batches."""
@@ -264,12 +363,25 @@ class _Run:
     totals = jax.device_get(totals)
     means = {k: float(np.mean([t[k] for t in totals])) for k in totals[-1]}
     self.writer.write(step, 'eval', means)
+    # One value for each of many levels is for the file, not for the eye.
     self.progress.say(f'step {step} eval  ' + '  '.join(
-        f'{k} {v:.4g}' for k, v in means.items()))
+        f'{k} {v:.4g}' for k, v in means.items() if '/' not in k))
+    self._show(step, state)
     return means
 
+  def _show(self, step, state):
+    """Sounds and pictures of a few held-out examples."""
+    if not self.preview_clips or not hasattr(self.trainable, 'previews'):
+      return
+    if hasattr(self.source, 'preview_batch'):
+      batch = self.source.preview_batch(self.preview_clips)
+    else:
+      first = next(iter(self.source.eval_batches()))
+      batch = {k: v[:self.preview_clips] for k, v in first.items()}
+    self.writer.show(step, self.trainable.previews(state, batch))
+
   def _save(self, step, state):
-    health.check_state(step, state, self.checkpoints.latest())
+    health.check_state(step, state)
     self.checkpoints.save(step, state, dict(
         step=step, seed=self.seed, devices=self.mesh.size))
 

@@ -4,6 +4,8 @@ import csv
 import os
 import pathlib
 
+from musiclm_jax.training import previews
+
 _FIXED = ['step', 'split']
 
 
@@ -16,7 +18,9 @@ class MetricsWriter:
 
   def __init__(self, model_dir, start_step=0):
     self._path = pathlib.Path(model_dir) / 'metrics.csv'
-    self._rows = [r for r in read(model_dir) if int(r['step']) <= start_step]
+    found = read(model_dir)
+    self._rows = [r for r in found if int(r['step']) <= start_step]
+    again = start_step or len(found) > len(self._rows)
     self._columns = list(_FIXED)
     for row in self._rows:
       self._columns += [k for k in row if k not in self._columns]
@@ -25,7 +29,7 @@ class MetricsWriter:
     import tensorboardX  # pylint: disable=g-import-not-at-top
     self._board = tensorboardX.SummaryWriter(
         str(pathlib.Path(model_dir) / 'tensorboard'),
-        purge_step=start_step + 1 if start_step else None)
+        purge_step=start_step + 1 if again else None)
 
   def __enter__(self):
     return self
@@ -47,6 +51,28 @@ class MetricsWriter:
         csv.DictWriter(out, self._columns, restval='').writerow(row)
     for name, value in metrics.items():
       self._board.add_scalar(f'{split}/{name}', value, step)
+    self._board.flush()
+
+  def rows(self, split):
+    """[{metric: float}] of `split`, earlier starts included, oldest first."""
+    return [{k: float(v) for k, v in row.items() if k not in _FIXED}
+            for row in self._rows if row['split'] == split]
+
+  def say(self, step, name, text):
+    """A line of text for TensorBoard."""
+    self._board.add_text(name, text, step)
+    self._board.flush()
+
+  def show(self, step, shown):
+    """Sounds and pictures for TensorBoard: {name: Audio or Image}."""
+    for name, value in shown.items():
+      if isinstance(value, previews.Audio):
+        self._board.add_audio(
+            f'preview/{name}', value.samples.clip(-1.0, 1.0), step,
+            value.sample_rate_hz)
+      else:
+        self._board.add_image(
+            f'preview/{name}', value.pixels, step, dataformats='HWC')
     self._board.flush()
 
   def _rewrite(self):

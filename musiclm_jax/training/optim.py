@@ -72,6 +72,35 @@ class OptimizerConfig:
     return SCHEDULES[self.schedule](self)
 
 
+def scale_rates(config, factor):
+  """`config` with every optimiser in it at `factor` times its learning rate.
+
+  Args:
+    config: an OptimizerConfig, or a dataclass (such as a trainable) or tuple
+      that holds some, at any depth.
+    factor: float.
+  Returns:
+    The same object where nothing changes: without optimisers, or at factor 1.
+  """
+  if factor == 1.0:
+    return config
+  if isinstance(config, OptimizerConfig):
+    return dataclasses.replace(
+        config, learning_rate=config.learning_rate * factor)
+  if isinstance(config, tuple) and not hasattr(config, '_fields'):
+    scaled = tuple(scale_rates(part, factor) for part in config)
+    return scaled if any(a is not b for a, b in zip(scaled, config)) else config
+  if not dataclasses.is_dataclass(config) or isinstance(config, type):
+    return config
+  changes = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    scaled = scale_rates(value, factor)
+    if field.init and scaled is not value:
+      changes[field.name] = scaled
+  return dataclasses.replace(config, **changes) if changes else config
+
+
 def rsqrt(config):
   """Linear warm-up, then the peak times sqrt(warmup / step)."""
   warmup = max(1, config.warmup_steps)

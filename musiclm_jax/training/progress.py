@@ -43,6 +43,10 @@ class Progress:
     while now - self._marks[0][0] > _WINDOW_SECONDS and len(self._marks) > 2:
       self._marks.popleft()
 
+  def restart(self):
+    """Forgets the rate: the steps go on from an earlier one."""
+    self._marks.clear()
+
   def due(self):
     return time.monotonic() - self._last >= self._every
 

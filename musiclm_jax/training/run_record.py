@@ -1,4 +1,9 @@
-"""What a run was started with: run.json, and how a later start differs."""
+"""What a run was started with and what befell it: run.json.
+
+`events` are its troubles, in order: {'kind': 'rollback', 'step': 13, 'what':
+'the loss became nan ...', 'back_to': 10, 'rate_factor': 0.5}, or of kind
+'stop' or 'warning' with the 'gate' that did it.
+"""
 
 import dataclasses
 import json
@@ -46,6 +51,7 @@ def check(model_dir, record, say):
   if not path.is_file():
     return
   stored = json.loads(path.read_text(encoding='utf-8'))
+  stored.pop('events', None)
   old, new = stored['trainable'], record['trainable']
   if old['type'] != new['type']:
     raise errors.UserError(
@@ -56,8 +62,19 @@ def check(model_dir, record, say):
     say('changed since this run began: ' + '; '.join(changed))
 
 
-def write(model_dir, record):
+def write(model_dir, record, happened=()):
+  """Writes `record` (of `make`) and the events so far."""
+  if happened:
+    record = dict(record, events=list(happened))
   records.write_json(pathlib.Path(model_dir) / _NAME, record)
+
+
+def events(model_dir):
+  """The events of the run in `model_dir`, oldest first."""
+  path = pathlib.Path(model_dir) / _NAME
+  if not path.is_file():
+    return []
+  return json.loads(path.read_text(encoding='utf-8')).get('events', [])
 
 
 def differences(old, new, prefix=''):

@@ -26,6 +26,7 @@ class AudioBatches:
       where the corpus has none by this name.
     eval_batches_count: evaluation batches; the same ones each time.
     align_samples: crops start at multiples of this many samples.
+    preview_seconds: length of the crops that previews are made of.
   """
 
   corpus_dir: str = ''
@@ -36,6 +37,7 @@ class AudioBatches:
   eval_split: str = 'validation'
   eval_batches_count: int = 4
   align_samples: int = 1
+  preview_seconds: float = 4.0
 
   @functools.cached_property
   def corpus(self):
@@ -51,12 +53,22 @@ class AudioBatches:
 
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
-    split = self.eval_split
-    if split not in self.corpus.splits:
-      split = self.train_split
-    crops = self._crops(split, _EVAL_SEED)
+    crops = self._crops(self._held_out, _EVAL_SEED)
     for step in range(self.eval_batches_count):
       yield crops.batch(step)
+
+  def preview_batch(self, count):
+    """The same `count` crops of `preview_seconds` each time."""
+    crops = dataclasses.replace(
+        self, crop_seconds=self.preview_seconds, batch_size=count)
+    return crops._crops(self._held_out, _EVAL_SEED).batch(0)  # pylint: disable=protected-access
+
+  @property
+  def _held_out(self):
+    """The name of the split to evaluate on."""
+    if self.eval_split in self.corpus.splits:
+      return self.eval_split
+    return self.train_split
 
   def _crops(self, split, seed):
     return records.Crops(

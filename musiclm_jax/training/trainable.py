@@ -23,7 +23,9 @@ class Trainable(Protocol):
   def update(self, state, batch, rng) -> tuple[State, Metrics]:
     """One step: the new state, with `step` one higher, and its metrics.
 
-    `metrics['loss']` is required. The loop stops when it is not finite.
+    `metrics['loss']` is required. When it is not finite or explodes, the loop
+    goes back to a checkpoint and lowers the rate of every
+    `optim.OptimizerConfig` among the trainable's fields.
     """
 
   def evaluate(self, state, batch, rng) -> Metrics:
@@ -35,9 +37,15 @@ class Trainable(Protocol):
     Runs on the host, outside jit, on a state of NumPy arrays. `corpus` is the
     `records.Corpus` that codebooks outside the state are fitted on, or None.
 
-    A trainable may also have `logical_axes(state)`: a tree like the state, or a
-    prefix of it, of tuples of axis names (nn.partitioning) or None for what is
-    replicated. `training.mesh.optimizer_axes` gives those of an optax state.
+    A trainable may also have
+
+      logical_axes(state)     a tree like the state, or a prefix of it, of
+                              tuples of axis names (nn.partitioning) or None
+                              for what is replicated; `mesh.optimizer_axes`
+                              gives those of an optax state
+      gates()                 `gates.Gate`s on its metrics
+      previews(state, batch)  {name: previews.Audio or Image} of a few examples,
+                              made at every evaluation, outside jit
     """
 
 
@@ -48,4 +56,8 @@ class BatchSource(Protocol):
     """Iterator of {name: [B, ...] NumPy array}, from `start_step` on."""
 
   def eval_batches(self):
-    """A finite iterator over the fixed evaluation batches."""
+    """A finite iterator over the fixed evaluation batches.
+
+    A source may also have `preview_batch(count)`, the examples that previews
+    are made of; else they are the first ones of the evaluation.
+    """

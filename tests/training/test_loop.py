@@ -169,7 +169,8 @@ def test_time_up_stops_with_checkpoint_and_evaluation(tmp_path, whole):
 
 def test_nan_stops_and_names_the_last_good_checkpoint(tmp_path):
   with pytest.raises(health.NotFinite) as caught:
-    _train(tmp_path, 30, toy_trainable.Toy(nan_at=13), log_every=5)
+    _train(tmp_path, 30, toy_trainable.Toy(nan_at=13), log_every=5,
+           recovery=health.Recovery(max_rollbacks=0))
   assert 'nan at step 13' in str(caught.value)
   assert 'checkpoint is step 10' in str(caught.value)
   assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['10']
@@ -178,7 +179,8 @@ def test_nan_stops_and_names_the_last_good_checkpoint(tmp_path):
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
   trainable = toy_trainable.Toy(nan_params_at=10)
   with pytest.raises(health.NotFinite, match='params'):
-    _train(tmp_path, 30, trainable, checkpoint_every=11)
+    _train(tmp_path, 30, trainable, checkpoint_every=11,
+           recovery=health.Recovery(max_rollbacks=0))
   assert not os.listdir(tmp_path / 'checkpoints')
 
 

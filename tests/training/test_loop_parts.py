@@ -87,9 +87,10 @@ def test_progress_counts_down_to_the_deadline(monkeypatch):
 
 
 def test_losses_are_checked_at_their_own_step():
-  health.check_losses(5, [1.0, 2.0], None)
-  with pytest.raises(health.NotFinite, match='inf at step 6.*no checkpoint'):
-    health.check_losses(5, [1.0, np.inf, np.nan], None)
+  health.check_losses(5, [1.0, 2.0])
+  with pytest.raises(health.NotFinite, match='inf at step 6') as caught:
+    health.check_losses(5, [1.0, np.inf, np.nan])
+  assert caught.value.step == 6
 
 
 def test_records_name_what_differs():
@@ -98,3 +99,11 @@ def test_records_name_what_differs():
   assert run_record.differences(a, b) == [
       'seed: 0 -> 1', 'trainable.width: 4 -> 9']
   assert not run_record.differences(a, a)
+
+
+def test_events_do_not_count_as_changed_settings(tmp_path):
+  said = []
+  record = run_record.make(trainable=toy_trainable.Toy(), seed=0)
+  run_record.write(tmp_path, record, [dict(kind='warning', step=3)])
+  run_record.check(tmp_path, record, said.append)
+  assert not said and run_record.events(tmp_path)[0]['step'] == 3

@@ -1,5 +1,6 @@
 """Optimisers against hand values."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -101,3 +102,27 @@ def test_adafactor_lowers_a_quadratic():
 def test_bad_settings_are_user_errors(kwargs):
   with pytest.raises(errors.UserError):
     optim.OptimizerConfig(**kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+  """Two optimisers, one of them within a tuple, beside other things."""
+
+  first: optim.OptimizerConfig
+  others: tuple
+  width: int = 3
+
+
+def test_rates_scale_at_any_depth_and_nothing_else_changes():
+  a, b = (optim.OptimizerConfig(learning_rate=r, warmup_steps=7) for r in (
+      0.4, 0.02))
+  pair = _Pair(a, (b, 'text'))
+  half = optim.scale_rates(pair, 0.5)
+  assert half == _Pair(dataclasses.replace(a, learning_rate=0.2),
+                       (dataclasses.replace(b, learning_rate=0.01), 'text'))
+  assert optim.scale_rates(pair, 1.0) is pair
+  assert optim.scale_rates(pair.others[1], 0.5) == 'text'
+  # Every point of every schedule is scaled.
+  for step in (0, 6, 100):
+    assert float(half.first.schedule_fn()(step)) == pytest.approx(
+        0.5 * float(a.schedule_fn()(step)))

@@ -29,6 +29,8 @@ class Toy:
   noise: float = 0.1
   nan_at: int = -1  # the step whose loss is NaN
   nan_params_at: int = -1  # the step that spoils the parameters alone
+  leap_at: int = -1  # the step that throws the parameters far away
+  harmless_rate: float = 0.0  # at this learning rate nothing goes wrong
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       learning_rate=0.3, warmup_steps=5)
 
@@ -53,9 +55,11 @@ class Toy:
     updates, opt_state = self.optimizer.make().update(
         grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    loss = jnp.where(state.step == self.nan_at, jnp.nan, loss)
-    spoil = jnp.where(state.step == self.nan_params_at, jnp.nan, 0.0)
-    params = jax.tree.map(lambda p: p + spoil, params)
+    if self.optimizer.learning_rate > self.harmless_rate:
+      loss = jnp.where(state.step == self.nan_at, jnp.nan, loss)
+      spoil = jnp.where(state.step == self.nan_params_at, jnp.nan, 0.0)
+      spoil += jnp.where(state.step == self.leap_at, 1e3, 0.0)
+      params = jax.tree.map(lambda p: p + spoil, params)
     return State(state.step + 1, params, opt_state), {
         'loss': loss, 'id': jnp.mean(batch['id'].astype(jnp.float32))}
 
