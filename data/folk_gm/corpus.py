@@ -219,4 +219,4 @@ def _progress(results, jobs, show):
   with tqdm.tqdm(total=total, desc=NAME, bar_format=bar_format) as bar:
     for job, pcm, meta in results:
       yield job, pcm, meta
-      bar.update(len(pcm) / render.SAMPLE_RATE_HZ / 3600)
+      bar.update(job.plan.seconds / 3600)

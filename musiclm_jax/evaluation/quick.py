@@ -15,16 +15,20 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import ladder as ladder_lib
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
+from musiclm_jax.metrics import embedders
+from musiclm_jax.metrics import family
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.metrics import token_baselines
 
 LADDER_SECONDS = 10
 _TRAIN_CLIPS = 160
+_TAGGED_CLIPS = 96  # training clips that tell musicnn's usual level
 _STAGES = ('semantic', 'coarse', 'fine')
 
 
@@ -48,7 +52,7 @@ class Evaluation:
 
 
 def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
-             seconds=LADDER_SECONDS):
+             seconds=None):
   """Runs every part.
 
   Args:
@@ -58,11 +62,19 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     seed: of the sampling.
     say: None or a function of a line of progress.
     show: None or a function of each finished Section.
-    seconds: whole seconds of each clip that are judged.
+    seconds: whole seconds of each clip that are judged; default 10.
 
   Returns:
     An `Evaluation`.
+
+  Raises:
+    UserError: nothing in the bundle can be judged, or the corpus cannot.
   """
+  seconds = seconds or LADDER_SECONDS
+  if not (bundle.has('soundstream') or bundle.has('mulan')):
+    raise errors.UserError(
+        f'the bundle {bundle.directory} has neither a codec nor MuLan; export '
+        f'one of them first.')
   say, show = say or (lambda line: None), show or (lambda section: None)
   rate = bundle.tokens.audio.sample_rate_hz
   longest = max([bundle.get(s).spec.crop_seconds for s in _STAGES
@@ -97,9 +109,9 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     add(*_ladder(result.ladder))
     if 'all' in result.ladder.rungs:
       add(*_adherence(result.ladder))
-    if data.train and any(data.clips.families):
+    if data.train and len(set(data.train.families)) > 1:
       say('instrument families')
-      add(*_families(data, result.ladder, rate))
+      add(*_families(bundle, data, train, result.ladder))
   return result
 
 
@@ -257,5 +269,53 @@ def _adherence(ladder):
   ), verdict), figures
 
 
-def _families(data, ladder, rate):
-  raise NotImplementedError
+
+def _families(bundle, data, train, ladder):
+  """Whether the instrument family asked for is the one heard.
+
+  Two judges, neither of which the bundle has trained: musicnn's tags, for the
+  families that have one, and a classifier fitted on the corpus's training
+  clips, as recorded and through the codec.
+  """
+  rate = bundle.tokens.audio.sample_rate_hz
+  asked = np.array(data.clips.families)
+  heard_from = {'real': ladder.real, **{
+      name: ladder.rungs[name].audio for name in ('codec', 'all')
+      if name in ladder.rungs}}
+  tagger = embedders.MusicNN.load()
+  judge = family.TagJudge(
+      tagger.tags, tagger.tag(data.train.audio[:_TAGGED_CLIPS], rate))
+  judged = family.is_judged(asked)
+  decoded = np.concatenate([
+      bundle.get('soundstream').decode(np.maximum(part, 0))
+      for part in np.array_split(train.acoustic, -(-len(train.acoustic) // 16))])
+  labels = np.array(data.train.families)
+  classifier = family.TimbreClassifier(rate).fit(
+      np.concatenate([data.train.audio, decoded]),
+      np.concatenate([labels, labels]))
+  figures, lines = {}, []
+  for title, prefix, rows, predict in (
+      ('musicnn', 'family', judged,
+       lambda audio: judge.predict(tagger.tag(audio, rate))),
+      ('classifier', 'family_classifier', asked != '', classifier.predict)):
+    if not rows.any():
+      continue
+    heard = {name: np.array(predict(audio[rows]))
+             for name, audio in heard_from.items()}
+    found = {name: family.agreement(asked[rows], h)
+             for name, h in heard.items()}
+    last = 'all' if 'all' in heard else 'codec'
+    chance = family.chance(asked[rows], heard[last])
+    p_value = family.p_value(asked[rows], heard[last])
+    figures.update({
+        f'{prefix}_agreement': found[last], f'{prefix}_chance': chance,
+        f'{prefix}_p_value': p_value, f'{prefix}_clips': int(rows.sum()),
+        f'{prefix}_real': found['real'], f'{prefix}_codec': found['codec']})
+    lines.append(report.Line(
+        title, f'{found[last]:.2f}', f'chance {chance:.2f}, p {p_value:.3f}',
+        f'{rows.sum()} clips; recordings {found["real"]:.2f}, through the '
+        f'codec {found["codec"]:.2f}'))
+  title = ('drawn clips' if 'all' in heard_from else
+           'clips through the codec (nothing was drawn)')
+  return report.Section(
+      f'Instrument family asked for and heard: {title}', tuple(lines)), figures
