@@ -1,39 +1,72 @@
-"""Makes a corpus of 24 kHz mono records with captions.
+"""Makes a corpus of 24 kHz mono records.
 
   musiclm data folk_gm --hours 20 --out corpus/folk_gm
+  musiclm data debian_music --out corpus/debian [--packages a,b] [--debs DIR]
 
 folk_gm: old public tunes, arranged for General MIDI instruments and rendered,
 with captions that are true by construction.
+debian_music: recordings in Debian packages, split by package, for codecs; no
+captions. Fetched with apt-get, or taken from a folder of .deb files.
 """
 
 import importlib
 
 from musiclm_jax import errors
 
-CORPORA = {'folk_gm': 'musiclm_jax.data.folk_gm'}
+CORPORA = {'folk_gm': 'musiclm_jax.data.folk_gm',
+           'debian_music': 'musiclm_jax.data.debian_music'}
 MAX_HOURS = 1000.0
+_HOURS = {'folk_gm': 20.0}
+# Options of one corpus only.
+_ONLY = dict(packages='debian_music', debs='debian_music',
+             test_minutes='debian_music')
 
 
 def add_arguments(parser):
   """The options of `musiclm data`."""
   parser.add_argument('corpus', help=', '.join(CORPORA))
   parser.add_argument('--out', required=True, metavar='DIR')
-  parser.add_argument('--hours', type=float, default=20.0,
-                      help='audio to make (default: %(default)s)')
+  parser.add_argument('--hours', type=float, default=None,
+                      help='audio to make (default: 20 for folk_gm; for '
+                      'debian_music all that its training packages have)')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--workers', type=int, default=None,
                       help='processes (default: one a core)')
+  parser.add_argument('--packages', metavar='A,B',
+                      help='debian_music: these packages (default: all)')
+  parser.add_argument('--debs', metavar='DIR',
+                      help='debian_music: .deb files; what is missing there is '
+                      'downloaded into it')
+  parser.add_argument('--test-minutes', type=float, default=None,
+                      help='debian_music: of each test package (default: 12)')
 
 
 def run(args):
   """Builds the corpus and says what it holds."""
   if args.corpus not in CORPORA:
     raise errors.choice('corpus', args.corpus, CORPORA)
-  if not 0 < args.hours <= MAX_HOURS:
+  extra = {}
+  for option, corpus in _ONLY.items():
+    value = getattr(args, option, None)
+    if value is None:
+      continue
+    if args.corpus != corpus:
+      raise errors.UserError(
+          f'--{option.replace("_", "-")} goes with `musiclm data {corpus}`, not '
+          f'with {args.corpus}.')
+    extra[option] = value
+  if 'packages' in extra:
+    extra['packages'] = [
+        name.strip() for name in extra['packages'].split(',') if name.strip()]
+  if extra.get('test_minutes', 1) <= 0:
     raise errors.UserError(
-        f'--hours is {args.hours:g}; expected above 0, at most {MAX_HOURS:g}.')
+        f'--test-minutes is {extra["test_minutes"]:g}; expected above 0.')
+  hours = _HOURS.get(args.corpus) if args.hours is None else args.hours
+  if hours is not None and not 0 < hours <= MAX_HOURS:
+    raise errors.UserError(
+        f'--hours is {hours:g}; expected above 0, at most {MAX_HOURS:g}.')
   corpus = importlib.import_module(CORPORA[args.corpus])
-  corpus.build(args.out, hours=args.hours, seed=args.seed,
-               workers=args.workers)
+  corpus.build(args.out, hours=hours, seed=args.seed, workers=args.workers,
+               **extra)
   from musiclm_jax import inspection  # pylint: disable=g-import-not-at-top
   inspection.print_corpus(args.out)
