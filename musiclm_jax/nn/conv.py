@@ -1,24 +1,124 @@
-"""Causal convolutions, channels last: plain, strided, transposed, grouped.
+"""Convolutions, channels last: causal, strided, transposed, grouped, 2-D.
 
-Every output depends on inputs at and before its own time only: padding is on
+Causal outputs depend on inputs at and before their own time only: padding is on
 the left. What was measured on XLA:CPU decides the formulations:
 
-  plain, dilated   the native convolution; below some 100 channels its gradient
-                   is also the fastest one (framing costs 7 times the memory)
+  any stride 1     `convolve`: the native convolution, its derivatives spelled
+                   out as native convolutions too
   kernel 1         a matrix product
   kernel 2S, stride S, and its transpose    blocks of S samples are channels,
                    so both are one matrix product and one shift by a block
-  grouped          framing and a batched matrix product: native gradients of
-                   grouped convolutions are 6 and more times slower
+  grouped, strided    polyphase: S samples are channels of their group, and what
+                   is left is a `convolve` of stride 1 with ceil(k / S) taps;
+                   2 to 8 times faster than the strided native one, both ways
 """
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_DIMENSIONS = ('NHC', 'HIO', 'NHC')
+_DIMENSIONS = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def convolve(inputs, kernel, strides, padding, dilation, groups=1):
+  """The native convolution over one or two axes, fast to differentiate.
+
+  XLA:CPU has a fast convolution for one order of axes. It brings others to that
+  order only outside of conditionals and loops: inside, the gradient that jax
+  derives runs a hundred times slower, and a grouped one runs slowly anywhere.
+  Here both gradients are forward convolutions in the fast order. On other
+  platforms jax's own is kept, which their libraries recognise.
+
+  Args:
+    inputs: [B, T, C] or [B, T, F, C].
+    kernel: [k, C / groups, D] or [k, l, C / groups, D].
+    strides: per axis.
+    padding: per axis, (low, high); low under the reach of the kernel.
+    dilation: per axis, distance between taps.
+    groups: output channels use input channels of their own group.
+
+  Returns:
+    [B, T', D] or [B, T', F', D]. Reverse mode only, first order.
+  """
+  return _native(inputs, kernel, strides, padding, dilation, groups)
+
+
+def _native(inputs, kernel, strides, padding, dilation, groups, spread=None):
+  return jax.lax.conv_general_dilated(
+      inputs, kernel, strides, padding, lhs_dilation=spread,
+      rhs_dilation=dilation, dimension_numbers=_DIMENSIONS[inputs.ndim],
+      feature_group_count=groups)
+
+
+def _convolve_forward(inputs, kernel, *geometry):
+  return _native(inputs, kernel, *geometry), (inputs, kernel)
+
+
+def _convolve_backward(strides, padding, dilation, groups, residuals, outer):
+  geometry = strides, padding, dilation, groups
+  gradients = []
+  # One at a time, so that the one that nobody asks for is not computed.
+  for i, spelled_out in enumerate((_input_gradient, _kernel_gradient)):
+
+    def derived(inputs, kernel, outer, i=i):
+      function = lambda *a: _native(*a, *geometry)
+      return jax.vjp(function, inputs, kernel)[1](outer)[i]
+
+    gradients.append(jax.lax.platform_dependent(
+        *residuals, outer, default=derived,
+        cpu=functools.partial(_with_geometry, spelled_out, geometry)))
+  return tuple(gradients)
+
+
+def _with_geometry(function, geometry, inputs, kernel, outer):
+  return function(inputs, kernel, outer, *geometry)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _input_gradient(
+    inputs, kernel, outer, strides, padding, dilation, groups):
+  """`outer`, spread by the stride, convolved with the reversed kernel."""
+  axes = len(strides)
+  taps, (channels, features) = kernel.shape[:axes], kernel.shape[axes:]
+  around = []
+  for i, (low, _) in enumerate(padding):
+    reach = (taps[i] - 1) * dilation[i]
+    used = (outer.shape[1 + i] - 1) * strides[i] + 1
+    around.append((reach - low, inputs.shape[1 + i] - used + low))
+  kernel = jnp.flip(kernel, tuple(range(axes)))
+  kernel = kernel.reshape(taps + (channels, groups, features // groups))
+  kernel = jnp.swapaxes(kernel, -3, -1).reshape(
+      taps + (features // groups, groups * channels))
+  return _native(
+      outer, kernel, (1,) * axes, around, dilation, groups, spread=strides)
+
+
+def _kernel_gradient(
+    inputs, kernel, outer, strides, padding, dilation, groups):
+  """`inputs` convolved with `outer`: channels are the batch, the batch is
+  channels, and stride and dilation change places."""
+  axes = len(strides)
+  spatial, batch = tuple(range(1, axes + 1)), inputs.shape[0]
+  around = []
+  for i, (low, _) in enumerate(padding):
+    reach = (kernel.shape[i] - 1) * dilation[i]
+    length = reach + (outer.shape[1 + i] - 1) * strides[i] + 1 - low
+    # Inputs behind the last stride are never used.
+    inputs = inputs[(slice(None),) * (1 + i) + (slice(length),)]
+    around.append((low, length - inputs.shape[1 + i]))
+  lengths, channels = inputs.shape[1:-1], inputs.shape[-1] // groups
+  inputs = inputs.reshape((batch,) + lengths + (groups, channels))
+  inputs = jnp.transpose(inputs, (axes + 2,) + spatial + (axes + 1, 0))
+  inputs = inputs.reshape((channels,) + lengths + (groups * batch,))
+  outer = jnp.transpose(outer, spatial + (0, axes + 1))
+  gradient = _native(inputs, outer, dilation, around, strides, groups)
+  return jnp.transpose(gradient, spatial + (0, axes + 1))
 
 
 def causal_conv(inputs, kernel, dilation=1):
@@ -35,9 +135,8 @@ def causal_conv(inputs, kernel, dilation=1):
   size = kernel.shape[0]
   if size == 1:
     return inputs @ kernel[0]
-  return jax.lax.conv_general_dilated(
-      inputs, kernel, (1,), [((size - 1) * dilation, 0)],
-      rhs_dilation=(dilation,), dimension_numbers=_DIMENSIONS)
+  padding = ((size - 1) * dilation, 0)
+  return convolve(inputs, kernel, (1,), (padding,), (dilation,))
 
 
 def causal_conv_strided(inputs, kernel, stride):
@@ -92,11 +191,18 @@ def grouped_conv(inputs, kernel, stride, groups):
     [B, (T - k) // S + 1, D].
   """
   size, per_group, features = kernel.shape
-  frames = _frame(inputs, size, stride)
-  frames = frames.reshape(frames.shape[:3] + (groups, per_group))
-  kernel = kernel.reshape(size, per_group, groups, features // groups)
-  outputs = jnp.einsum('btkgc,kcgd->btgd', frames, kernel)
-  return outputs.reshape(outputs.shape[:2] + (features,))
+  length = inputs.shape[1]
+  taps = -(-size // stride)
+  blocks = (length - size) // stride + taps
+  inputs = inputs[:, :blocks * stride]
+  inputs = jnp.pad(
+      inputs, ((0, 0), (0, blocks * stride - inputs.shape[1]), (0, 0)))
+  inputs = inputs.reshape(-1, blocks, stride, groups, per_group)
+  inputs = jnp.swapaxes(inputs, 2, 3).reshape(
+      -1, blocks, groups * stride * per_group)
+  kernel = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0)))
+  kernel = kernel.reshape(taps, stride * per_group, features)
+  return convolve(inputs, kernel, (1,), ((0, 0),), (1,), groups)
 
 
 def shift(blocks):
@@ -104,19 +210,6 @@ def shift(blocks):
   padding = [(0, 0)] * blocks.ndim
   padding[1] = (1, 0)
   return jnp.pad(blocks[:, :-1], padding)
-
-
-def _frame(inputs, size, stride):
-  """[B, T, C] -> [B, T', size, C] overlapping frames, by slices."""
-  batch, length, channels = inputs.shape
-  count = (length - size) // stride + 1
-  per_frame = -(-size // stride)
-  total = (count - 1 + per_frame) * stride
-  inputs = jnp.pad(inputs, ((0, 0), (0, max(0, total - length)), (0, 0)))
-  blocks = inputs[:, :total].reshape(batch, -1, stride, channels)
-  frames = jnp.concatenate(
-      [blocks[:, i:i + count] for i in range(per_frame)], axis=2)
-  return frames[:, :, :size]
 
 
 def kernel_init(fan_in, scale=1.0):
@@ -173,3 +266,29 @@ class CausalConvTransposed(nn.Module):
         (2 * self.stride, channels, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     return causal_conv_transposed(inputs, kernel, self.stride) + bias
+
+
+class Conv2d(nn.Module):
+  """Convolution over two axes: [B, T, F, C] -> [B, T / s, F / s, D].
+
+  Attributes:
+    features: D.
+    kernel_size: taps per axis.
+    strides: per axis.
+    padding: 'SAME' (T / s is rounded up) or 'VALID'.
+  """
+
+  features: int
+  kernel_size: tuple
+  strides: tuple = (1, 1)
+  padding: str = 'SAME'
+
+  @nn.compact
+  def __call__(self, inputs):
+    kernel = self.param(
+        'kernel', nn.initializers.lecun_normal(),
+        self.kernel_size + (inputs.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    padding = jax.lax.padtype_to_pads(
+        inputs.shape[1:3], self.kernel_size, self.strides, self.padding)
+    return convolve(inputs, kernel, self.strides, tuple(padding), (1, 1)) + bias

@@ -63,11 +63,11 @@ class StftUnit(nn.Module):
   def __call__(self, x):
     features = self.width * self.growth
     kernel = tuple(s + 2 for s in self.strides)
-    y = nn.Conv(self.width, (3, 3), name='inner')(_normalise(
+    y = conv.Conv2d(self.width, (3, 3), name='inner')(_normalise(
         x, self.layer_norm, 'norm'))
-    y = nn.Conv(features, kernel, self.strides, name='outer')(
+    y = conv.Conv2d(features, kernel, self.strides, name='outer')(
         nn.leaky_relu(y, _LEAK))
-    skip = nn.Conv(features, (1, 1), self.strides, name='skip')(x)
+    skip = conv.Conv2d(features, (1, 1), self.strides, name='skip')(x)
     return nn.leaky_relu(y + skip, _LEAK)
 
 
@@ -80,14 +80,14 @@ class StftDiscriminator(nn.Module):
   def __call__(self, audio):
     config = self.config
     x = complex_stft(audio, config.window_samples, config.hop_samples)
-    x = nn.Conv(config.stft_channels, (7, 7), name='first')(x)
+    x = conv.Conv2d(config.stft_channels, (7, 7), name='first')(x)
     x = nn.leaky_relu(x, _LEAK)
     features = [x]
     for i, (width, growth, strides) in enumerate(_STFT_UNITS):
       x = StftUnit(width * config.stft_channels, growth, strides,
                    config.layer_norm, name=f'unit_{i}')(x)
       features.append(x)
-    logits = nn.Conv(1, (1, x.shape[2]), padding='VALID', name='logits')(x)
+    logits = conv.Conv2d(1, (1, x.shape[2]), padding='VALID', name='logits')(x)
     return logits[:, :, 0, 0], features
 
 

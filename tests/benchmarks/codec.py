@@ -1,0 +1,345 @@
+"""SoundStream at its base size against PyTorch, EnCodec and DAC, side by side.
+
+  python tests/benchmarks/codec.py [--json FILE] [--runs 5] [--batch 4]
+      [--only generator,train,roundtrip,memory]
+      [--dac-python PYTHON]   of an environment with descript-audio-codec
+
+Random weights: speed does not depend on them. PyTorch's twin
+(`torch_codec.py`) gets our weights, and both must compute the same first. Ours
+and the peer take turns, and medians are compared; ratios are ours over the
+peer's speed, above 1 is faster. Without PyTorch only our half is printed.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import configs
+from musiclm_jax import figures as figures_lib
+from musiclm_jax.soundstream import codec
+from musiclm_jax.soundstream import model
+
+try:
+  import torch  # pylint: disable=g-import-not-at-top
+  import torch_codec  # pylint: disable=g-import-not-at-top
+  torch.set_num_threads(os.cpu_count())
+except ImportError:
+  torch = torch_codec = None
+
+PARTS = ('generator', 'train', 'roundtrip', 'memory')
+CLIP_SECONDS = 10
+MEMORY_SECONDS = 600
+
+
+def base():
+  """The trainable of the base leaf."""
+  settings = {'MODEL_DIR': 'unused', 'CORPUS_DIR': 'unused'}
+  return configs.load('soundstream_base', settings).arguments['trainable']
+
+
+def alternate(functions, runs):
+  """{name: median seconds}; all take turns, after one run each to warm up."""
+  for function in functions.values():
+    function()
+  times = {name: [] for name in functions}
+  for _ in range(runs):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      function()
+      times[name].append(time.perf_counter() - start)
+  return {name: statistics.median(t) for name, t in times.items()}
+
+
+def ready(function, *arguments):
+  """A call of a jitted function that waits for its result."""
+  return lambda: jax.block_until_ready(function(*arguments))
+
+
+def best(seconds, prefix):
+  """The fastest of the entries whose name begins with `prefix`."""
+  return min(value for name, value in seconds.items()
+             if name.startswith(prefix))
+
+
+def noise(batch, seconds, rate):
+  rng = np.random.default_rng(0)
+  return (0.1 * rng.normal(size=(batch, int(seconds * rate)))).astype(
+      np.float32)
+
+
+def random_params(config):
+  """Generator parameters of the scale that `init` draws, biases not zero."""
+  rng = np.random.default_rng(0)
+  audio = jnp.zeros((1, config.spec.hop_samples))
+  shapes = jax.eval_shape(
+      model.SoundStream(config).init, jax.random.key(0), audio)['params']
+
+  def draw(x):
+    scale = 0.02 if len(x.shape) == 1 else 0.5 * np.prod(x.shape[:-1])**-0.5
+    return (rng.normal(size=x.shape) * scale).astype(np.float32)
+
+  return jax.tree.map(draw, shapes)
+
+
+def random_codebooks(config):
+  rng = np.random.default_rng(1)
+  spec = config.spec
+  return rng.normal(size=(
+      spec.num_codebooks, spec.codebook_size, config.latent_dim)).astype(
+          np.float32) * 0.01
+
+
+def compiled(function, argument):
+  """`function` under torch.compile, or None where that does not work."""
+  try:
+    result = torch.compile(function)
+    result(argument)
+    return result
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    print(f'torch.compile: {type(error).__name__}, eager only')
+    return None
+
+
+def inference(function, argument):
+  """A call in inference mode."""
+  def call():
+    with torch.inference_mode():
+      return function(argument)
+
+  return call
+
+
+def check_equal(ours, theirs, what):
+  """Stops where the twin is not the same architecture."""
+  ours, theirs = np.asarray(ours), theirs.detach().numpy()
+  error = np.max(np.abs(ours - theirs))
+  if not error <= 1e-4 * max(1.0, np.max(np.abs(ours))):
+    raise SystemExit(f'{what} differs from its PyTorch twin by {error:.1e}.')
+  print(f'{what} equals its PyTorch twin within {error:.1e}', flush=True)
+
+
+def generator(trainable, args):
+  """Encode, decode and forward of a clip; gradient of a batch of crops."""
+  net, params = model.SoundStream(trainable.model), random_params(
+      trainable.model)
+  rate = trainable.model.spec.sample_rate_hz
+  clip, crops = noise(1, CLIP_SECONDS, rate), noise(args.batch, 1, rate)
+  apply = lambda method=None: jax.jit(
+      lambda p, x: net.apply({'params': p}, x, method=method))
+  latents = np.asarray(apply('encode')(params, clip))
+  loss = lambda p, x: jnp.mean(jnp.square(net.apply({'params': p}, x) - x))
+  ours = dict(
+      encode=ready(apply('encode'), params, clip),
+      decode=ready(apply('decode'), params, latents),
+      forward=ready(apply(), params, clip),
+      forward_crops=ready(apply(), params, crops),
+      gradient=ready(jax.jit(jax.grad(loss)), params, crops))
+  functions = {name: dict(ours=call) for name, call in ours.items()}
+  if torch:
+    twin = torch_codec.Generator(trainable.model)
+    torch_codec.load(twin, params)
+    x, z = torch.tensor(clip), torch.tensor(latents).transpose(1, 2)
+    small = torch.tensor(crops)
+    check_equal(apply()(params, crops), twin(small), 'the generator')
+
+    def gradient(function):
+      def call():
+        loss = (function(small) - small).square().mean()
+        torch.autograd.grad(loss, list(twin.parameters()))
+
+      return call
+
+    work = dict(encode=(twin.encode, x), decode=(twin.decode, z),
+                forward=(twin, x), forward_crops=(twin, small))
+    for name, call in work.items():
+      functions[name]['torch'] = inference(*call)
+    functions['gradient']['torch'] = gradient(twin)
+    faster = compiled(twin, small) if args.compile else None
+    if faster:
+      functions['forward']['torch_compiled'] = inference(faster, x)
+      functions['forward_crops']['torch_compiled'] = inference(faster, small)
+      functions['gradient']['torch_compiled'] = gradient(faster)
+  figures = {}
+  for name, calls in functions.items():
+    seconds = alternate(calls, args.runs)
+    length = args.batch if name in ('gradient', 'forward_crops') else (
+        CLIP_SECONDS)
+    report(figures, name, seconds, length)
+  return figures
+
+
+def report(figures, name, seconds, length):
+  """Prints and stores one kind of work done on `length` seconds of audio."""
+  ours = seconds['ours']
+  figures[f'{name}_s'] = ours
+  line = f'{name}: {ours:.3f} s, {length / ours:.1f} x real time'
+  if len(seconds) > 1:
+    peer = best(seconds, 'torch')
+    figures[f'{name}_torch_s'] = peer
+    figures[f'{name}_vs_torch'] = peer / ours
+    line += f'; PyTorch {peer:.3f} s: {peer / ours:.2f} times as fast'
+  print(line, flush=True)
+
+
+def train(trainable, args):
+  """The whole training step, all discriminators on."""
+  # The first codebooks' k-means is not part of a step.
+  trainable = dataclasses.replace(trainable, rvq=dataclasses.replace(
+      trainable.rvq, init_vectors=256, init_iters=1))
+  spec = trainable.model.spec
+  audio = noise(args.batch, 1, spec.sample_rate_hz)
+  batch = {'audio': jnp.asarray(audio)}
+  state = [jax.jit(trainable.init)(jax.random.key(0), batch)]
+  calls = {}
+  if torch:
+    twin = torch_codec.Training(trainable, state[0].rvq.codebooks)
+    torch_codec.load(twin.generator, state[0].params)
+    torch_codec.load(twin.discriminators, state[0].discriminator_params)
+  # The step's own optimisers and moments; the state is donated, as in training.
+  update = jax.jit(trainable.update, donate_argnums=0)
+
+  def step():
+    state[0], metrics = update(state[0], batch, jax.random.key(0))
+    return jax.block_until_ready(metrics)
+
+  calls['ours'] = step
+  metrics = step()
+  if torch:
+    x, levels = torch.tensor(audio), torch.full(
+        (args.batch,), spec.num_codebooks)
+    theirs = twin.step(x, levels)
+    check_equal(metrics['discriminator'], theirs[1], "the discriminators' loss")
+    calls['torch'] = functools.partial(twin.step, x, levels)
+  figures = {}
+  report(figures, 'train_step', alternate(calls, args.runs), args.batch)
+  return figures
+
+
+def roundtrip(trainable, args):
+  """Encoding to codes and decoding of a clip, against other codecs."""
+  config = trainable.model
+  ours = codec.Codec(config, random_params(config), random_codebooks(config))
+  rate = config.spec.sample_rate_hz
+  audio = noise(1, CLIP_SECONDS, rate)
+  codes = ours.encode(audio)
+  calls = dict(encode=lambda: ours.encode(audio),
+               decode=lambda: ours.decode(codes))
+  peer = encodec_calls(audio)
+  seconds = alternate({**calls, **peer}, args.runs)
+  figures = {}
+  for name in (*calls, *peer):
+    figures[f'{name}_xrt'] = CLIP_SECONDS / seconds[name]
+    print(f'{name}: {seconds[name]:.3f} s, '
+          f'{CLIP_SECONDS / seconds[name]:.1f} x real time', flush=True)
+  total = seconds['encode'] + seconds['decode']
+  figures['roundtrip_xrt'] = CLIP_SECONDS / total
+  if peer:
+    theirs = seconds['encodec_encode'] + seconds['encodec_decode']
+    figures['roundtrip_vs_encodec'] = theirs / total
+    print(f'round trip: {theirs / total:.2f} times as fast as EnCodec')
+  if args.dac_python:
+    theirs = dac_seconds(args)
+    figures['dac_roundtrip_xrt'] = CLIP_SECONDS / theirs
+    figures['roundtrip_vs_dac'] = theirs / total
+    print(f'round trip: {theirs / total:.2f} times as fast as DAC '
+          f'({CLIP_SECONDS / theirs:.1f} x real time)')
+  return figures
+
+
+def encodec_calls(audio):
+  """EnCodec 24 kHz at 6 kbps, random weights; {} where it is missing."""
+  try:
+    import encodec  # pylint: disable=g-import-not-at-top
+  except ImportError:
+    print('encodec is not installed: no peer of the round trip')
+    return {}
+  net = encodec.EncodecModel.encodec_model_24khz(pretrained=False).eval()
+  net.set_target_bandwidth(6.0)
+  x = torch.tensor(audio)[:, None]
+  frames = inference(net.encode, x)()
+  return dict(encodec_encode=inference(net.encode, x),
+              encodec_decode=inference(net.decode, frames))
+
+
+def dac_seconds(args):
+  """Median seconds of DAC's round trip of a clip, in its own environment."""
+  program = f'''
+import dac, statistics, time, torch
+torch.set_num_threads({os.cpu_count()})
+net = dac.DAC(sample_rate=24000, encoder_rates=[2, 4, 5, 8],
+              decoder_rates=[8, 5, 4, 2], n_codebooks=32).eval()
+x, times = 0.1 * torch.randn(1, 1, {CLIP_SECONDS} * 24000), []
+with torch.inference_mode():
+  for _ in range({args.runs + 1}):
+    start = time.perf_counter()
+    net.decode(net.encode(net.preprocess(x, 24000))[0])
+    times.append(time.perf_counter() - start)
+print(statistics.median(times[1:]))
+'''
+  result = subprocess.run([args.dac_python, '-c', program], text=True,
+                          capture_output=True, check=True)
+  return float(result.stdout.split()[-1])
+
+
+def memory(trainable, args):
+  """Peak memory of a process that encodes and decodes ten minutes."""
+  del trainable, args
+  result = subprocess.run(
+      [sys.executable, __file__, '--long-file'], text=True,
+      capture_output=True, check=True)
+  before, peak = map(float, result.stdout.split()[-2:])
+  print(f'{MEMORY_SECONDS} s of audio: peak {peak:.0f} MB, of which '
+        f'{before:.0f} MB before the first sample')
+  return dict(long_file_peak_mb=peak, long_file_start_mb=before)
+
+
+def long_file():
+  """Encodes and decodes ten minutes; prints resident MB before and at most."""
+  peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  config = base().model
+  made = codec.Codec(config, random_params(config), random_codebooks(config))
+  audio = noise(1, 10, config.spec.sample_rate_hz)
+  before = peak()
+  audio = np.tile(audio, MEMORY_SECONDS // 10)
+  made.decode(made.encode(audio))
+  print(before, peak())
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--json')
+  parser.add_argument('--runs', type=int, default=5)
+  parser.add_argument('--batch', type=int, default=4, help='crops of 1 s')
+  parser.add_argument('--only', default=','.join(PARTS))
+  parser.add_argument('--no-compile', dest='compile', action='store_false')
+  parser.add_argument('--dac-python')
+  parser.add_argument('--long-file', action='store_true',
+                      help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.long_file:
+    long_file()
+    return
+  parts = args.only.split(',')
+  if unknown := set(parts) - set(PARTS):
+    parser.error(f'unknown parts {sorted(unknown)}; known: {PARTS}')
+  if not torch:
+    print('PyTorch is not installed (the `bench` extra): only our half.')
+  figures = dict(batch=args.batch, runs=args.runs)
+  for part in parts:
+    figures.update(globals()[part](base(), args))
+  if args.json:
+    figures_lib.write(args.json, figures)
+
+
+if __name__ == '__main__':
+  main()
