@@ -1,11 +1,16 @@
 """Says how good a bundle is.
 
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
+  musiclm evaluate codec --data DIR [--data DIR2 ...] [--bundle DIR] [--clips 12]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
 spectrograms and token maps beside the numbers. Without --corpus a small folk_gm
 is made once and kept in the user's cache.
+
+codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3 and
+6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry information.
+--data is a corpus, of which the test split counts, or a folder of audio files.
 """
 
 import pathlib
@@ -14,10 +19,13 @@ import time
 
 from musiclm_jax import errors
 
-EVALUATIONS = ('quick',)
+EVALUATIONS = ('quick', 'codec')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
+_CLIPS = dict(quick=24, codec=12)
 _LISTEN_CLIPS = 4
+# Which evaluation an option belongs to, where it is not for all.
+_ONLY = dict(corpus='quick', record='quick', data='codec')
 
 
 def add_arguments(parser):
@@ -26,9 +34,14 @@ def add_arguments(parser):
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
   parser.add_argument('--corpus', metavar='DIR',
-                      help='music to judge on, its test or validation split')
-  parser.add_argument('--clips', type=int, default=24,
-                      help='held-out clips (default: %(default)s)')
+                      help='quick: music to judge on, its test or validation '
+                      'split')
+  parser.add_argument('--data', metavar='DIR', action='append',
+                      help='codec: a corpus or a folder of audio files; may be '
+                      'given again')
+  parser.add_argument('--clips', type=int, default=None,
+                      help='held-out clips (default: ' + ', '.join(
+                          f'{c} for {e}' for e, c in _CLIPS.items()) + ')')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('-o', '--out', default='evaluation', metavar='DIR',
                       help='where the pictures go (default: %(default)s)')
@@ -36,12 +49,23 @@ def add_arguments(parser):
   parser.add_argument('--report', metavar='FILE.html',
                       help='write a page with figures, pictures and sounds')
   parser.add_argument('--record', action='store_true',
-                      help='keep the figures in the bundle, for `musiclm '
-                      'inspect bundle`')
+                      help='quick: keep the figures in the bundle, for '
+                      '`musiclm inspect bundle`')
 
 
 def run(args):
   """Checks what can be checked, evaluates, writes."""
+  for option, what in _ONLY.items():
+    if getattr(args, option) and args.what != what:
+      raise errors.UserError(
+          f'--{option} goes with `musiclm evaluate {what}`, not with '
+          f'{args.what}.')
+  if args.what == 'codec' and not args.data:
+    raise errors.UserError(
+        '`musiclm evaluate codec` wants --data DIR: a corpus (`musiclm data '
+        'debian_music` makes one of real recordings) or a folder of audio '
+        'files.')
+  args.clips = _CLIPS[args.what] if args.clips is None else args.clips
   if not MIN_CLIPS <= args.clips <= MAX_CLIPS:
     raise errors.UserError(
         f'--clips is {args.clips}; expected {MIN_CLIPS} to {MAX_CLIPS}.')
@@ -53,24 +77,53 @@ def run(args):
     raise errors.UserError(f'--out {out} is a file; choose another folder.')
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.evaluation import pictures  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.evaluation import quick  # pylint: disable=g-import-not-at-top
   start = time.monotonic()
   say = lambda line: print(
       f'[{time.monotonic() - start:4.0f} s] {line}', file=sys.stderr,
       flush=True)
+  show = lambda section: print(section.text() + '\n', flush=True)
+  if args.what == 'codec':
+    _codec(args, bundle, out, say, show, start)
+  else:
+    _quick(args, bundle, out, say, show, start)
+  say('done')
+
+
+def _quick(args, bundle, out, say, show, start):
+  """All parts of a bundle, briefly."""
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import pictures  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import quick  # pylint: disable=g-import-not-at-top
   corpus = args.corpus or held_out.default_corpus(say)
-  result = quick.evaluate(
-      bundle, corpus, args.clips, args.seed, say,
-      lambda section: print(section.text() + '\n', flush=True))
+  result = quick.evaluate(bundle, corpus, args.clips, args.seed, say, show)
   out.mkdir(parents=True, exist_ok=True)
   drawn = pictures.draw(out, result.data.clips, result.ladder, result.stages)
   result.figures['wall_seconds'] = time.monotonic() - start
   for _, path in drawn:
     print(path)
   _write(args, bundle, result, drawn)
-  say('done')
+
+
+def _codec(args, bundle, out, say, show, start):
+  """The codec alone, beside Opus."""
+  from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import codec  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import codec_report  # pylint: disable=g-import-not-at-top
+  result = codec.evaluate(bundle, args.data, args.clips, say, show)
+  out.mkdir(parents=True, exist_ok=True)
+  drawn = codec_report.draw(out, result.judged)
+  result.figures['wall_seconds'] = time.monotonic() - start
+  for _, path in drawn:
+    print(path)
+  if args.json:
+    figures.write(args.json, dict(
+        result.figures, bundle=bundle.identity,
+        bundle_fingerprint=bundle.weights_fingerprint(),
+        data=[j.label for j in result.judged],
+        split=[j.clips.split for j in result.judged]))
+  if args.report:
+    codec_report.write(args.report, bundle, result, drawn, _LISTEN_CLIPS)
+    print(args.report)
 
 
 def _write(args, bundle, result, drawn):

@@ -24,7 +24,7 @@ class Package:
     minutes: of music in Debian 12, about; the shares of --hours follow it.
     licence: of its music, where debian/copyright is not machine-readable.
     archive: pattern of a zip file in which the music lies, or ''.
-    kind: what it sounds like.
+    kind: what it sounds like, where that is known.
   """
 
   name: str
@@ -45,23 +45,16 @@ class Package:
 
 _TABLE = (
     Package('warzone2100-music', TRAIN, ('*/music/*.opus', '*/music/*.ogg'),
-            243, kind='electronic, ambient'),
-    Package('planetblupi-music-ogg', TRAIN, ('*/music/*.ogg',), 163,
-            kind='light, synthesised'),
-    Package('naev-data', TRAIN, ('*/snd/music/*.ogg',), 127,
-            kind='ambient, orchestral'),
-    Package('supertux-data', TRAIN, ('*/music/*.ogg',), 97,
-            kind='cheerful, synthesised'),
-    Package('widelands-data', TRAIN, ('*/music/*.ogg',), 97,
-            kind='medieval, orchestral'),
-    Package('hedgewars-data', TRAIN, ('*/Data/Music/*.ogg',), 94,
-            kind='light, many styles'),
+            243, kind='electronic'),
+    Package('planetblupi-music-ogg', TRAIN, ('*/music/*.ogg',), 163),
+    Package('naev-data', TRAIN, ('*/snd/music/*.ogg',), 128),
+    Package('supertux-data', TRAIN, ('*/music/*.ogg',), 99),
+    Package('widelands-data', TRAIN, ('*/music/*.ogg',), 93),
+    Package('hedgewars-data', TRAIN, ('*/Data/Music/*.ogg',), 94),
     Package('nexuiz-music', TRAIN, ('sound/cdtracks/*.ogg',), 84,
-            licence='GPL-2+', archive='*/music.pk3', kind='electronic, rock'),
-    Package('supertuxkart-data', TRAIN, ('*/data/music/*.ogg',), 72,
-            kind='rock, electronic, ethnic'),
-    Package('colobot-common-sounds', TRAIN, ('*/colobot/music/*.ogg',), 66,
-            kind='electronic, ambient'),
+            licence='GPL-2+', archive='*/music.pk3'),
+    Package('supertuxkart-data', TRAIN, ('*/data/music/*.ogg',), 59),
+    Package('colobot-common-sounds', TRAIN, ('*/colobot/music/*.ogg',), 66),
     Package('0ad-data', TEST, ('audio/music/*.ogg',), 175,
             archive='*/public.zip', kind='orchestral, ethnic'),
     Package('wesnoth-1.16-music', TEST, ('*/core/music/*.ogg',), 127,
@@ -70,8 +63,7 @@ _TABLE = (
             licence='CC-BY-SA-3.0', kind='electronic'),
     Package('marsshooter-data', TEST, ('*/marsshooter/audio/*.ogg',), 59,
             kind='symphonic metal with vocals'),
-    Package('hyperrogue-music', TEST, ('*/hyperrogue/music/*.ogg',), 24,
-            kind='mixed'),
+    Package('hyperrogue-music', TEST, ('*/hyperrogue/music/*.ogg',), 24),
 )
 PACKAGES = {package.name: package for package in _TABLE}
 
