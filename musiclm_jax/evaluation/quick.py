@@ -97,7 +97,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
       say(f'loss of the {name} stage')
       joint = bundle.get('mulan') if bundle.has('mulan') else None
       result.stages.append(stage_losses.report(
-          bundle.get(name), streams, train, joint, seconds))
+          bundle.get(name), streams, train, joint))
   if result.stages:
     add(*_stages(result.stages))
   if bundle.has('soundstream'):

@@ -9,7 +9,6 @@ from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import token_baselines
 
 _ROWS = 4
-_MOST_CROPS = 3  # of a short-cropped stage, within the ladder's seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,23 +60,19 @@ class StageReport:
     return f'{text}; {heeds}'
 
 
-def report(trained, streams, train, joint, seconds):
-  """The `StageReport` of a stage.
+def report(trained, streams, train, joint):
+  """The `StageReport` of a stage, on the beginning of each clip.
 
   Args:
     trained: a stages.model.TrainedStage.
     streams: Streams of held-out clips, two or more.
     train: Streams of training clips, or None.
     joint: the bundle's JointEmbedder, or None.
-    seconds: how much of each clip short crops may cover.
   """
   spec, target = trained.spec, trained.layout.target
-  size, crop = target.codebook_size, spec.crop_seconds
-  starts = range(0, max(seconds - crop, 0) + 1, crop)[:_MOST_CROPS]
-  crops = [streams_lib.stage_codes(spec, streams, s, joint) for s in starts]
-  codes = {k: np.concatenate([c[k] for c in crops]) for k in crops[0]}
-  other = {k: np.concatenate([np.roll(c[k], 1, axis=0) for c in crops])
-           for k in crops[0]}
+  size = target.codebook_size
+  codes = streams_lib.stage_codes(spec, streams, 0, joint)
+  other = {k: np.roll(c, 1, axis=0) for k, c in codes.items()}
   other[spec.target] = codes[spec.target]
   targets = codes[spec.target]
   bigram = None

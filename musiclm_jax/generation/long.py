@@ -30,7 +30,7 @@ import numpy as np
 
 from musiclm_jax.generation import sampler as sampler_lib
 
-FINE_ROWS = 4  # windows of a fine batch, real or not
+FINE_ROWS = 4  # windows of a fine batch, real or not, of up to 4 samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +110,12 @@ def _generate_side_by_side(sampler, request, draw):
   name = sampler.stage.spec.target
   windows = aligned(request.seconds, sampler.stage.spec.crop_seconds)
   free = [w for w in windows if w.start == w.drawn_from]
-  step = max(1, FINE_ROWS // len(request.samples))
+  count = len(request.samples)
+  rows = FINE_ROWS if count <= FINE_ROWS else sampler_lib.ROW_COUNTS[-1]
+  step = max(1, rows // count)
   for first in range(0, len(free), step):
     part = free[first:first + step]
-    _draw_windows(sampler, request, draw, part, rows=FINE_ROWS)
+    _draw_windows(sampler, request, draw, part, rows=rows)
     request.report(name, part[-1].stop)
   if len(free) < len(windows):
     _draw_windows(sampler, request, draw, windows[-1:])

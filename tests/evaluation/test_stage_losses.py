@@ -64,7 +64,7 @@ def _copy_nats(tokens, before):
 
 def _report(nats_of):
   return stage_losses.report(
-      _stage(nats_of), _copying(12, 1), _copying(40, 0), _Joint(), _SECONDS)
+      _stage(nats_of), _copying(12, 1), _copying(40, 0), _Joint())
 
 
 def test_a_stage_that_copies_is_caught_by_the_bigram():
@@ -95,7 +95,7 @@ def test_padding_has_no_loss():
       streams, seconds=seconds, semantic=streams_lib._ended(
           streams.semantic, seconds, 25))
   cost = lambda t, b: jnp.where(t == 0, 1e6, 1.0)
-  report = stage_losses.report(_stage(cost), short, None, _Joint(), _SECONDS)
+  report = stage_losses.report(_stage(cost), short, None, _Joint())
   assert report.loss[0] == pytest.approx(1, abs=1e-6)
   assert report.bigram is None
 
@@ -107,7 +107,7 @@ def test_random_weights_are_no_better_than_guessing(folder, name):
   encode = lambda clips: streams_lib.encode(bundle, clips)
   report = stage_losses.report(
       bundle.get(name), encode(data.clips), encode(data.train),
-      bundle.get('mulan'), _SECONDS)
+      bundle.get('mulan'))
   assert report.loss.mean() > 0.9 * np.log(K)
   assert report.loss.mean() > report.unigram.mean()
   levels = dict(semantic=1, coarse=4, fine=8)[name]
