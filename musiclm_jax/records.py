@@ -171,19 +171,64 @@ class Corpus:
     return Split(self.directory / name, self.sample_rate_hz)
 
 
+class Mixture:
+  """Several corpora as one; every second of audio is as likely as any other.
+
+  Has what a `Corpus` has, but no directory.
+  """
+
+  def __init__(self, corpora):
+    self._corpora = list(corpora)
+    rates = sorted({c.sample_rate_hz for c in self._corpora})
+    if len(rates) != 1:
+      raise errors.UserError(
+          f'the corpora {self.name} have {rates} Hz; expected one rate.')
+    self.sample_rate_hz = rates[0]
+    self.manifest = dict(
+        name=self.name, sample_rate_hz=rates[0],
+        licence=' '.join(f'{c.name}: {c.manifest.get("licence", "unknown")}'
+                         for c in self._corpora),
+        splits={name: dict(tracks=len(self.split(name)),
+                           seconds=round(self.split(name).seconds, 3))
+                for name in self.splits})
+
+  @property
+  def name(self):
+    return '+'.join(c.name for c in self._corpora)
+
+  @property
+  def splits(self):
+    return sorted({name for c in self._corpora for name in c.splits})
+
+  def split(self, name):
+    if name not in self.splits:
+      raise errors.choice(f'split of {self.name}', name, self.splits)
+    # A shard named by its full path is found whatever the split's directory.
+    return Split(self.name, self.sample_rate_hz, [
+        dataclasses.replace(t, shard=str(s.directory.resolve() / t.shard))
+        for s in (c.split(name) for c in self._corpora if name in c.splits)
+        for t in s])
+
+
+def load(directories):
+  """The corpus at a path, or the `Mixture` of several.
+
+  Args:
+    directories: a path, several with commas between them, or a sequence.
+  """
+  if isinstance(directories, (str, pathlib.Path)):
+    directories = str(directories).split(',')
+  corpora = [Corpus(d) for d in directories]
+  return corpora[0] if len(corpora) == 1 else Mixture(corpora)
+
+
 class Split:
   """The tracks of one split: a sequence of `Track`, with `read` for audio."""
 
-  def __init__(self, directory, sample_rate_hz):
+  def __init__(self, directory, sample_rate_hz, tracks=None):
     self.directory = pathlib.Path(directory)
     self.sample_rate_hz = sample_rate_hz
-    self.tracks = []
-    with open(self.directory / 'tracks.jsonl', encoding='utf-8') as lines:
-      for line in lines:
-        meta = json.loads(line)
-        self.tracks.append(
-            Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
-                  meta.pop('offset'), meta))
+    self.tracks = _read_index(self.directory) if tracks is None else tracks
     self._shards = {}
 
   def __len__(self):
@@ -212,6 +257,18 @@ class Split:
     if num_samples is not None and len(audio) < num_samples:
       audio = np.pad(audio, (0, num_samples - len(audio)))
     return audio
+
+
+def _read_index(directory):
+  """The tracks of a split's directory."""
+  tracks = []
+  with open(directory / 'tracks.jsonl', encoding='utf-8') as lines:
+    for line in lines:
+      meta = json.loads(line)
+      tracks.append(
+          Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
+                meta.pop('offset'), meta))
+  return tracks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,3 +70,39 @@ def test_errors(tmp_path, corpus):
       writer.add('train', 'a', np.array([np.nan]))
     with pytest.raises(ValueError, match='mono'):
       writer.add('train', 'a', np.zeros((2, 2)))
+
+
+def _two_corpora(tmp_path, rates=(100, 100)):
+  for name, value, rate in zip('ab', (0.1, 0.2), rates):
+    with records.Writer(tmp_path / name, name, rate, licence=name) as writer:
+      writer.add('train', f'{name}0', np.full(1000 if name == 'a' else 3000,
+                                              value))
+      if name == 'b':
+        writer.add('test', 'b1', np.full(50, value))
+  return f'{tmp_path / "a"},{tmp_path / "b"}'
+
+
+def test_a_mixture_reads_both_and_weighs_by_length(tmp_path):
+  mixed = records.load(_two_corpora(tmp_path))
+  assert mixed.name == 'a+b' and mixed.splits == ['test', 'train']
+  train = mixed.split('train')
+  assert [t.id for t in train] == ['a0', 'b0'] and train.seconds == 40
+  np.testing.assert_allclose(
+      [train.read(t, 10, 5).mean() for t in train], [0.1, 0.2], atol=1e-4)
+  batch = records.Crops(train, 10, 4000).batch(0)
+  share = np.mean(batch['audio'][:, 0] > 0.15)
+  assert share == pytest.approx(0.75, abs=0.03)
+  assert [t.id for t in mixed.split('test')] == ['b1']
+
+
+def test_load_of_one_is_that_corpus(tmp_path):
+  _two_corpora(tmp_path)
+  assert isinstance(records.load(tmp_path / 'a'), records.Corpus)
+
+
+def test_corpora_of_two_rates_do_not_mix(tmp_path):
+  with pytest.raises(errors.UserError, match='one rate'):
+    records.load(_two_corpora(tmp_path, (100, 200)))
+  with pytest.raises(errors.UserError, match='no split|split of'):
+    (tmp_path / 'x').mkdir()
+    records.load(_two_corpora(tmp_path / 'x')).split('validation')

@@ -88,6 +88,9 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     show(section)
 
   say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')
+  judge_families = bundle.has('soundstream') and data.train is not None and (
+      len(set(data.train.families)) > 1)
+  tagger = _tagger(say) if judge_families else None
   streams = streams_lib.encode(bundle, data.clips)
   train = data.train and streams_lib.encode(bundle, data.train, joint=False)
   if bundle.has('mulan') and any(data.pool.captions):
@@ -109,10 +112,19 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     add(*_ladder(result.ladder))
     if 'all' in result.ladder.rungs:
       add(*_adherence(result.ladder))
-    if data.train and len(set(data.train.families)) > 1:
+    if judge_families:
       say('instrument families')
-      add(*_families(bundle, data, train, result.ladder))
+      add(*_families(bundle, data, train, result.ladder, tagger))
   return result
+
+
+def _tagger(say):
+  """musicnn; None, and a line that says why, where it is not installed."""
+  try:
+    return embedders.MusicNN.load()
+  except errors.UserError as error:
+    say(f'no musicnn, so the classifier judges alone: {error}')
+    return None
 
 
 def _can_judge(bundle, name):
@@ -270,7 +282,7 @@ def _adherence(ladder):
 
 
 
-def _families(bundle, data, train, ladder):
+def _families(bundle, data, train, ladder, tagger):
   """Whether the instrument family asked for is the one heard.
 
   Two judges, neither of which the bundle has trained: musicnn's tags, for the
@@ -282,10 +294,12 @@ def _families(bundle, data, train, ladder):
   heard_from = {'real': ladder.real, **{
       name: ladder.rungs[name].audio for name in ('codec', 'all')
       if name in ladder.rungs}}
-  tagger = embedders.MusicNN.load()
-  judge = family.TagJudge(
-      tagger.tags, tagger.tag(data.train.audio[:_TAGGED_CLIPS], rate))
-  judged = family.is_judged(asked)
+  judges = []
+  if tagger is not None:
+    judge = family.TagJudge(
+        tagger.tags, tagger.tag(data.train.audio[:_TAGGED_CLIPS], rate))
+    judges.append(('musicnn', 'family', family.is_judged(asked),
+                   lambda audio: judge.predict(tagger.tag(audio, rate))))
   decoded = np.concatenate([
       bundle.get('soundstream').decode(np.maximum(part, 0))
       for part in np.array_split(train.acoustic, -(-len(train.acoustic) // 16))])
@@ -293,11 +307,10 @@ def _families(bundle, data, train, ladder):
   classifier = family.TimbreClassifier(rate).fit(
       np.concatenate([data.train.audio, decoded]),
       np.concatenate([labels, labels]))
+  judges.append(('classifier', 'family_classifier', asked != '',
+                 classifier.predict))
   figures, lines = {}, []
-  for title, prefix, rows, predict in (
-      ('musicnn', 'family', judged,
-       lambda audio: judge.predict(tagger.tag(audio, rate))),
-      ('classifier', 'family_classifier', asked != '', classifier.predict)):
+  for title, prefix, rows, predict in judges:
     if not rows.any():
       continue
     heard = {name: np.array(predict(audio[rows]))

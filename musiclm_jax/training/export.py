@@ -36,7 +36,7 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
     raise errors.choice('storage', storage, bundle.STORAGES)
   step, state = restore(trainable, source, model_dir)
   corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
-  corpus = records.Corpus(corpus_dir) if corpus_dir else None
+  corpus = records.load(corpus_dir) if corpus_dir else None
   about = dict(steps=step, metrics=metrics_writer.last(model_dir, 'eval'))
   if corpus is not None:
     about.update(corpus=corpus.name,

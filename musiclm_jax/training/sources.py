@@ -17,7 +17,8 @@ class AudioBatches:
   int32, 'start': [B] int32 in samples}.
 
   Attributes:
-    corpus_dir: a corpus as `records.Writer` leaves it.
+    corpus_dir: a corpus as `records.Writer` leaves it; several, with commas
+      between them, are one mixture.
     crop_seconds: length of a crop; shorter tracks are zero-padded.
     batch_size: crops in a batch, of all devices together.
     seed: with the step it decides the training batch.
@@ -41,7 +42,7 @@ class AudioBatches:
 
   @functools.cached_property
   def corpus(self):
-    return records.Corpus(self.corpus_dir)
+    return records.load(self.corpus_dir)
 
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""

@@ -125,3 +125,12 @@ def test_a_page_escapes_what_people_wrote(tmp_path):
   page = (tmp_path / 'r.html').read_text()
   assert '<script>' not in page and '&lt;script&gt;' in page
   assert [p.name for p in tmp_path.iterdir()] == ['r.html']
+
+
+def test_without_musicnn_the_classifier_judges_alone(monkeypatch):
+  def missing(*args):
+    raise errors.UserError('musicnn is not installed')
+  monkeypatch.setattr(quick.embedders.MusicNN, 'load', missing)
+  said = []
+  assert quick._tagger(said.append) is None
+  assert 'not installed' in said[0]
