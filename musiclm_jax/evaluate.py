@@ -1,16 +1,16 @@
 """Says how good a bundle is.
 
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
-  musiclm evaluate codec --data DIR [--data DIR2 ...] [--bundle DIR] [--clips 12]
+  musiclm evaluate codec --data DIR [--data DIR2] [--bundle DIR] [--clips 12]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
 spectrograms and token maps beside the numbers. Without --corpus a small folk_gm
 is made once and kept in the user's cache.
 
-codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3 and
-6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry information.
---data is a corpus, of which the test split counts, or a folder of audio files.
+codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3
+and 6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry
+information. --data is a corpus, of which the test split counts, or a folder of audio files.
 """
 
 import pathlib

@@ -52,8 +52,8 @@ def run(args):
       continue
     if args.corpus != corpus:
       raise errors.UserError(
-          f'--{option.replace("_", "-")} goes with `musiclm data {corpus}`, not '
-          f'with {args.corpus}.')
+          f'--{option.replace("_", "-")} goes with `musiclm data {corpus}`, '
+          f'not with {args.corpus}.')
     extra[option] = value
   if 'packages' in extra:
     extra['packages'] = [

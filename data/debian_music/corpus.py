@@ -69,7 +69,8 @@ def build(out_dir, hours=None, seed=0, workers=None, packages=None, debs=None,
         f'--debs {debs} is not a folder; create it or leave the option out.')
   out_dir.parent.mkdir(parents=True, exist_ok=True)
   done, absent, seen = {}, {}, {}
-  with records.Writer(out_dir, NAME, SAMPLE_RATE_HZ, licence=_LICENCE) as writer:
+  with records.Writer(
+      out_dir, NAME, SAMPLE_RATE_HZ, licence=_LICENCE) as writer:
     (writer.folder / 'copyright').mkdir()
     for package in chosen:
       with tempfile.TemporaryDirectory(
@@ -202,7 +203,7 @@ def _write(writer, split, name, file, span, meta):
 
 
 def _pieces(source, start, stop, size):
-  """Yields (first sample, [<= size]) of start..stop, reading second by second."""
+  """Yields (first sample, [<= size]) of start..stop, a second at a time."""
   waiting, first, position = [], start, 0
   for block in source.blocks(SAMPLE_RATE_HZ):
     part = block[max(0, start - position):max(0, stop - position)]
@@ -251,8 +252,8 @@ def _place(name):
 def _line(package, entry):
   """One package's line of progress."""
   if not entry['recordings']:
-    return (f'{package.name} {entry["version"]}: no music where it was expected '
-            f'({", ".join(package.music)})')
+    return (f'{package.name} {entry["version"]}: no music where it was '
+            f'expected ({", ".join(package.music)})')
   left = f', {len(entry["left_out"])} left out' if entry['left_out'] else ''
   return (f'{package.name} {entry["version"]}: {entry["recordings"]} '
           f'recordings, {entry["seconds"] / 60:.0f} min, {package.split}, '

@@ -39,16 +39,16 @@ def download(name, folder):
   spelled = ' '.join(command)
   if not shutil.which('apt-get'):
     raise errors.UserError(
-        f'{name} is to be fetched by `{spelled}`, but there is no apt-get here; '
-        f'fetch the packages on a Debian machine and name their folder with '
+        f'{name} is to be fetched by `{spelled}`, but there is no apt-get '
+        f'here; fetch the packages on a Debian machine and name their folder with '
         f'--debs.')
   result = subprocess.run(
       command, cwd=folder, capture_output=True, text=True, check=False,
       env={**os.environ, 'LC_ALL': 'C'})
   if any(sign in result.stderr for sign in _ABSENT):
     raise NotInRelease(
-        f'`{spelled}` knows no package {name}: it is not in this Debian release '
-        f'or the lists are old (`apt-get update`).')
+        f'`{spelled}` knows no package {name}: it is not in this Debian '
+        f'release or the lists are old (`apt-get update`).')
   path = find(name, folder)
   if result.returncode or path is None:
     lines = [l for l in result.stderr.splitlines() if l.startswith('E:')]
@@ -73,7 +73,7 @@ def unpack(package, deb, folder):
     folder: exists; files get names of our own there.
 
   Returns:
-    ([(path inside the package, file)] in order, text of debian/copyright or '').
+    ([(path inside the package, file)] in order, debian/copyright's text or '').
   """
   folder, found, notice = pathlib.Path(folder), [], ''
   command = ['dpkg-deb', '--fsys-tarfile', str(deb)]
@@ -147,5 +147,5 @@ def _dpkg_deb(arguments, deb):
 def _failed(command, message, deb):
   last = (message.strip().splitlines() or ['no message'])[-1]
   return errors.UserError(
-      f'`{" ".join(command)}` failed ({last}); is {deb} a whole Debian package? '
-      f'Remove it to have it fetched again.')
+      f'`{" ".join(command)}` failed ({last}); is {deb} a whole Debian '
+      f'package? Remove it to have it fetched again.')

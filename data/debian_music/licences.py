@@ -1,9 +1,9 @@
 """The licence of a file, as debian/copyright states it.
 
 A machine-readable notice (Debian's copyright format 1.0) has paragraphs of
-patterns and a licence; the last one that fits counts. Its patterns are about the
-source tree, the files at hand lie in the installed one, so a pattern may fit
-from any of its folders on, as long as that still names music.
+patterns and a licence; the last one that fits counts. Its patterns are about
+the source tree, the files at hand lie in the installed one, so a pattern may
+fit from any of its folders on, as long as that still names music.
 """
 
 import fnmatch

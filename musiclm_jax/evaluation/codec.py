@@ -251,7 +251,8 @@ def _codes(judged, spec, prefix):
   use = judged.codes
   bits = np.log2(spec.codebook_size)
   figures = {f'{prefix}codes_clips': judged.pool}
-  for level, (used, share) in enumerate(zip(use['usage'], use['efficiency']), 1):
+  for level, (used, share) in enumerate(
+      zip(use['usage'], use['efficiency']), 1):
     figures[f'{prefix}usage_level{level}'] = float(used)
     figures[f'{prefix}bitrate_efficiency_level{level}'] = float(share)
   lines = []

@@ -86,8 +86,8 @@ def load(place, count, rate, seconds=SECONDS):
       audio.append(clip)
   if len(chosen) < MIN_CLIPS:
     raise errors.UserError(
-        f'--data {place} ({split}) has {len(chosen)} tracks with {seconds} s of '
-        f'sound; expected at least {MIN_CLIPS}.')
+        f'--data {place} ({split}) has {len(chosen)} tracks with {seconds} s '
+        f'of sound; expected at least {MIN_CLIPS}.')
   return Clips(name, split, np.stack(audio), tuple(t.id for t in chosen),
                tuple(t.group for t in chosen))
 

@@ -267,7 +267,7 @@ def test_no_apt(tmp_path, monkeypatch):
 
 def test_no_network(tmp_path, monkeypatch):
   _fake_apt(tmp_path / 'bin', monkeypatch,
-            'echo "E: Failed to fetch http://deb Could not resolve" >&2; exit 100')
+            'echo "E: Failed to fetch http://deb (no such host)" >&2; exit 100')
   with pytest.raises(errors.UserError, match=(
       r'`apt-get download naev-data` failed \(E: Failed to fetch .*network')):
     debian_music.build(tmp_path / 'c', packages=['naev-data'],
