@@ -11,7 +11,6 @@ peer's speed, above 1 is faster. Without PyTorch only our half is printed.
 """
 
 import argparse
-import dataclasses
 import functools
 import os
 import resource
@@ -77,18 +76,34 @@ def noise(batch, seconds, rate):
       np.float32)
 
 
-def random_params(config):
-  """Generator parameters of the scale that `init` draws, biases not zero."""
+def random_tree(shapes):
+  """Arrays of the scale that `init` draws, biases not zero, without compiling."""
   rng = np.random.default_rng(0)
-  audio = jnp.zeros((1, config.spec.hop_samples))
-  shapes = jax.eval_shape(
-      model.SoundStream(config).init, jax.random.key(0), audio)['params']
 
   def draw(x):
     scale = 0.02 if len(x.shape) == 1 else 0.5 * np.prod(x.shape[:-1])**-0.5
     return (rng.normal(size=x.shape) * scale).astype(np.float32)
 
   return jax.tree.map(draw, shapes)
+
+
+def random_params(config):
+  audio = jnp.zeros((1, config.spec.hop_samples))
+  return random_tree(jax.eval_shape(
+      model.SoundStream(config).init, jax.random.key(0), audio)['params'])
+
+
+def random_state(trainable, batch):
+  """A training state; its k-means is not part of a step."""
+  shapes = jax.eval_shape(trainable.init, jax.random.key(0), batch)
+  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  codebooks = jnp.asarray(random_codebooks(trainable.model))
+  return state.replace(
+      params=jax.tree.map(jnp.asarray, random_tree(shapes.params)),
+      discriminator_params=jax.tree.map(
+          jnp.asarray, random_tree(shapes.discriminator_params)),
+      rvq=state.rvq.replace(codebooks=codebooks, sums=jnp.array(codebooks),
+                            counts=jnp.ones(codebooks.shape[:2])))
 
 
 def random_codebooks(config):
@@ -193,20 +208,21 @@ def report(figures, name, seconds, length):
 
 def train(trainable, args):
   """The whole training step, all discriminators on."""
-  # The first codebooks' k-means is not part of a step.
-  trainable = dataclasses.replace(trainable, rvq=dataclasses.replace(
-      trainable.rvq, init_vectors=256, init_iters=1))
   spec = trainable.model.spec
   audio = noise(args.batch, 1, spec.sample_rate_hz)
   batch = {'audio': jnp.asarray(audio)}
-  state = [jax.jit(trainable.init)(jax.random.key(0), batch)]
+  state = [random_state(trainable, batch)]
   calls = {}
   if torch:
     twin = torch_codec.Training(trainable, state[0].rvq.codebooks)
     torch_codec.load(twin.generator, state[0].params)
     torch_codec.load(twin.discriminators, state[0].discriminator_params)
   # The step's own optimisers and moments; the state is donated, as in training.
-  update = jax.jit(trainable.update, donate_argnums=0)
+  start = time.perf_counter()
+  update = jax.jit(trainable.update, donate_argnums=0).lower(
+      state[0], batch, jax.random.key(0)).compile()
+  print(f'train_step: compiled in {time.perf_counter() - start:.0f} s',
+        flush=True)
 
   def step():
     state[0], metrics = update(state[0], batch, jax.random.key(0))
