@@ -334,3 +334,27 @@ def perplexity(counts):
   share = counts / jnp.maximum(jnp.sum(counts, -1, keepdims=True), _EPSILON)
   entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-10)), -1)
   return jnp.exp(entropy)
+
+
+def usage(codes, size):
+  """How evenly a batch spreads over each codebook, whatever its length.
+
+  The number of distinct entries in use, over the number that as many draws
+  from an even distribution would be expected to hit: K (1 - (1 - 1/K)^N). Few
+  frames cannot use many entries; this is near 1 where they use what they can.
+  The moving counts cannot tell: an entry that is dead is soon replaced, and
+  looks alive until it dies again.
+
+  Args:
+    codes: [..., Q] int32 codes of N frames.
+    size: K, entries per codebook.
+
+  Returns:
+    [Q] float32, 0..1.
+  """
+  codes = codes.reshape(-1, codes.shape[-1]).T
+  expected = size * (1.0 - (1.0 - 1.0 / size)**codes.shape[-1])
+  used = jax.lax.map(
+      lambda c: jnp.sum(jnp.any(jax.nn.one_hot(c, size, dtype=bool), axis=0)),
+      codes)
+  return jnp.minimum(used / expected, 1.0)

@@ -8,7 +8,9 @@ One `update` does both sides at once from one reconstruction:
   the hinge loss on the same `fake`
 
 The discriminators take part from `discriminator_start_step` on; `lax.cond` on
-the step skips their work before, in the same compiled function.
+the step skips their work before, in the same compiled function. They may learn
+at a share of the steps only, and rest where they run away (runaway.py); both
+are functions of (seed, step) and the state.
 """
 
 import dataclasses
@@ -21,10 +23,14 @@ import jax.numpy as jnp
 import optax
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
 from musiclm_jax.nn import quantize
 from musiclm_jax.soundstream import discriminators as discriminators_lib
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream import model as model_lib
+from musiclm_jax.soundstream import previews
+from musiclm_jax.soundstream import runaway as runaway_lib
+from musiclm_jax.training import gates
 from musiclm_jax.training import optim
 
 
@@ -38,6 +44,7 @@ class SoundStreamState:
   rvq: quantize.Rvq
   discriminator_params: Any  # {} without discriminators
   discriminator_opt_state: Any
+  watch: Any  # runaway.Watch; {} without discriminators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,12 @@ class SoundStreamTrainable:
     rvq: how its codebooks learn.
     discriminators: their shape.
     discriminator_start_step: first step that they take part in; -1: never.
+    discriminator_update_probability: share of the steps from there on at which
+      they learn, drawn from the step's own key.
+    runaway: when they win too much, and what is done then.
+    usage_floor: a codebook whose usage (`quantize.usage`) stays under this has
+      collapsed, and the run stops; 0 never stops.
+    usage_patience: evaluations on end that it must stay there.
     spectral: the reconstruction loss.
     weights: of the losses.
     optimizer: the generator's.
@@ -82,13 +95,24 @@ class SoundStreamTrainable:
   rvq: quantize.RvqConfig = quantize.RvqConfig()
   discriminators: discriminators_lib.DiscriminatorConfig = (
       discriminators_lib.DiscriminatorConfig())
-  discriminator_start_step: int = 0
+  discriminator_start_step: int = 0  # paper
+  discriminator_update_probability: float = 1.0  # paper; EnCodec: 2 / 3
+  runaway: runaway_lib.RunawayConfig = runaway_lib.RunawayConfig()
+  usage_floor: float = 0.05  # ours: a trained codec has 0.5 to 0.8
+  usage_patience: int = 3  # ours
   spectral: losses.SpectralConfig = losses.SpectralConfig()
   weights: LossWeights = LossWeights()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
   discriminator_optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
+
+  def __post_init__(self):
+    if not 0.0 < self.discriminator_update_probability <= 1.0:
+      raise errors.UserError(
+          f'discriminator_update_probability is '
+          f'{self.discriminator_update_probability}; expected more than 0 and '
+          f'at most 1 (discriminator_start_step = -1 turns them off).')
 
   @property
   def adversarial(self):
@@ -105,17 +129,18 @@ class SoundStreamTrainable:
     spec = self.model.spec
     rvq = self.rvq.init(
         rvq_rng, vectors, spec.num_codebooks, spec.codebook_size)
-    discriminator_params, discriminator_opt_state = {}, {}
+    discriminator_params, discriminator_opt_state, watch = {}, {}, {}
     if self.adversarial:
       discriminator_params = self._discriminators.init(
           discriminator_rng, audio[:1])['params']
       discriminator_opt_state = self.discriminator_optimizer.make().init(
           discriminator_params)
+      watch = self.runaway.start()
     return SoundStreamState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=self.optimizer.make().init(params), rvq=rvq,
         discriminator_params=discriminator_params,
-        discriminator_opt_state=discriminator_opt_state)
+        discriminator_opt_state=discriminator_opt_state, watch=watch)
 
   def update(self, state, batch, rng):
     """One step of generator, codebooks and discriminators."""
@@ -129,7 +154,7 @@ class SoundStreamTrainable:
     gradient, metrics = self._reconstruction_gradient(audio, fake)
     if self.adversarial:
       gradient, adversarial_metrics, state = self._adversarial(
-          state, audio, fake, gradient)
+          state, audio, fake, gradient, jax.random.fold_in(rng, 2))
       metrics.update(adversarial_metrics)
     else:
       gradient = self._combine(gradient)
@@ -142,7 +167,7 @@ class SoundStreamTrainable:
         params=optax.apply_updates(state.params, updates))
     metrics.update(commitment=commitment,
                    grad_norm=optax.global_norm(grads),
-                   **self._codebook_metrics(rvq))
+                   **self._codebook_metrics(quantized.codes, rvq))
     metrics['loss'] = self._total(metrics)
     return state, metrics
 
@@ -151,7 +176,7 @@ class SoundStreamTrainable:
     del rng
     audio = self._whole_frames(batch['audio'])
     num_levels = jnp.full(len(audio), self.model.spec.num_codebooks)
-    (fake, commitment), _ = self._reconstruct(
+    (fake, commitment), quantized = self._reconstruct(
         state.params, state.rvq, audio, num_levels)
     _, metrics = self._reconstruction_gradient(audio, fake)
     rate = self.model.spec.sample_rate_hz
@@ -160,9 +185,42 @@ class SoundStreamTrainable:
         fft_size=1024, low_hz=0.0, high_hz=rate / 2)
     metrics.update(
         commitment=commitment, si_sdr=losses.si_sdr(audio, fake),
-        mel_distance=losses.mel_distance(audio, fake, mel_spec))
+        mel_distance=losses.mel_distance(audio, fake, mel_spec),
+        **self._usage(quantized.codes))
     metrics['loss'] = self._total(metrics)
     return metrics
+
+  def gates(self):
+    """A collapsed codebook, discriminators that ran away."""
+    found = []
+    if self.usage_floor:
+      found.append(gates.Gate(
+          name='codebook_usage', metric='codebook_usage/*', split='eval',
+          below=self.usage_floor, patience=self.usage_patience,
+          cause='This level of the RVQ has collapsed: its frames share a few '
+          'entries. Likely the learning rate is too high or the commitment '
+          'weight too low; lower the one or raise the other, or set '
+          'usage_floor = 0 to go on.'))
+    if self.adversarial and self.runaway.action != 'off':
+      stops = self.runaway.action == 'stop'
+      found.append(gates.Gate(
+          name='discriminator_runaway', metric='discriminator_runaway',
+          above=0.0, action='stop' if stops else 'warn',
+          cause='The discriminators win while the generator loses ground: '
+          'they learn too fast for it. ' + (
+              'Lower their learning rate or their update probability, start '
+              'them later, or let them pause.' if stops else
+              'They pause until it has caught up.')))
+    return tuple(found)
+
+  def previews(self, state, batch):
+    """The batch as recorded, and from the coarse and from all levels."""
+    audio = self._whole_frames(jnp.asarray(batch['audio']))
+    spec = self.model.spec
+    fakes = {n: self._from_levels(state.params, state.rvq, audio,
+                                  jnp.full(len(audio), n))
+             for n in (spec.coarse_codebooks, spec.num_codebooks)}
+    return previews.make(audio, fakes, spec.sample_rate_hz)
 
   def export(self, state, corpus=None):
     """What `bundle.save_component` takes: generator and codebooks."""
@@ -178,6 +236,11 @@ class SoundStreamTrainable:
   @functools.cached_property
   def _discriminators(self):
     return discriminators_lib.Discriminators(self.discriminators)
+
+  @functools.cached_property
+  def _from_levels(self):
+    """(params, rvq, audio [B, N], levels [B]) -> [B, N], compiled once."""
+    return jax.jit(lambda *args: self._reconstruct(*args)[0][0])
 
   def _whole_frames(self, audio):
     """Crops to a multiple of the hop: no loss is taken on padding."""
@@ -231,13 +294,27 @@ class SoundStreamTrainable:
         metrics[name], gradients[name] = jax.value_and_grad(loss)(fake)
     return gradients, metrics
 
-  def _combine(self, gradients):
-    """{loss: gradient by fake} -> their weighted or balanced sum."""
-    weights = [getattr(self.weights, name) for name in gradients]
-    values = list(gradients.values())
+  def _combine(self, gradients, values=(), backward=None):
+    """The weighted or balanced sum of all gradients by `fake`.
+
+    Args:
+      gradients: {loss: gradient [B, N]} that are known.
+      values: names of further losses; `backward({loss: factor})` is the
+        gradient of their weighted sum, at the cost of one backward pass.
+    """
+    weight = lambda name: jnp.float32(getattr(self.weights, name))
     if self.weights.balanced:
-      return losses.balance(values, weights)
-    return sum(w * g for w, g in zip(weights, values))
+      # The balancer wants each gradient alone.
+      gradients = dict(gradients, **{
+          name: backward({n: jnp.float32(n == name) for n in values})
+          for name in values})
+      return losses.balance(
+          list(gradients.values()),
+          [getattr(self.weights, name) for name in gradients])
+    total = sum(weight(name) * g for name, g in gradients.items())
+    if values:
+      total += backward({name: weight(name) for name in values})
+    return total
 
   def _total(self, metrics):
     """The generator's loss from its parts."""
@@ -245,7 +322,7 @@ class SoundStreamTrainable:
     return sum(getattr(self.weights, n) * metrics[n]
                for n in names if n in metrics)
 
-  def _adversarial(self, state, audio, fake, gradients):
+  def _adversarial(self, state, audio, fake, gradients, rng):
     """The discriminators' part of a step.
 
     Returns:
@@ -253,58 +330,78 @@ class SoundStreamTrainable:
       discriminators; before their start, the reconstruction's gradient, zeros
       and the state as it came.
     """
-    optimizer = self.discriminator_optimizer.make()
     apply = lambda params, x: self._discriminators.apply({'params': params}, x)
 
     def on(_):
       params = state.discriminator_params
-      real_logits, real_features = apply(params, audio)
+      # Each side runs once; generator and discriminators share the results.
+      real, back_from_real = jax.vjp(lambda p: apply(p, audio), params)
+      fakes, back_from_fake = jax.vjp(apply, params, fake)
+      values, back = jax.vjp(lambda logits, features: dict(
+          adversarial=losses.hinge_generator(logits),
+          feature=losses.feature_matching(real[1], features)), *fakes)
+      gradient = self._combine(
+          gradients, values, lambda w: back_from_fake(back(w))[1])
+      loss, by_logits = jax.value_and_grad(
+          losses.hinge_discriminator, argnums=(0, 1))(real[0], fakes[0])
+      accuracy = _accuracy(real[0], fakes[0])
+      watch = self.runaway.observe(
+          state.watch, loss, accuracy, values['adversarial'])
 
-      def generator(fake):
-        logits, features = apply(params, fake)
-        return dict(
-            adversarial=losses.hinge_generator(logits),
-            feature=losses.feature_matching(real_features, features))
+      def learn(_):
+        zeros = jax.tree.map(jnp.zeros_like, (real[1], fakes[1]))
+        grads = jax.tree.map(
+            jnp.add, back_from_real((by_logits[0], zeros[0]))[0],
+            back_from_fake((by_logits[1], zeros[1]))[0])
+        updates, opt_state = self.discriminator_optimizer.make().update(
+            grads, state.discriminator_opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
 
-      values, backward = jax.vjp(generator, fake)
-      one_hot = lambda name: {n: jnp.float32(n == name) for n in values}
-      extra = {name: backward(one_hot(name))[0] for name in values}
-
-      def discriminator(params):
-        return losses.hinge_discriminator(
-            apply(params, audio)[0], apply(params, fake)[0])
-
-      loss, grads = jax.value_and_grad(discriminator)(params)
-      updates, opt_state = optimizer.update(
-          grads, state.discriminator_opt_state, params)
-      margin = _mean(real_logits)
-      return (self._combine({**gradients, **extra}),
-              dict(values, discriminator=loss, real_logits=margin),
-              optax.apply_updates(params, updates), opt_state)
+      rest = lambda _: (params, state.discriminator_opt_state)
+      learns = jax.random.bernoulli(
+          rng, self.discriminator_update_probability)
+      learns &= ~self.runaway.pauses(watch)
+      metrics = dict(
+          values, discriminator=loss, real_logits=_mean(real[0]),
+          discriminator_accuracy=accuracy,
+          discriminator_runaway=jnp.float32(watch.active),
+          discriminator_updates=jnp.float32(learns))
+      return (gradient, metrics, watch,
+              *jax.lax.cond(learns, learn, rest, None))
 
     def off(_):
-      names = ('adversarial', 'feature', 'discriminator', 'real_logits')
-      return (self._combine(gradients),
-              {name: jnp.zeros(()) for name in names},
-              state.discriminator_params, state.discriminator_opt_state)
+      names = ('adversarial', 'feature', 'discriminator', 'real_logits',
+               'discriminator_accuracy', 'discriminator_runaway',
+               'discriminator_updates')
+      return (self._combine(gradients), {name: jnp.zeros(()) for name in names},
+              state.watch, state.discriminator_params,
+              state.discriminator_opt_state)
 
-    gradient, metrics, params, opt_state = jax.lax.cond(
+    gradient, metrics, watch, params, opt_state = jax.lax.cond(
         state.step >= self.discriminator_start_step, on, off, None)
     return gradient, metrics, state.replace(
-        discriminator_params=params, discriminator_opt_state=opt_state)
+        watch=watch, discriminator_params=params,
+        discriminator_opt_state=opt_state)
 
-  def _codebook_metrics(self, rvq):
-    """Per level: share of entries in use, and perplexity, of the averages."""
-    mean = jnp.mean(rvq.counts, axis=-1, keepdims=True)
-    usage = jnp.mean(
-        rvq.counts > self.rvq.dead_code_ratio * mean, axis=-1)
+  def _usage(self, codes):
+    """Usage of the codebooks by codes [B, T, Q], of each level and on mean."""
+    usage = quantize.usage(codes, self.model.spec.codebook_size)
+    return dict(
+        {f'codebook_usage/{level + 1:02d}': value
+         for level, value in enumerate(usage)}, codebook_usage=jnp.mean(usage))
+
+  def _codebook_metrics(self, codes, rvq):
+    """Per level: usage by the batch, perplexity of the moving counts."""
     perplexity = quantize.perplexity(rvq.counts)
-    metrics = dict(codebook_usage=jnp.mean(usage),
-                   codebook_perplexity=jnp.mean(perplexity))
-    for level in range(self.model.spec.num_codebooks):
-      metrics[f'codebook_usage/{level + 1:02d}'] = usage[level]
-      metrics[f'codebook_perplexity/{level + 1:02d}'] = perplexity[level]
-    return metrics
+    return dict(
+        self._usage(codes), codebook_perplexity=jnp.mean(perplexity),
+        **{f'codebook_perplexity/{level + 1:02d}': value
+           for level, value in enumerate(perplexity)})
+
+
+def _accuracy(real, fake):
+  """Share of logits with the right sign, mean over discriminators."""
+  return 0.5 * (_mean([x > 0 for x in real]) + _mean([x < 0 for x in fake]))
 
 
 def _mean(arrays):

@@ -1,0 +1,145 @@
+"""The codec in the loop: collapse, rollback, previews; eight devices as one."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_codec
+
+from musiclm_jax.nn import quantize
+from musiclm_jax.soundstream import trainer
+from musiclm_jax.training import gates
+from musiclm_jax.training import loop
+from musiclm_jax.training import optim
+from musiclm_jax.training import previews
+
+HERE = pathlib.Path(__file__).parent
+PLAIN = small_codec.make(discriminator_start_step=-1)
+
+
+def test_both_rates_fall_at_a_rollback():
+  half = optim.scale_rates(small_codec.make(), 0.5)
+  assert isinstance(half, small_codec.SmallCodec)
+  assert half.optimizer.learning_rate == 1.5e-3
+  assert half.discriminator_optimizer.learning_rate == 1.5e-3
+  assert dataclasses.replace(
+      half, optimizer=PLAIN.optimizer,
+      discriminator_optimizer=PLAIN.discriminator_optimizer
+  ) == small_codec.make()
+
+
+def test_gates_follow_the_settings():
+  names = lambda **kw: [g.name for g in small_codec.make(**kw).gates()]
+  assert names() == ['codebook_usage', 'discriminator_runaway']
+  assert names(discriminator_start_step=-1) == ['codebook_usage']
+  assert not names(discriminator_start_step=-1, usage_floor=0.0)
+
+
+def test_a_collapsed_codebook_stops_the_run(tmp_path):
+  """Silence has one latent: one entry of 16 serves all frames of a level."""
+  codec = dataclasses.replace(PLAIN, usage_floor=0.1, usage_patience=2)
+  with pytest.raises(gates.Tripped) as caught:
+    loop.train(codec, small_codec.Tones(level=0.0), str(tmp_path), 9,
+               eval_every=2, checkpoint_every=0, log_every=1)
+  message = str(caught.value)
+  assert message.startswith('stopped at step 4: codebook_usage/01 is 0.0625, '
+                            'under 0.1 for 2 evaluations.')
+  assert 'collapsed' in message and 'learning rate' in message
+  assert os.listdir(tmp_path / 'checkpoints') == ['4']
+  event, = json.loads((tmp_path / 'run.json').read_text())['events']
+  assert (event['kind'], event['gate']) == ('stop', 'codebook_usage')
+
+
+def test_previews_are_real_and_reconstructed_at_two_rates(monkeypatch):
+  batch = small_codec.tones(batch=2, samples=810)
+  state = trainer.SoundStreamState(
+      step=jnp.int32(0), params={}, opt_state=(), rvq=None,
+      discriminator_params={}, discriminator_opt_state={}, watch={})
+  # The generator returns what it was given, times its number of levels.
+  monkeypatch.setattr(
+      small_codec.SmallCodec, '_reconstruct',
+      lambda self, params, rvq, audio, n: ((audio * n[:, None], 0.0), None))
+  shown = small_codec.make().previews(state, batch)
+  assert sorted(shown) == [f'clip_{i}/{name}' for i in (1, 2) for name in (
+      'levels_01', 'levels_04', 'log_mel', 'real')]
+  whole = batch['audio'][:, :800]
+  for clip in (0, 1):
+    for name, gain in (('real', 1), ('levels_01', 1), ('levels_04', 4)):
+      sound = shown[f'clip_{clip + 1}/{name}']
+      assert isinstance(sound, previews.Audio)
+      assert sound.sample_rate_hz == small_codec.RATE
+      np.testing.assert_allclose(sound.samples, gain * whole[clip], rtol=1e-6)
+  # Three panels of 80 bands, four rows of white between.
+  assert shown['clip_1/log_mel'].pixels.shape == (3 * 80 + 2 * 4, 2, 3)
+
+
+def test_usage_by_hand():
+  codes = np.stack([np.arange(64) % 16, np.zeros(64, int)], axis=-1)
+  expected = 16 * (1 - (15 / 16)**64)
+  got = quantize.usage(jnp.asarray(codes.reshape(4, 16, 2)), 16)
+  np.testing.assert_allclose(got, [1.0, 1 / expected], rtol=1e-5)
+  # Even draws use what they can, however few they are.
+  rng = np.random.default_rng(0)
+  for frames in (50, 400, 4000):
+    draws = rng.integers(0, 1024, (frames, 3))
+    assert np.all(np.asarray(quantize.usage(jnp.asarray(draws), 1024)) > 0.93)
+
+
+# Trains on a mesh of eight and of one, with everything on: discriminators at
+# two steps of three, level dropout, entries that die and are replaced.
+SCRIPT = '''
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+import small_codec
+from musiclm_jax.nn import quantize
+from musiclm_jax.training import loop
+
+codec = small_codec.make(
+    discriminator_start_step=1, discriminator_update_probability=0.67,
+    rvq=quantize.RvqConfig(decay=0.5, dead_code_ratio=0.4, init_iters=2,
+                           init_vectors=64))
+states = [jax.device_get(loop.train(
+    codec, small_codec.Tones(), sys.argv[2] + f'/{n}', 4, mesh=(n, 1),
+    eval_every=0, checkpoint_every=0, log_every=4).state) for n in (1, 8)]
+first = jax.device_get(small_codec.fresh(codec))
+paths = [jax.tree_util.keystr(p)
+         for p, _ in jax.tree_util.tree_leaves_with_path(states[0])]
+gap = lambda a, b: {
+    p: float(np.max(np.abs(np.asarray(x, np.float64) - y))) for p, x, y in zip(
+        paths, jax.tree.leaves(a), jax.tree.leaves(b))}
+mean = 8 * 40 / 16
+print(json.dumps(dict(
+    gap=gap(*states), moved=gap(first, states[0]),
+    replaced=int(np.sum(states[1].rvq.counts == mean)))))
+'''
+
+
+@pytest.fixture(name='eight', scope='module')
+def _eight(tmp_path_factory):
+  env = dict(os.environ, JAX_PLATFORMS='cpu',
+             XLA_FLAGS='--xla_force_host_platform_device_count=8')
+  done = subprocess.run(
+      [sys.executable, '-c', SCRIPT, str(HERE),
+       str(tmp_path_factory.mktemp('eight'))],
+      env=env, capture_output=True, text=True, timeout=300, check=False)
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_eight_devices_train_the_codec_as_one(eight):
+  """Codebooks, averages and replaced entries included."""
+  assert {k: v for k, v in eight['gap'].items() if v > 1e-3} == {}
+  # It says nothing of what did not move.
+  for part in ('.params', '.rvq.codebooks', '.rvq.counts', '.rvq.sums',
+               '.discriminator_params'):
+    moved = [v for k, v in eight['moved'].items() if k.startswith(part)]
+    assert moved and max(moved) > 1e-3, part
+  assert eight['replaced'] > 0
