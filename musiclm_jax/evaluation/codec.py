@@ -10,6 +10,7 @@ package would give is named and left out.
 """
 
 import dataclasses
+import importlib.util
 import re
 
 import numpy as np
@@ -316,6 +317,8 @@ def _absent():
             for metric, package in codec_quality.missing().items()]
   if not opus.available():
     absent.append(('Opus', opus.PACKAGE))
+  if importlib.util.find_spec('matplotlib') is None:
+    absent.append(('pictures', 'matplotlib'))
   return absent
 
 

@@ -1,5 +1,6 @@
 """The codec's evaluation to look at and to listen to."""
 
+import importlib.util
 import pathlib
 
 from musiclm_jax import figures as figures_lib
@@ -13,7 +14,9 @@ _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
 
 
 def draw(folder, judged):
-  """Writes one PNG a set; returns [(caption, path)]."""
+  """Writes one PNG a set; returns [(caption, path)], none without matplotlib."""
+  if importlib.util.find_spec('matplotlib') is None:
+    return []
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top

@@ -14,6 +14,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import codec as codec_lib
 from musiclm_jax.evaluation import codec_clips
+from musiclm_jax.evaluation import codec_report
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
@@ -280,6 +281,13 @@ def test_every_package_missing(place, monkeypatch):
     assert package in text
   assert 'si_sdr_6kbps' in result.figures
   assert not any('opus' in name for name in result.figures)
+
+
+def test_no_pictures_without_matplotlib(tmp_path, monkeypatch):
+  monkeypatch.setattr(codec_report.importlib.util, 'find_spec',
+                      lambda name: None)
+  assert codec_report.draw(tmp_path, [None]) == []
+  assert not list(tmp_path.iterdir())
 
 
 def test_several_sets(place, monkeypatch):
