@@ -14,7 +14,7 @@ _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
 
 
 def draw(folder, judged):
-  """Writes one PNG a set; returns [(caption, path)], none without matplotlib."""
+  """Writes a PNG a set; returns [(caption, path)], [] without matplotlib."""
   if importlib.util.find_spec('matplotlib') is None:
     return []
   import matplotlib  # pylint: disable=g-import-not-at-top
