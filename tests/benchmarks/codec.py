@@ -77,7 +77,7 @@ def noise(batch, seconds, rate):
 
 
 def random_tree(shapes):
-  """Arrays of the scale that `init` draws, biases not zero, without compiling."""
+  """Arrays of the scale that `init` draws, biases not zero; none compiled."""
   rng = np.random.default_rng(0)
 
   def draw(x):
