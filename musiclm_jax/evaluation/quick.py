@@ -287,7 +287,9 @@ def _families(bundle, data, train, ladder, tagger):
 
   Two judges, neither of which the bundle has trained: musicnn's tags, for the
   families that have one, and a classifier fitted on the corpus's training
-  clips, as recorded and through the codec.
+  clips, as recorded and through the codec. Beside them: guessing among the
+  families asked for, and the same answers in another order, with the share of
+  10,000 orders that agree as well (p).
   """
   rate = bundle.tokens.audio.sample_rate_hz
   asked = np.array(data.clips.families)
@@ -318,14 +320,17 @@ def _families(bundle, data, train, ladder, tagger):
     found = {name: family.agreement(asked[rows], h)
              for name, h in heard.items()}
     last = 'all' if 'all' in heard else 'codec'
-    chance = family.chance(asked[rows], heard[last])
+    chance = 1 / len(set(asked[rows]))
+    shuffled = family.chance(asked[rows], heard[last])
     p_value = family.p_value(asked[rows], heard[last])
     figures.update({
         f'{prefix}_agreement': found[last], f'{prefix}_chance': chance,
-        f'{prefix}_p_value': p_value, f'{prefix}_clips': int(rows.sum()),
+        f'{prefix}_shuffled': shuffled, f'{prefix}_p_value': p_value,
+        f'{prefix}_clips': int(rows.sum()),
         f'{prefix}_real': found['real'], f'{prefix}_codec': found['codec']})
     lines.append(report.Line(
-        title, f'{found[last]:.2f}', f'chance {chance:.2f}, p {p_value:.3f}',
+        title, f'{found[last]:.2f}',
+        f'guessing {chance:.2f}, shuffled {shuffled:.2f}, p {p_value:.3f}',
         f'{rows.sum()} clips; recordings {found["real"]:.2f}, through the '
         f'codec {found["codec"]:.2f}'))
   title = ('drawn clips' if 'all' in heard_from else

@@ -16,7 +16,6 @@ patch's penultimate for all patches of a clip; ours returns each.
 
 import functools
 import importlib.util
-import os
 import pathlib
 
 import jax
@@ -232,7 +231,6 @@ def _read_checkpoint(model):
     raise errors.UserError(
         'the music tagger musicnn is not installed; run `pip install '
         '--no-deps musicnn==0.1.0`.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # no news of oneDNN
   try:
     import tensorflow as tf  # pylint: disable=g-import-not-at-top
   except ImportError as error:
