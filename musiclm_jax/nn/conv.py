@@ -9,8 +9,7 @@ the left. What was measured on XLA:CPU decides the formulations:
   kernel 2S, stride S, and its transpose    blocks of S samples are channels,
                    so both are one matrix product and one shift by a block
   grouped, strided    polyphase: S samples are channels of their group, and what
-                   is left is a `convolve` of stride 1 with ceil(k / S) taps;
-                   2 to 8 times faster than the strided native one, both ways
+                   is left is a `convolve` of stride 1 with ceil(k / S) taps
 """
 
 import functools
@@ -27,11 +26,11 @@ _DIMENSIONS = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
 def convolve(inputs, kernel, strides, padding, dilation, groups=1):
   """The native convolution over one or two axes, fast to differentiate.
 
-  XLA:CPU has a fast convolution for one order of axes. It brings others to that
-  order only outside of conditionals and loops: inside, the gradient that jax
-  derives runs a hundred times slower, and a grouped one runs slowly anywhere.
-  Here both gradients are forward convolutions in the fast order. On other
-  platforms jax's own is kept, which their libraries recognise.
+  On XLA:CPU the gradient that jax derives is slow inside a conditional (seen,
+  not explained: other orders of axes seem to be brought to the fast one only
+  outside), and a grouped one anywhere. Here both gradients are forward
+  convolutions in the fast order. On other platforms jax's own is kept; which is
+  faster there has not been measured.
 
   Args:
     inputs: [B, T, C] or [B, T, F, C].
