@@ -42,9 +42,13 @@ _EXTRAS = {
     'cuda': ['jax[cuda12]>=0.7'],
     'hf': ['transformers>=4.50', 'torch>=2.6'],
     'web': ['gradio>=5.0'],
-    'eval': ['matplotlib>=3.9', 'onnxruntime>=1.20'],
+    'eval': [
+        'matplotlib>=3.9', 'onnxruntime>=1.20', 'scikit-learn>=1.5',
+        'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6',
+    ],
+    'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
     'bench': ['torch>=2.6', 'transformers>=4.50', 'encodec>=0.1.1'],
-    'test': ['pytest>=8.3', 'matplotlib>=3.9'],
+    'test': ['pytest>=8.3', 'hypothesis>=6.100', 'matplotlib>=3.9'],
 }
 _EXTRAS['all'] = sorted(set(
     sum((_EXTRAS[k] for k in ('train', 'data', 'web', 'eval', 'test')), [])))

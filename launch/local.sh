@@ -17,6 +17,7 @@ need() {  # the lock file that a command needs
   case "${1:-help}" in
     generate | inspect | codec | help | -h | --help | --version) echo base ;;
     serve) echo web ;;
+    evaluate) if [ "${2:-}" = codec ]; then echo codec; else echo train; fi ;;
     *) echo train ;;
   esac
 }
@@ -49,6 +50,9 @@ install() {  # install LOCK: does nothing when this very lock is in place
   echo "$want" >"$stamp"
 }
 
+if [ "$(need "$@")" = codec ] && ! command -v cc >/dev/null; then
+  fail "ViSQOL needs a C compiler; run: apt-get install gcc libc6-dev g++"
+fi
 make_venv
 exec 9>"$venv/install.lock"
 flock 9

@@ -4,6 +4,7 @@
 #   locks/all.txt    every extra at once: one set that holds together
 #   locks/base.txt   generate and inspect (no TensorFlow)
 #   locks/train.txt  base + train, data, eval, test
+#   locks/codec.txt  train + ViSQOL, which needs a C compiler
 #   locks/web.txt    base + the page
 #   locks/cuda.txt    base + the CUDA build of jax
 #   locks/bench.txt   base + the peers of the benchmarks (torch)
@@ -23,10 +24,11 @@ compile() {  # compile NAME EXTRA...
 }
 
 constraint=()
-compile all train data eval test web t5x tpu cuda
+compile all train data eval test web t5x tpu cuda visqol
 constraint=(-c locks/all.txt)
 compile base
 compile train train data eval test
+compile codec train data eval test visqol
 compile web web
 compile cuda cuda
 compile bench bench hf
