@@ -4,8 +4,6 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import specs
@@ -45,12 +43,12 @@ class SmallCodec(trainer.SoundStreamTrainable):
     return Judges()
 
 
-def make(**changes):
-  """Two strides, four levels of 16 entries, one spectral scale."""
+def make(kind=SmallCodec, **changes):
+  """One stride, four levels of 16 entries, one spectral scale."""
   spec = specs.CodecSpec(
-      sample_rate_hz=RATE, strides=(4, 5), num_codebooks=4, codebook_size=16,
+      sample_rate_hz=RATE, strides=(20,), num_codebooks=4, codebook_size=16,
       coarse_codebooks=1)
-  return dataclasses.replace(SmallCodec(
+  return dataclasses.replace(kind(
       model=model.SoundStreamConfig(
           spec=spec, encoder_channels=4, decoder_channels=4, latent_dim=8,
           dilations=(1,)),
@@ -87,8 +85,3 @@ class Tones:
 
   def eval_batches(self):
     yield self._batch(10**6)
-
-
-def fresh(trainable):
-  return jax.jit(trainable.init)(jax.random.key(0), jax.tree.map(
-      jnp.asarray, tones()))

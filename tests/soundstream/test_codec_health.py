@@ -42,12 +42,30 @@ def test_gates_follow_the_settings():
   assert not names(discriminator_start_step=-1, usage_floor=0.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Still(small_codec.SmallCodec):
+  """The codec as it begins, for ever: only its evaluation is the real one."""
+
+  def init(self, rng, batch):
+    params = self._generator.init(rng, batch['audio'])['params']
+    codebooks = jax.random.normal(rng, (4, 16, 8))
+    return trainer.SoundStreamState(
+        step=jnp.int32(0), params=params, opt_state=(),
+        rvq=quantize.Rvq(codebooks, codebooks[..., 0], codebooks),
+        discriminator_params={}, discriminator_opt_state={}, watch={})
+
+  def update(self, state, batch, rng):
+    return state.replace(step=state.step + 1), {'loss': jnp.ones(())}
+
+
 def test_a_collapsed_codebook_stops_the_run(tmp_path):
   """Silence has one latent: one entry of 16 serves all frames of a level."""
-  codec = dataclasses.replace(PLAIN, usage_floor=0.1, usage_patience=2)
+  codec = small_codec.make(
+      _Still, discriminator_start_step=-1, usage_floor=0.1, usage_patience=2)
   with pytest.raises(gates.Tripped) as caught:
     loop.train(codec, small_codec.Tones(level=0.0), str(tmp_path), 9,
-               eval_every=2, checkpoint_every=0, log_every=1)
+               eval_every=2, checkpoint_every=0, log_every=1,
+               preview_clips=0)
   message = str(caught.value)
   assert message.startswith('stopped at step 4: codebook_usage/01 is 0.0625, '
                             'under 0.1 for 2 evaluations.')
@@ -92,8 +110,9 @@ def test_usage_by_hand():
     assert np.all(np.asarray(quantize.usage(jnp.asarray(draws), 1024)) > 0.93)
 
 
-# Trains on a mesh of eight and of one, with everything on: discriminators at
-# two steps of three, level dropout, entries that die and are replaced.
+# Trains on a mesh of one and of eight, with level dropout and entries that die
+# and are replaced; the discriminators, if any, learn at two steps of three.
+# Adam's large epsilon keeps rounding errors as small as they are.
 SCRIPT = '''
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -101,45 +120,49 @@ import jax, numpy as np
 import small_codec
 from musiclm_jax.nn import quantize
 from musiclm_jax.training import loop
+from musiclm_jax.training import optim
 
+adam = optim.OptimizerConfig(
+    name='adam', learning_rate=3e-3, warmup_steps=0, schedule='constant',
+    eps=0.01)
 codec = small_codec.make(
-    discriminator_start_step=1, discriminator_update_probability=0.67,
+    optimizer=adam, discriminator_optimizer=adam,
+    discriminator_start_step=int(sys.argv[3]),
+    discriminator_update_probability=0.67,
     rvq=quantize.RvqConfig(decay=0.5, dead_code_ratio=0.4, init_iters=2,
                            init_vectors=64))
 states = [jax.device_get(loop.train(
     codec, small_codec.Tones(), sys.argv[2] + f'/{n}', 4, mesh=(n, 1),
     eval_every=0, checkpoint_every=0, log_every=4).state) for n in (1, 8)]
-first = jax.device_get(small_codec.fresh(codec))
 paths = [jax.tree_util.keystr(p)
          for p, _ in jax.tree_util.tree_leaves_with_path(states[0])]
-gap = lambda a, b: {
-    p: float(np.max(np.abs(np.asarray(x, np.float64) - y))) for p, x, y in zip(
-        paths, jax.tree.leaves(a), jax.tree.leaves(b))}
+learnt = lambda s: max((float(abs(x).max()) for x in jax.tree.leaves(
+    s[1][0].mu)), default=0.0) if s else 0.0
 mean = 8 * 40 / 16
 print(json.dumps(dict(
-    gap=gap(*states), moved=gap(first, states[0]),
+    gap={p: float(np.max(np.abs(np.asarray(x, np.float64) - y)))
+         for p, x, y in zip(paths, *map(jax.tree.leaves, states))},
+    generator=learnt(states[1].opt_state),
+    discriminators=learnt(states[1].discriminator_opt_state),
+    counted=float(np.ptp(states[1].rvq.counts)),
     replaced=int(np.sum(states[1].rvq.counts == mean)))))
 '''
 
 
-@pytest.fixture(name='eight', scope='module')
-def _eight(tmp_path_factory):
+@pytest.mark.parametrize('start_step', [
+    -1, pytest.param(1, marks=pytest.mark.slow)])
+def test_eight_devices_train_the_codec_as_one(tmp_path, start_step):
+  """Codebooks, averages and replaced entries included."""
   env = dict(os.environ, JAX_PLATFORMS='cpu',
              XLA_FLAGS='--xla_force_host_platform_device_count=8')
   done = subprocess.run(
-      [sys.executable, '-c', SCRIPT, str(HERE),
-       str(tmp_path_factory.mktemp('eight'))],
+      [sys.executable, '-c', SCRIPT, str(HERE), str(tmp_path),
+       str(start_step)],
       env=env, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_eight_devices_train_the_codec_as_one(eight):
-  """Codebooks, averages and replaced entries included."""
+  eight = json.loads(done.stdout.splitlines()[-1])
   assert {k: v for k, v in eight['gap'].items() if v > 1e-3} == {}
-  # It says nothing of what did not move.
-  for part in ('.params', '.rvq.codebooks', '.rvq.counts', '.rvq.sums',
-               '.discriminator_params'):
-    moved = [v for k, v in eight['moved'].items() if k.startswith(part)]
-    assert moved and max(moved) > 1e-3, part
+  # It would say nothing of what stood still.
+  assert eight['generator'] > 0 and eight['counted'] > 1
+  assert (eight['discriminators'] > 0) == (start_step >= 0)
   assert eight['replaced'] > 0
