@@ -183,6 +183,31 @@ def test_dead_entries_become_frames_of_the_batch():
   assert float(new.counts[0, 3]) == pytest.approx(32 / 8)
 
 
+def test_the_threshold_of_dead_entries_scales_with_the_batch():
+  """The same frames twice: the same entries die, though counts are doubled."""
+  config = quantize.RvqConfig(decay=0.5, dead_code_ratio=0.9)
+  rvq = _rvq(num_codebooks=1)
+  x = np.random.default_rng(6).normal(size=(4, 8, 4)).astype(np.float32)
+  dead = []
+  for copies in (1, 2, 16):
+    counts = jnp.full((1, 8), copies * 4.0)  # the mean: 32 frames, 8 entries
+    state = quantize.Rvq(rvq.codebooks, counts, rvq.codebooks * copies * 4.0)
+    out = quantize.quantize(
+        np.tile(x, (copies, 1, 1)), rvq.codebooks, jnp.full(4 * copies, 1))
+    new = config.update(jax.random.key(0), state, out)
+    used = np.bincount(np.asarray(out.codes).ravel(), minlength=8)
+    expected = 0.5 * copies * 4.0 + 0.5 * used < 0.9 * copies * 4.0
+    gap = np.abs(new.codebooks[0] - rvq.codebooks[0]).max(-1)
+    np.testing.assert_array_equal(
+        np.asarray(new.counts[0])[expected], copies * 4.0)
+    frames = x.reshape(-1, 4)
+    is_frame = [np.abs(frames - e).max(-1).min() < 1e-5
+                for e in np.asarray(new.codebooks[0])[expected]]
+    assert all(is_frame) and gap.max() > 0
+    dead.append(list(expected))
+  assert dead[0] == dead[1] == dead[2] and 0 < sum(dead[0]) < 8
+
+
 def test_levels_are_drawn_per_example():
   draw = lambda rate: np.asarray(quantize.RvqConfig(
       dropout_rate=rate).draw_levels(jax.random.key(0), 6000, 12))
