@@ -7,7 +7,7 @@ the left. What was measured on XLA:CPU decides the formulations:
                    out as native convolutions too
   kernel 1         a matrix product
   kernel 2S, stride S, and its transpose    blocks of S samples are channels,
-                   so both are one matrix product and one shift by a block
+                   so both are a `convolve` of two taps and stride 1
   grouped, strided    polyphase: S samples are channels of their group, and what
                    is left is a `convolve` of stride 1 with ceil(k / S) taps
 """
@@ -151,9 +151,8 @@ def causal_conv_strided(inputs, kernel, stride):
   """
   _, channels, features = kernel.shape
   blocks = inputs.reshape(inputs.shape[0], -1, stride * channels)
-  past, present = kernel.reshape(2, stride * channels, features)
-  both = blocks @ jnp.concatenate([past, present], axis=1)
-  return shift(both[..., :features]) + both[..., features:]
+  kernel = kernel.reshape(2, stride * channels, features)
+  return convolve(blocks, kernel, (1,), ((1, 0),), (1,))
 
 
 def causal_conv_transposed(inputs, kernel, stride):
@@ -171,10 +170,11 @@ def causal_conv_transposed(inputs, kernel, stride):
     [B, T * S, D].
   """
   _, channels, features = kernel.shape
-  matrix = kernel.reshape(2, stride, channels, features)
-  matrix = jnp.swapaxes(matrix, 1, 2).reshape(2 * channels, stride * features)
-  both = jnp.concatenate([inputs, shift(inputs)], axis=-1)
-  return (both @ matrix).reshape(inputs.shape[0], -1, features)
+  kernel = jnp.swapaxes(kernel.reshape(2, stride, channels, features), 1, 2)
+  # An output block sees the input before it through the second half-kernel.
+  kernel = kernel.reshape(2, channels, stride * features)[::-1]
+  blocks = convolve(inputs, kernel, (1,), ((1, 0),), (1,))
+  return blocks.reshape(inputs.shape[0], -1, features)
 
 
 def grouped_conv(inputs, kernel, stride, groups):
@@ -202,13 +202,6 @@ def grouped_conv(inputs, kernel, stride, groups):
   kernel = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0)))
   kernel = kernel.reshape(taps, stride * per_group, features)
   return convolve(inputs, kernel, (1,), ((0, 0),), (1,), groups)
-
-
-def shift(blocks):
-  """Delays [B, T, ...] by one: zeros first, the last block dropped."""
-  padding = [(0, 0)] * blocks.ndim
-  padding[1] = (1, 0)
-  return jnp.pad(blocks[:, :-1], padding)
 
 
 def kernel_init(fan_in, scale=1.0):

@@ -180,7 +180,11 @@ def generator(trainable, args):
       functions[name]['torch'] = inference(*call)
     functions['gradient']['torch'] = gradient(twin)
     faster = compiled(twin, small) if args.compile else None
-    if faster:
+    if faster is not None:
+      for name in ('encode', 'decode'):
+        function, argument = work[name]
+        functions[name]['torch_compiled'] = inference(
+            torch.compile(function), argument)
       functions['forward']['torch_compiled'] = inference(faster, x)
       functions['forward_crops']['torch_compiled'] = inference(faster, small)
       functions['gradient']['torch_compiled'] = gradient(faster)
@@ -202,7 +206,11 @@ def report(figures, name, seconds, length):
     peer = best(seconds, 'torch')
     figures[f'{name}_torch_s'] = peer
     figures[f'{name}_vs_torch'] = peer / ours
+    if 'torch_compiled' in seconds:
+      figures[f'{name}_vs_torch_eager'] = seconds['torch'] / ours
     line += f'; PyTorch {peer:.3f} s: {peer / ours:.2f} times as fast'
+    if 'torch_compiled' in seconds:
+      line += f' ({seconds["torch"] / ours:.2f} as its eager mode)'
   print(line, flush=True)
 
 

@@ -79,11 +79,6 @@ def test_gradients_equal_finite_differences(name):
       modes=['rev'], atol=2e-2, rtol=2e-2)
 
 
-def test_shift_delays_by_one():
-  np.testing.assert_array_equal(
-      conv.shift(jnp.asarray([[[1.0], [2.0], [3.0]]]))[0, :, 0], [0, 1, 2])
-
-
 def _native(x, kernel, strides, padding, dilation, groups):
   dimensions = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
   return jax.lax.conv_general_dilated(

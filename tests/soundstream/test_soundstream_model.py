@@ -218,3 +218,13 @@ def test_halve_averages_four():
   # Ends see three samples: padding is not counted.
   np.testing.assert_allclose(
       discriminators.halve(x), [[1.0, 2.5, 4.5, 6.0]])
+
+
+def test_elu_is_elu():
+  x = np.concatenate([-np.logspace(-8, 2, 200), [0.0], np.logspace(-8, 2, 200)])
+  x = x.astype(np.float32)
+  expected = np.where(x > 0, x, np.expm1(x.astype(np.float64)))
+  np.testing.assert_allclose(model.elu(x), expected, atol=1.2e-7)
+  slope = jax.vmap(jax.grad(lambda v: model.elu(v)))(x)
+  np.testing.assert_allclose(
+      slope, np.where(x > 0, 1, np.exp(np.minimum(x, 0))), atol=1.2e-7)
