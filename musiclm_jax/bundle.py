@@ -30,10 +30,12 @@ COMPONENTS = {
     'soundstream': ('musiclm_jax.soundstream.codec', 'from_component'),
     'w2vbert': ('musiclm_jax.w2vbert.tokenizer', 'from_component'),
     'mulan': ('musiclm_jax.mulan.embedder', 'from_component'),
+    'melody': ('musiclm_jax.melody.embedder', 'from_component'),
     'semantic': ('musiclm_jax.stages.model', 'from_component'),
     'coarse': ('musiclm_jax.stages.model', 'from_component'),
     'fine': ('musiclm_jax.stages.model', 'from_component'),
 }
+OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
 FORMAT = 'musiclm_jax.bundle.v1'
 _SCALE = '.int8_scale'
@@ -206,7 +208,8 @@ class Bundle:
   def _check(self, name, component):
     """Refuses a component made under another spec than the bundle's."""
     expected = self.manifest['tokens']
-    part = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint'}
+    part = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
+            'melody': 'melody'}
     if name in part:
       wanted, found = expected[part[name]], component.spec
     else:

@@ -40,7 +40,8 @@ def print_bundle(path=None):
   figures = {}
   for name in bundle_lib.COMPONENTS:
     if not bundle.has(name):
-      print(f'  {name:<12} missing')
+      optional = name in bundle_lib.OPTIONAL
+      print(f'  {name:<12} {"not part of it" if optional else "missing"}')
       continue
     component = bundle_lib.load_component(bundle.directory / name)
     count = sum(int(np.size(w)) for w in component.weights.values())

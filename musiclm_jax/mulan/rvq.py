@@ -8,7 +8,6 @@ towers leave a gap: two settings, both ours, narrow it.
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
@@ -76,7 +75,7 @@ def fit(config, params, corpus, rvq_config):
   trained = embedder.JointEmbedder(config, params, codebooks, shift)
   return fitted, dict(
       audio_vectors=len(audio), text_vectors=len(text),
-      **level_report(audio, codebooks),
+      **quantize.level_report(audio, codebooks),
       **gap_report(trained, corpus, rvq_config))
 
 
@@ -117,22 +116,6 @@ def text_embeddings(joint, captions, corpus):
       captions, corpus.directory / 'text_features', text.checkpoint,
       text.encoder.pooling)
   return joint.embed_text_features(np.stack([table[c] for c in captions]))
-
-
-def level_report(vectors, codebooks):
-  """Share of squared length left, and codes in use, after each level."""
-  residual = vectors - vectors.mean(0)
-  total = np.mean(np.sum(residual**2, -1))
-  codes = np.concatenate([
-      np.asarray(quantize.rvq_encode(jnp.asarray(part), codebooks))
-      for part in np.array_split(vectors, -(-len(vectors) // 8192))])
-  distortion, usage = [], []
-  residual = vectors.copy()
-  for level, codebook in enumerate(codebooks):
-    residual -= codebook[codes[:, level]]
-    distortion.append(float(np.mean(np.sum(residual**2, -1)) / total))
-    usage.append(len(np.unique(codes[:, level])) / len(codebook))
-  return dict(distortion=distortion, usage=usage)
 
 
 def gap_report(joint, corpus, config):

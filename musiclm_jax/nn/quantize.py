@@ -18,6 +18,7 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _CHUNK = 8192  # vectors whose distances to all centroids are held at once
 _SEED_ROUNDS = 4
@@ -197,6 +198,31 @@ def rvq_decode(codes, codebooks):
   for level in range(num_levels):
     total = total + codebooks[level][codes[..., level]]
   return total
+
+
+def level_report(vectors, codebooks):
+  """How well residual codebooks fit.
+
+  Args:
+    vectors: [N, D] NumPy.
+    codebooks: [Q, K, D] NumPy.
+
+  Returns:
+    {'distortion': share of the squared distance to the mean that is left after
+    each level, 'usage': share of each level's entries that `vectors` use}.
+  """
+  residual = vectors - vectors.mean(0)
+  total = np.mean(np.sum(residual**2, -1))
+  codes = np.concatenate([
+      np.asarray(rvq_encode(jnp.asarray(part), codebooks))
+      for part in np.array_split(vectors, -(-len(vectors) // 8192))])
+  distortion, usage = [], []
+  residual = vectors.copy()
+  for level, codebook in enumerate(codebooks):
+    residual -= codebook[codes[:, level]]
+    distortion.append(float(np.mean(np.sum(residual**2, -1)) / total))
+    usage.append(len(np.unique(codes[:, level])) / len(codebook))
+  return dict(distortion=distortion, usage=usage)
 
 
 @flax.struct.dataclass
