@@ -1,6 +1,7 @@
 """Audio to tokens, once: the frozen tokenizers of a bundle over a whole corpus.
 
   musiclm precompute --bundle DIR --corpus DIR --cache DIR
+  musiclm precompute --codec hf:DIR --semantic hf:DIR:layer=7 --joint hf:DIR ...
 
 Writes what `tokens/cache.py` describes. Tracks are cut to whole seconds, so
 that the grids of codec, semantic tokens and MuLan windows coincide; the rest of
@@ -32,13 +33,13 @@ from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.adapters import registry
 from musiclm_jax.tokens import cache as cache_lib
 
 _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
 _BATCH_SECONDS = 160  # ours: audio encoded at once, padding included
 _SHARD_SECONDS = 1200  # ours: audio in one shard, and at most lost by a kill
 _REPORT_SECONDS = 5.0
-_PLAN = '.plan.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +53,29 @@ class Tokenizers:
   hashes: dict
 
   @classmethod
-  def load(cls, bundle_dir):
-    bundle = bundle_lib.Bundle(bundle_dir)
-    names = ('soundstream', 'w2vbert', 'mulan')
-    bundle.require(*names)
-    return cls(
-        *(bundle.get(name) for name in names),
-        tokens=specs.from_dict(specs.TokenSpec, bundle.manifest['tokens']),
-        hashes={name: _hash_component(bundle.directory / name)
-                for name in names})
+  def load(cls, bundle_dir, adapted=None):
+    """Those of a bundle, but for what `adapters.registry.adapt` returned."""
+    names, adapted = ('soundstream', 'w2vbert', 'mulan'), adapted or {}
+    own = [name for name in names if name not in adapted]
+    parts = {name: part.tokenizer for name, part in adapted.items()}
+    hashes = {name: part.hash for name, part in adapted.items()}
+    tokens = specs.TokenSpec()
+    if own:
+      bundle = bundle_lib.Bundle(bundle_dir)
+      bundle.require(*own)
+      tokens = bundle.tokens
+      parts.update({name: bundle.get(name) for name in own})
+      hashes.update(
+          {name: _hash_component(bundle.directory / name) for name in own})
+    try:
+      tokens = dataclasses.replace(
+          tokens, **{p.part: p.tokenizer.spec for p in adapted.values()})
+    except ValueError as error:
+      raise errors.UserError(
+          f'these tokenizers do not share a grid: {error} --semantic takes '
+          f':rate=25 for a lower rate.') from error
+    return cls(*(parts[name] for name in names), tokens=tokens,
+               hashes={name: hashes[name] for name in names})
 
   def encode(self, audio, seconds):
     """The code streams of tracks that were padded to one length.
@@ -74,29 +89,34 @@ class Tokenizers:
     """
     codec, semantic, joint = (
         self.tokens.codec, self.tokens.semantic, self.tokens.joint)
-    acoustic = np.asarray(self.codec.encode(audio))
+    if getattr(self.codec, 'causal', True):
+      acoustic = np.asarray(self.codec.encode(audio))
+    else:
+      acoustic = self._by_length(self.codec.encode, audio, seconds)
     longest = max(seconds) * self.tokens.audio.sample_rate_hz
     mulan = np.asarray(
         self.joint.embed_audio_windows(audio[:len(seconds), :longest]),
         np.float32)
-    ids = self._encode_semantic(audio, seconds)
-    return [(acoustic[row, :length * codec.frame_rate_hz],
+    ids = self._by_length(self.semantic.encode, audio, seconds)
+    return [(acoustic[row][:length * codec.frame_rate_hz],
              ids[row][:length * semantic.frame_rate_hz],
              mulan[row, :joint.num_windows(length)])
             for row, length in enumerate(seconds)]
 
-  def _encode_semantic(self, audio, seconds):
+  def _by_length(self, encode, audio, seconds):
+    """`encode` of each row without its padding."""
     ids = [None] * len(seconds)
     for length in sorted(set(seconds)):
       rows = [row for row, other in enumerate(seconds) if other == length]
       samples = length * self.tokens.audio.sample_rate_hz
-      found = np.asarray(self.semantic.encode(audio[rows, :samples]))
+      found = np.asarray(encode(audio[rows, :samples]))
       for row, line in zip(rows, found):
         ids[row] = line
     return ids
 
 
-def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False):
+def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False,
+               adapters=None):
   """Tokenises every split of a corpus into a token cache.
 
   Args:
@@ -106,6 +126,8 @@ def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False):
       is left as it is, a half-finished one is continued.
     progress: a function of one line of text, called every few seconds.
     replace: whether a cache of other parts in cache_dir is removed.
+    adapters: {kind: options} of `adapters.registry.parse`: models in place of
+      the bundle's.
 
   Returns:
     The finished `cache.Cache`.
@@ -113,8 +135,14 @@ def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False):
   Raises:
     UserError: a part is missing, or cache_dir holds another cache.
   """
-  return tokenize(Tokenizers.load(bundle_dir), records.Corpus(corpus_dir),
-                  cache_dir, progress, replace)
+  if not adapters:
+    return tokenize(Tokenizers.load(bundle_dir), records.Corpus(corpus_dir),
+                    cache_dir, progress, replace)
+  corpus = records.Corpus(corpus_dir)
+  adapted = registry.adapt(
+      adapters, corpus, _corpus_hash(corpus), cache_dir, progress, replace)
+  return tokenize(Tokenizers.load(bundle_dir, adapted), corpus, cache_dir,
+                  progress, replace)
 
 
 def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
@@ -139,7 +167,7 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
         f'the corpus {corpus.directory} has no track of a second or more.')
   streams = cache_dir / cache_lib.STREAMS_TASK
   streams.mkdir(parents=True, exist_ok=True)
-  records.write_json(cache_dir / _PLAN, about)
+  records.write_json(cache_dir / cache_lib.PLAN, about)
   meter = _Meter(plan, progress)
   for name, shards in plan.items():
     split = corpus.split(name)
@@ -158,23 +186,27 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
 
 def _about(tokenizers, corpus, shard_seconds):
   """What the cache says of itself; `fingerprint` sums it up."""
-  source = hashlib.sha256((corpus.directory / 'manifest.json').read_bytes())
-  for name in corpus.splits:
-    source.update((corpus.directory / name / 'tracks.jsonl').read_bytes())
   about = dict(
       format=cache_lib.FORMAT, tokens=specs.to_dict(tokenizers.tokens),
       tokens_fingerprint=specs.fingerprint(tokenizers.tokens),
       bundle=dict(tokenizers.hashes),
-      corpus=dict(name=corpus.name, sha256=source.hexdigest()[:16]),
+      corpus=dict(name=corpus.name, sha256=_corpus_hash(corpus)),
       shard_seconds=shard_seconds)
   canonical = json.dumps(about, sort_keys=True).encode()
   return dict(about, fingerprint=hashlib.sha256(canonical).hexdigest()[:16],
               splits={})
 
 
+def _corpus_hash(corpus):
+  source = hashlib.sha256((corpus.directory / 'manifest.json').read_bytes())
+  for name in corpus.splits:
+    source.update((corpus.directory / name / 'tracks.jsonl').read_bytes())
+  return source.hexdigest()[:16]
+
+
 def _finished(cache_dir, about, replace):
   """Whether the cache is there; another one is removed, or a UserError."""
-  for name in (cache_lib.FINGERPRINT, _PLAN):
+  for name in (cache_lib.FINGERPRINT, cache_lib.PLAN):
     path = cache_dir / name
     if not path.is_file():
       continue
@@ -196,7 +228,7 @@ def _finished(cache_dir, about, replace):
 def _remove(cache_dir):
   """Removes a cache's own files and nothing else."""
   shutil.rmtree(cache_dir / cache_lib.STREAMS_TASK, ignore_errors=True)
-  for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, _PLAN):
+  for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, cache_lib.PLAN):
     (cache_dir / name).unlink(missing_ok=True)
 
 
@@ -337,7 +369,7 @@ def _finish(cache_dir, streams_dir, about, tokenizers):
   np.save(cache_dir / cache_lib.CODEBOOKS, codebooks, allow_pickle=False)
   (streams_dir / cache_lib.COMPLETED).touch()
   records.write_json(cache_dir / cache_lib.FINGERPRINT, about)
-  (cache_dir / _PLAN).unlink()
+  (cache_dir / cache_lib.PLAN).unlink()
   for path in streams_dir.glob('.index.*'):
     path.unlink()
 
@@ -384,8 +416,10 @@ def _hash_component(directory):
 
 def add_arguments(parser):
   """The options of `musiclm precompute`."""
-  parser.add_argument('--bundle', required=True, metavar='DIR',
-                      help='holds soundstream, w2vbert and mulan')
+  parser.add_argument('--bundle', metavar='DIR', help=(
+      'holds soundstream, w2vbert and mulan; not needed where all three are '
+      'replaced'))
+  registry.add_arguments(parser)
   parser.add_argument('--corpus', required=True, metavar='DIR')
   parser.add_argument('--cache', required=True, metavar='DIR',
                       help='where the tokens go; a stopped run is continued')
@@ -398,7 +432,12 @@ def run(args):
   """Tokenises a corpus and says what the cache holds."""
   start = time.monotonic()
   say = lambda line: print(line, file=sys.stderr, flush=True)
-  precompute(args.bundle, args.corpus, args.cache, say, args.replace)
+  adapters = registry.parse(args)
+  if not args.bundle and len(adapters) < len(registry.COMPONENTS):
+    missing = sorted(set(registry.COMPONENTS) - set(adapters))
+    raise errors.UserError(
+        f'no --bundle; give one, or --{" and --".join(missing)} as well.')
+  precompute(args.bundle, args.corpus, args.cache, say, args.replace, adapters)
   described = cache_lib.describe(args.cache)
   for split in described['splits']:
     left_out = described[f'{split}_left_out']

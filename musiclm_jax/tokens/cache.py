@@ -37,6 +37,7 @@ STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
 CODEBOOKS = 'mulan_codebooks.npy'
 COMPLETED = 'COMPLETED'
+PLAN = '.plan.json'  # of a cache that is not finished
 # A TFRecord's payload stands between its length and the length's checksum (8 + 4
 # bytes) and its own checksum (4 bytes).
 RECORD_HEADER_BYTES = 12

@@ -1,0 +1,116 @@
+"""The k-means and RVQ that we fit to foreign models, stored with the cache.
+
+  <cache>/fits/<component>.json          key, what was fitted to, report
+  <cache>/fits/<component>.safetensors   its arrays
+
+The key sums up everything the fit follows from: the checkpoint's configuration
+and weights, the options, the corpus.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax.tokens import cache as cache_lib
+
+FOLDER = 'fits'
+_RVQ_ITERS = 20
+
+
+def key(**parts):
+  """16 hex digits of JSON values."""
+  canonical = json.dumps(parts, sort_keys=True).encode()
+  return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def digest(arrays):
+  """16 hex digits of named arrays."""
+  made = hashlib.sha256()
+  for name in sorted(arrays):
+    value = np.ascontiguousarray(arrays[name])
+    made.update(f'{name}{value.shape}{value.dtype}'.encode() + value.tobytes())
+  return made.hexdigest()[:16]
+
+
+def refuse_other(cache_dir, component, found_key):
+  """UserError where the cache was begun with another one; before any work."""
+  for name in (cache_lib.FINGERPRINT, cache_lib.PLAN):
+    path = pathlib.Path(cache_dir) / name
+    if not path.is_file():
+      continue
+    about = json.loads(path.read_text(encoding='utf-8'))
+    stored = about.get('bundle', {}).get(component, 'none')
+    if stored.split('-')[0] != found_key:
+      raise errors.UserError(
+          f'{cache_dir} holds a cache of other parts (bundle.{component}: '
+          f'{stored}, expected {found_key}); add --replace to make it anew, or '
+          f'choose another --cache.')
+
+
+def load(cache_dir, component, wanted_key):
+  """The stored arrays, or None where there are none of this key."""
+  from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
+  folder = pathlib.Path(cache_dir) / FOLDER
+  about, arrays = folder / f'{component}.json', folder / (
+      f'{component}.safetensors')
+  if not (about.is_file() and arrays.is_file()):
+    return None
+  if json.loads(about.read_text(encoding='utf-8')).get('key') != wanted_key:
+    return None
+  return safetensors.load_file(arrays)
+
+
+def save(cache_dir, component, made_key, arrays, report):
+  """Writes a fit; the file that names its key comes last."""
+  from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
+  folder = pathlib.Path(cache_dir) / FOLDER
+  folder.mkdir(parents=True, exist_ok=True)
+  about = folder / f'{component}.json'
+  about.unlink(missing_ok=True)
+  partial = folder / f'.{component}.partial'
+  safetensors.save_file(
+      {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()},
+      partial)
+  partial.chmod(0o644)
+  os.replace(partial, folder / f'{component}.safetensors')
+  records.write_json(about, dict(
+      key=made_key, digest=digest(arrays), report=report))
+
+
+def fit_semantic(tokenizer, options, split):
+  """({'mean', 'std', 'centroids'}, report) of the encoder's features."""
+  from musiclm_jax.w2vbert import kmeans  # pylint: disable=g-import-not-at-top
+  return kmeans.fit(tokenizer.extract, split, options.clusters,
+                    kmeans.KMeansConfig(num_vectors=options.vectors))
+
+
+def fit_joint(embedder, options, corpus):
+  """({'codebooks', 'text_shift'}, report), as for our own MuLan.
+
+  The codebooks are fitted to audio and to the captions together, moved so that
+  both have one mean.
+  """
+  import jax  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.mulan import rvq  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.nn import quantize  # pylint: disable=g-import-not-at-top
+  split = corpus.split('train')
+  vectors = rvq.clip_embeddings(
+      embedder, split, rvq.RvqConfig(num_clips=options.clips))
+  captions = sorted({c for track in split for c in track.captions})
+  shift = np.zeros(vectors.shape[1], np.float32)
+  if captions:
+    text = embedder.embed_text(captions)
+    shift = vectors.mean(0) - text.mean(0)
+    moved = text + shift
+    moved /= np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
+    vectors = np.concatenate([vectors, moved])
+  codebooks = np.asarray(quantize.residual_kmeans(
+      jax.random.PRNGKey(0), vectors, options.codebooks, options.entries,
+      _RVQ_ITERS))
+  return (dict(codebooks=codebooks, text_shift=shift),
+          dict(vectors=len(vectors), captions=len(captions)))
