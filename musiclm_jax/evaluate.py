@@ -2,6 +2,7 @@
 
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
   musiclm evaluate codec --data DIR [--data DIR2] [--bundle DIR] [--clips 12]
+  musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
@@ -11,6 +12,10 @@ is made once and kept in the user's cache.
 codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3
 and 6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry
 information. --data is a corpus, of which the test split counts, or a folder of audio files.
+
+melody: does the melody embedder find a tune again that another instrument
+plays, in another key, or that is hummed? Among 500 tunes, beside chance and
+chroma-DTW. --corpus has tunes in several versions, as folk_gm has.
 """
 
 import pathlib
@@ -19,13 +24,13 @@ import time
 
 from musiclm_jax import errors
 
-EVALUATIONS = ('quick', 'codec')
+EVALUATIONS = ('quick', 'codec', 'melody')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
-_CLIPS = dict(quick=24, codec=12)
+_CLIPS = dict(quick=24, codec=12, melody=24)
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
-_ONLY = dict(corpus='quick', record='quick', data='codec')
+_ONLY = dict(corpus=('quick', 'melody'), record=('quick',), data=('codec',))
 
 
 def add_arguments(parser):
@@ -34,13 +39,14 @@ def add_arguments(parser):
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
   parser.add_argument('--corpus', metavar='DIR',
-                      help='quick: music to judge on, its test or validation '
-                      'split')
+                      help='quick, melody: music to judge on, its test or '
+                      'validation split')
   parser.add_argument('--data', metavar='DIR', action='append',
                       help='codec: a corpus or a folder of audio files; may be '
                       'given again')
   parser.add_argument('--clips', type=int, default=None,
-                      help='held-out clips (default: ' + ', '.join(
+                      help='held-out clips; melody: queries that chroma-DTW is '
+                      'tried on (default: ' + ', '.join(
                           f'{c} for {e}' for e, c in _CLIPS.items()) + ')')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('-o', '--out', default='evaluation', metavar='DIR',
@@ -56,15 +62,19 @@ def add_arguments(parser):
 def run(args):
   """Checks what can be checked, evaluates, writes."""
   for option, what in _ONLY.items():
-    if getattr(args, option) and args.what != what:
+    if getattr(args, option) and args.what not in what:
       raise errors.UserError(
-          f'--{option} goes with `musiclm evaluate {what}`, not with '
+          f'--{option} goes with `musiclm evaluate {what[0]}`, not with '
           f'{args.what}.')
   if args.what == 'codec' and not args.data:
     raise errors.UserError(
         '`musiclm evaluate codec` wants --data DIR: a corpus (`musiclm data '
         'debian_music` makes one of real recordings) or a folder of audio '
         'files.')
+  if args.what == 'melody' and not args.corpus:
+    raise errors.UserError(
+        '`musiclm evaluate melody` wants --corpus DIR, tunes in several '
+        'versions; `musiclm data folk_gm` makes one.')
   args.clips = _CLIPS[args.what] if args.clips is None else args.clips
   if not MIN_CLIPS <= args.clips <= MAX_CLIPS:
     raise errors.UserError(
@@ -84,6 +94,8 @@ def run(args):
   show = lambda section: print(section.text() + '\n', flush=True)
   if args.what == 'codec':
     _codec(args, bundle, out, say, show, start)
+  elif args.what == 'melody':
+    _melody(args, bundle, say, show, start)
   else:
     _quick(args, bundle, out, say, show, start)
   say('done')
@@ -123,6 +135,25 @@ def _codec(args, bundle, out, say, show, start):
         split=[j.clips.split for j in result.judged]))
   if args.report:
     codec_report.write(args.report, bundle, result, drawn, _LISTEN_CLIPS)
+    print(args.report)
+
+
+def _melody(args, bundle, say, show, start):
+  """The melody embedder alone, beside chroma-DTW."""
+  from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import melody  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import report  # pylint: disable=g-import-not-at-top
+  result = melody.evaluate(
+      bundle, args.corpus, args.clips, args.seed, say, show)
+  result.figures['wall_seconds'] = time.monotonic() - start
+  if args.json:
+    figures.write(args.json, dict(
+        result.figures, bundle=bundle.identity,
+        bundle_fingerprint=bundle.weights_fingerprint(), corpus=args.corpus,
+        seed=args.seed))
+  if args.report:
+    report.write(args.report, f'The melody embedder of {bundle.identity}',
+                 result.sections)
     print(args.report)
 
 
