@@ -98,6 +98,7 @@ def test_codebooks_start_with_the_latents():
   assert metrics['commitment'] < 0.5 * jnp.var(latents)
 
 
+@pytest.mark.slow
 def test_discriminators_start_in_time_without_another_compilation():
   state, history, update = _run(ADVERSARIAL, 4, _batch())
   assert [bool(m['adversarial'] > 0) for m in history] == [

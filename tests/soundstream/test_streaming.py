@@ -120,6 +120,7 @@ def test_chunks_equal_the_whole(encoder, decoder, whole):
     _check(encoder, decoder, whole, lengths)
 
 
+@pytest.mark.slow
 def test_chunks_equal_the_whole_at_the_default_strides():
   codec = _codec(TINY)
   frames = TINY.decoder_context_frames + 4

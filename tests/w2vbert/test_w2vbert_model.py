@@ -147,6 +147,7 @@ def test_standardised_features_have_mean_0_and_deviation_1_over_valid_steps():
   np.testing.assert_allclose(out.std(0), 1.0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_encoder_and_quantizer_learn_at_their_share_of_the_rate():
   batch, rng = {'audio': _chords(2, 1.0)}, jax.random.PRNGKey(1)
   moved = {}
