@@ -44,13 +44,17 @@ _REPORT_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizers:
-  """The three frozen tokenizers, their spec and hashes of their weights."""
+  """The frozen tokenizers, their spec and hashes of their weights.
+
+  `melody` is None where the bundle has none.
+  """
 
   codec: Any
   semantic: Any
   joint: Any
   tokens: specs.TokenSpec
   hashes: dict
+  melody: Any = None
 
   @classmethod
   def load(cls, bundle_dir, adapted=None):
@@ -59,7 +63,7 @@ class Tokenizers:
     own = [name for name in names if name not in adapted]
     parts = {name: part.tokenizer for name, part in adapted.items()}
     hashes = {name: part.hash for name, part in adapted.items()}
-    tokens = specs.TokenSpec()
+    tokens, melody = specs.TokenSpec(), None
     if own:
       bundle = bundle_lib.Bundle(bundle_dir)
       bundle.require(*own)
@@ -67,6 +71,9 @@ class Tokenizers:
       parts.update({name: bundle.get(name) for name in own})
       hashes.update(
           {name: _hash_component(bundle.directory / name) for name in own})
+      if bundle.has('melody'):
+        melody, names = bundle.get('melody'), (*names, 'melody')
+        hashes['melody'] = _hash_component(bundle.directory / 'melody')
     try:
       tokens = dataclasses.replace(
           tokens, **{p.part: p.tokenizer.spec for p in adapted.values()})
@@ -74,8 +81,8 @@ class Tokenizers:
       raise errors.UserError(
           f'these tokenizers do not share a grid: {error} --semantic takes '
           f':rate=25 for a lower rate.') from error
-    return cls(*(parts[name] for name in names), tokens=tokens,
-               hashes={name: hashes[name] for name in names})
+    return cls(*(parts[name] for name in names[:3]), tokens=tokens,
+               hashes={name: hashes[name] for name in names}, melody=melody)
 
   def encode(self, audio, seconds):
     """The code streams of tracks that were padded to one length.
@@ -85,7 +92,8 @@ class Tokenizers:
       seconds: the tracks' own lengths.
 
     Returns:
-      For each track (acoustic [T, Q], semantic [T'], mulan [W, D]).
+      For each track (acoustic [T, Q], semantic [T'], mulan [W, D]) and, with a
+      melody embedder, melody [W', Q'].
     """
     codec, semantic, joint = (
         self.tokens.codec, self.tokens.semantic, self.tokens.joint)
@@ -100,8 +108,17 @@ class Tokenizers:
     ids = self._by_length(self.semantic.encode, audio, seconds)
     return [(acoustic[row][:length * codec.frame_rate_hz],
              ids[row][:length * semantic.frame_rate_hz],
-             mulan[row, :joint.num_windows(length)])
+             mulan[row, :joint.num_windows(length)],
+             *self._melody_codes(audio[row], length))
             for row, length in enumerate(seconds)]
+
+  def _melody_codes(self, audio, seconds):
+    """() without a melody embedder; else ([W, Q] codes, a row a second,)."""
+    if self.melody is None:
+      return ()
+    audio = audio[None, :seconds * self.tokens.audio.sample_rate_hz]
+    codes = np.asarray(self.melody.encode(audio, stride_seconds=1))
+    return (codes.reshape(-1, self.tokens.melody.num_codebooks),)
 
   def _by_length(self, encode, audio, seconds):
     """`encode` of each row without its padding."""
@@ -174,7 +191,7 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
     indices = [
         _write_shard(tokenizers, split, name, i, shards, streams, meter)
         for i in range(len(shards))]
-    _write_split_info(streams, name, indices, tokenizers.tokens)
+    _write_split_info(streams, name, indices, tokenizers)
     about['splits'][name] = dict(
         tracks=sum(map(len, indices)),
         seconds=int(sum(i.seconds.sum() for i in indices)),
@@ -286,13 +303,18 @@ def _check(tokens, seconds, streams):
   expected = ((seconds * codec.frame_rate_hz, codec.num_codebooks),
               (seconds * semantic.frame_rate_hz,),
               (joint.num_windows(seconds), joint.embedding_dim))
+  melody = tokens.melody
+  if len(streams) > len(expected):
+    # One window a second; a track shorter than a window has one, padded.
+    expected += ((max(1, seconds - melody.window_seconds + 1),
+                  melody.num_codebooks),)
   found = tuple(s.shape for s in streams)
   if found != expected:
     raise ValueError(
         f'the tokenizers gave shapes {found} for {seconds} s; expected '
         f'{expected}.')
-  sizes = (codec.codebook_size, semantic.codebook_size)
-  for codes, size in zip(streams, sizes):
+  sizes = (codec.codebook_size, semantic.codebook_size, melody.codebook_size)
+  for codes, size in zip(streams[:2] + streams[3:], sizes):
     if codes.min() < 0 or codes.max() >= size:
       raise ValueError(
           f'codes span {codes.min()}..{codes.max()}; expected 0..{size - 1}.')
@@ -329,32 +351,34 @@ def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
   return index
 
 
-def _example(track, seconds, acoustic, semantic, mulan):
+def _example(track, seconds, acoustic, semantic, mulan, *melody):
   """One serialised tf.train.Example, as `cache.features` describes it."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   ints = lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=v))
   texts = lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(
       value=[t.encode('utf-8') for t in v]))
   floats = tf.train.FloatList(value=mulan.reshape(-1).tolist())
+  rest = {'melody': ints(codes.reshape(-1).tolist()) for codes in melody}
   return tf.train.Example(features=tf.train.Features(feature={
       'id': texts([track.id]),
       'seconds': ints([seconds]),
       'captions': texts(track.captions),
       'acoustic': ints(acoustic.reshape(-1).tolist()),
       'semantic': ints(semantic.reshape(-1).tolist()),
-      'mulan': tf.train.Feature(float_list=floats),
+      'mulan': tf.train.Feature(float_list=floats), **rest,
   })).SerializeToString(deterministic=True)
 
 
-def _write_split_info(streams_dir, name, indices, tokens):
+def _write_split_info(streams_dir, name, indices, tokenizers):
   """The split's index, and info and stats as seqio reads them."""
   import seqio  # pylint: disable=g-import-not-at-top
-  index = cache_lib.Index.join(indices)
+  index, tokens = cache_lib.Index.join(indices), tokenizers.tokens
   index.save(streams_dir / f'index.{name}.npz')
   codec, seconds = tokens.codec, int(index.seconds.sum())
   per_second = codec.frame_rate_hz * codec.num_codebooks
   records.write_json(streams_dir / f'info.{name}.json', dict(
-      num_shards=len(indices), features=cache_lib.features(tokens),
+      num_shards=len(indices), features=cache_lib.features(
+          tokens, tokenizers.melody is not None),
       seqio_version=seqio.__version__))
   records.write_json(streams_dir / f'stats.{name}.json', dict(
       examples=len(index), seconds=seconds,

@@ -135,7 +135,8 @@ def _can_judge(bundle, name):
   maker = dict(mulan='mulan', semantic='w2vbert', coarse='soundstream',
                fine='soundstream')
   return all(bundle.has(maker[part])
-             for part in spec.conditions + (spec.target,))
+             for part in spec.conditions + (spec.target,)
+             if part != 'melody')
 
 
 def _retrieval(joint, pool):

@@ -67,6 +67,11 @@ def stage_codes(stage, streams, start, joint):
       embedding = crop_embedding(
           streams.windows, streams.seconds, start, crop, tokens.joint)
       result[name] = joint.quantize(embedding)[:, None]
+    elif name == 'melody':  # a stage is judged without one
+      melody = tokens.melody
+      result[name] = np.full(
+          (len(streams.semantic), melody.num_windows(crop),
+           melody.num_codebooks), -1, np.int32)
     elif name == 'semantic':
       result[name] = part(streams.semantic, semantic.frame_rate_hz)
     else:

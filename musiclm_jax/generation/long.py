@@ -72,7 +72,9 @@ class Request:
     seconds: whole seconds.
     seed: the user's.
     samples: [B] index of each row's sample, for its random key.
-    codes: {segment: [B, T, Q]}: grows from stage to stage.
+    codes: {segment: [B, T, Q]}: grows from stage to stage. 'melody' has a row
+      for every second, of the 4 s that begin there; without it, stages that
+      could be given one do without.
     progress: None or a function of (stage, seconds done, seconds in all).
   """
 
@@ -153,6 +155,9 @@ def _window_tokens(sampler, codes, window):
   layout, crop = sampler.layout, sampler.stage.spec.crop_seconds
   parts = {}
   for placed in layout.placed:
+    if placed.name == 'melody':
+      parts['melody'] = _window_melody(sampler.stage.spec, codes, window)
+      continue
     known = codes[placed.name]
     if placed.name != 'mulan':  # one for all of the audio
       rate = placed.num_frames // crop
@@ -162,3 +167,19 @@ def _window_tokens(sampler, codes, window):
     parts[placed.name] = np.pad(
         known, ((0, 0), (0, missing), (0, 0)), constant_values=-1)
   return layout.build(parts)
+
+
+def _window_melody(spec, codes, window):
+  """[B, W, Q] melody codes of a window of `spec`'s crop, -1 where there are none.
+
+  A crop of 30 s from second 15 takes the rows of seconds 15, 18, ... 39.
+  """
+  melody = spec.tokens.melody
+  rows = len(next(iter(codes.values())))
+  count = melody.num_windows(spec.crop_seconds)
+  parts = np.full((rows, count, melody.num_codebooks), -1, np.int32)
+  if 'melody' in codes:
+    known = codes['melody'][:, window.start::melody.window_stride_seconds]
+    known = known[:, :count]
+    parts[:, :known.shape[1]] = known
+  return parts

@@ -73,7 +73,7 @@ class Pipeline:
     return self._samplers[name]
 
   def generate(self, prompts, seconds=10, seed=0, temperatures=None, samples=1,
-               progress=None, top_k=0, top_p=1.0):
+               progress=None, top_k=0, top_p=1.0, melody=None):
     """Generates `samples` clips for each prompt.
 
     The same seed gives the same bytes on the same machine, and a clip does not
@@ -89,6 +89,8 @@ class Pipeline:
         stage being 'semantic', 'coarse', 'fine' or 'audio'.
       top_k: keep the k most likely ids, in every stage; 0 keeps all.
       top_p: keep the most likely ids up to this probability; 1 keeps all.
+      melody: [T, Q] int32 codes of a melody, a row a second, for stages that
+        are conditioned on one; None for none.
 
     Returns:
       A `Result`.
@@ -102,8 +104,11 @@ class Pipeline:
     embedded = np.asarray(self.mulan.embed_text(prompts))
     mulan = np.asarray(self.mulan.quantize(embedded), np.int32)
     mulan = np.repeat(mulan, samples, axis=0)
+    given = {'mulan': mulan[:, None]}
+    if melody is not None:
+      given['melody'] = self._melody(melody, len(mulan))
     codes, audio = self.complete(
-        {'mulan': mulan[:, None]}, math.ceil(seconds), seed=seed,
+        given, math.ceil(seconds), seed=seed,
         samples=np.tile(np.arange(samples), len(prompts)), draws=draws,
         progress=progress)
     rate = self.codec.spec.sample_rate_hz
@@ -115,6 +120,15 @@ class Pipeline:
         semantic=codes['semantic'][..., 0],
         acoustic=np.concatenate([codes['coarse'], codes['fine']], axis=-1))
 
+  def _melody(self, melody, rows):
+    """[rows, T, Q] of [T, Q]; UserError where nothing would heed it."""
+    if not any('melody' in self.sampler(name).stage.spec.conditions
+               for name in ('semantic', 'coarse')):
+      raise errors.UserError(
+          'a melody was given, but no stage of the bundle is conditioned on '
+          'one; leave it out, or choose a bundle trained with melody.')
+    return np.repeat(np.asarray(melody, np.int32)[None], rows, axis=0)
+
   def complete(self, codes, seconds, seed=0, samples=None, draws=None,
                progress=None):
     """Draws the streams that are missing and decodes the whole.
@@ -125,7 +139,8 @@ class Pipeline:
     Args:
       codes: {name: [B, T, Q] int32} of 'mulan' (T = 1), 'semantic', 'coarse',
         'fine'; T covers `seconds`. Must hold what the first missing stage is
-        conditioned on.
+        conditioned on, but for 'melody': a row a second, as
+        `MelodyEmbedder.encode(audio, stride_seconds=1)` gives them, or absent.
       seconds: whole seconds.
       seed: any int.
       samples: [B] index of each row's sample, for its random key; default 0..B-1.

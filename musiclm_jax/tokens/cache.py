@@ -16,6 +16,8 @@ One record is one track, cut to whole seconds:
   acoustic  [T * Q] int32 codes, time outer, level inner; T = seconds * 50
   semantic  [seconds * 25] int32 codes
   mulan     [W, 128] float32, an embedding per 10 s window, one window a second
+  melody    [W, 24] int32 codes, a row per 4 s window, one window a second; where
+            the bundle had a melody embedder
 
 The three stages' tasks read these same files. Neither TensorFlow nor seqio is
 needed here.
@@ -44,9 +46,9 @@ RECORD_HEADER_BYTES = 12
 RECORD_FOOTER_BYTES = 4
 
 
-def features(tokens):
+def features(tokens, melody=False):
   """A record under TokenSpec `tokens`: shapes and types as seqio states them."""
-  return {
+  described = {
       'id': dict(shape=[], dtype='string'),
       'seconds': dict(shape=[], dtype='int32'),
       'captions': dict(shape=[None], dtype='string'),
@@ -54,6 +56,10 @@ def features(tokens):
       'semantic': dict(shape=[None], dtype='int32'),
       'mulan': dict(shape=[None, tokens.joint.embedding_dim], dtype='float32'),
   }
+  if melody:
+    described['melody'] = dict(
+        shape=[None, tokens.melody.num_codebooks], dtype='int32')
+  return described
 
 
 def task_name(stage):
@@ -157,6 +163,11 @@ class Cache:
     """The TokenSpec of the codes."""
     return specs.from_dict(specs.TokenSpec, self.about['tokens'])
 
+  @property
+  def has_melody(self):
+    """Whether the records hold melody codes."""
+    return 'melody' in self.about['bundle']
+
   @functools.cached_property
   def codebooks(self):
     """[Q, K, D] float32, MuLan's residual codebooks."""
@@ -170,6 +181,12 @@ class Cache:
           f'the token cache {self.directory} does not fit the {stage.name} '
           f'stage: {"; ".join(lines)}. Precompute again with a bundle of the '
           f'same spec, or change the stage.')
+
+    if 'melody' in stage.conditions and not self.has_melody:
+      raise errors.UserError(
+          f'the token cache {self.directory} has no melody, which the '
+          f'{stage.name} stage is conditioned on. Precompute again with a bundle '
+          f'that has a melody embedder.')
 
   def stats(self, split):
     self._check_split(split)

@@ -9,6 +9,10 @@ stage, a crop of 10 s from second 7 takes
 
 A track shorter than the crop is padded with -1 codes, which become id 0.
 
+Where the stage is conditioned on `melody`, its codes come after MuLan's: those of
+the windows of 4 s at second 7, 10 and 13, all within the crop (72 codes). A share
+of the sequences has none of them, so that a stage learns to do without.
+
 The MuLan tokens stand for the whole crop (MusicLM, section 4.1: windows of 10 s,
 one a second, averaged): a crop of 30 s has 21 windows. A crop under 10 s takes
 the window whose centre is nearest to its own (ours). The mean is normalised
@@ -27,6 +31,7 @@ from musiclm_jax.tokens import layout as layout_lib
 # An example that carries this feature brings its own seed, and stands for one
 # crop already.
 CROP_SEED = 'crop_seed'
+_MELODY_DRAW = 1  # sets the draw of the melody's dropout apart
 
 
 def crops_by_length(dataset, crop_seconds):
@@ -46,15 +51,17 @@ def crops_by_length(dataset, crop_seconds):
   return dataset.flat_map(repeat)
 
 
-def build_sequences(dataset, stage, codebooks):
+def build_sequences(dataset, stage, codebooks, melody_dropout=0.0):
   """Crops every track at random and builds `stage`'s `inputs` and `targets`.
 
   Args:
     dataset: records as `cache.features` describes them.
     stage: a StageSpec.
     codebooks: [Q, K, D] float32, MuLan's residual codebooks.
+    melody_dropout: probability that a sequence's melody segment is all padding.
   """
-  build = functools.partial(crop_and_build, stage=stage, codebooks=codebooks)
+  build = functools.partial(crop_and_build, stage=stage, codebooks=codebooks,
+                            melody_dropout=melody_dropout)
   if CROP_SEED in dataset.element_spec:
     return dataset.map(lambda example: build(example, example[CROP_SEED]),
                        num_parallel_calls=tf.data.AUTOTUNE)
@@ -62,14 +69,16 @@ def build_sequences(dataset, stage, codebooks):
       lambda example, seed: build(example, seed), num_seeds=1)(dataset)
 
 
-def crop_and_build(example, seed, stage, codebooks):
+def crop_and_build(example, seed, stage, codebooks, melody_dropout=0.0):
   """One stage sequence from one track.
 
   Args:
     example: a record as `cache.features` describes it.
-    seed: [2] int, stateless; it decides where the crop starts.
+    seed: [2] int, stateless; it decides where the crop starts, and whether it
+      keeps its melody.
     stage: a StageSpec.
     codebooks: [Q, K, D] float32.
+    melody_dropout: see `build_sequences`.
 
   Returns:
     {'inputs': conditions and separators, 'targets': the target}, int32; the two
@@ -80,6 +89,8 @@ def crop_and_build(example, seed, stage, codebooks):
   parts = []
   for index, placed in enumerate(layout.placed):
     codes = _segment_codes(example, placed, start, stage, codebooks)
+    if placed.name == 'melody' and melody_dropout:
+      codes = tf.where(_drops(seed, melody_dropout), -1, codes)
     first_ids = placed.level_first_ids().astype('int32')
     tokens = tf.where(codes >= 0, codes + first_ids, layout_lib.PAD_ID)
     if index:
@@ -93,6 +104,28 @@ def crop_start(seconds, crop_seconds, seed):
   spare = tf.maximum(0, seconds - crop_seconds)
   return tf.random.stateless_uniform(
       [], seed, minval=0, maxval=spare + 1, dtype=tf.int32)
+
+
+def _drops(seed, probability):
+  """[] bool: a draw of its own, whatever else the seed decides."""
+  seed = tf.random.experimental.stateless_fold_in(
+      tf.cast(seed, tf.int32), _MELODY_DRAW)
+  return tf.random.stateless_uniform([], seed) < probability
+
+
+def melody_codes(windows, start, num_frames, melody):
+  """[num_frames * Q] int32 codes of a crop's windows, -1 past the track's end.
+
+  Args:
+    windows: [W, Q] int32, row w over seconds w .. w + 4.
+    start: first second of the crop.
+    num_frames: windows in the crop, 3 s apart.
+    melody: a MelodySpec.
+  """
+  index = start + melody.window_stride_seconds * tf.range(num_frames)
+  count = tf.shape(windows)[0]
+  chosen = tf.gather(windows, tf.minimum(index, count - 1))
+  return tf.reshape(tf.where((index < count)[:, None], chosen, -1), [-1])
 
 
 def crop_embedding(windows, start, crop_seconds, joint):
@@ -137,6 +170,9 @@ def _segment_codes(example, placed, start, stage, codebooks):
     embedding = crop_embedding(
         example['mulan'], start, stage.crop_seconds, tokens.joint)
     return quantize(embedding, codebooks)
+  if placed.name == 'melody' and 'melody' in example:
+    return melody_codes(
+        example['melody'], start, placed.num_frames, tokens.melody)
   if placed.name == 'semantic':
     rate = tokens.semantic.frame_rate_hz
     return _crop(example['semantic'], start * rate, placed.num_frames)
@@ -148,8 +184,9 @@ def _segment_codes(example, placed, start, stage, codebooks):
     levels = codes[:, placed.first_level:][:, :placed.num_codebooks]
     return tf.reshape(levels, [placed.length])
   raise ValueError(
-      f'a token cache has no {placed.name!r}; a stage can be conditioned on '
-      f'mulan, semantic and coarse.')
+      f'this token cache has no {placed.name!r}; a stage can be conditioned on '
+      f'mulan, semantic, coarse and, where the bundle had a melody embedder, '
+      f'melody.')
 
 
 def _crop(stream, start, length):

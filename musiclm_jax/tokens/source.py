@@ -122,6 +122,8 @@ class TaskBatches:
     eval_split: split of the evaluation sequences; the training split stands in
       where the cache has none by this name.
     eval_batches_count: evaluation batches; the same ones each time.
+    melody_dropout: in training, the share of sequences whose melody segment is
+      padding throughout, so that the stage serves with a melody and without.
   """
 
   cache_dir: str = ''
@@ -133,6 +135,7 @@ class TaskBatches:
   train_split: str = 'train'
   eval_split: str = 'validation'
   eval_batches_count: int = 4
+  melody_dropout: float = 0.0
 
   @functools.cached_property
   def cache(self):
@@ -145,7 +148,8 @@ class TaskBatches:
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""
     yield from self._dataset(
-        self.train_split, self.seed, start_step * self.batch_size)
+        self.train_split, self.seed, start_step * self.batch_size,
+        melody_dropout=self.melody_dropout)
 
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
@@ -155,12 +159,13 @@ class TaskBatches:
     count = self.eval_batches_count * self.batch_size
     yield from self._dataset(split, _EVAL_SEED, 0, count)
 
-  def _dataset(self, split, seed, start, count: Optional[int] = None) -> Any:
+  def _dataset(self, split, seed, start, count: Optional[int] = None,
+               melody_dropout: float = 0.0) -> Any:
     index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
     order = Order(index.seconds, self.stage.crop_seconds, seed)
     dataset = tasks.ordered_dataset(
-        self.cache, self.stage, split, order, start, count)
+        self.cache, self.stage, split, order, start, count, melody_dropout)
     dataset = dataset.batch(self.batch_size, drop_remainder=True)
     return dataset.prefetch(2).as_numpy_iterator()
 
@@ -171,6 +176,12 @@ class TaskBatches:
       raise errors.UserError(
           f'MIXTURE_OR_TASK_NAME is {self.task_name!r}, but the stage is '
           f'{self.stage.name!r}; expected {own_name!r}.')
+    if not 0.0 <= self.melody_dropout <= 1.0 or (
+        self.melody_dropout and 'melody' not in self.stage.conditions):
+      raise errors.UserError(
+          f'melody_dropout is {self.melody_dropout}; expected 0 to 1, and 0 for '
+          f'a stage without melody among its conditions '
+          f'{self.stage.conditions}.')
     lengths = feature_lengths(self.stage)
     given = self.task_feature_lengths
     if given is not None and dict(given) != lengths:

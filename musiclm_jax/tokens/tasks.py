@@ -36,8 +36,11 @@ class CachedTask(seqio.Task):
     return self._streams_dir
 
 
-def stage_task(cache, stage):
-  """The task of a StageSpec over a `cache.Cache`; UserError if they differ."""
+def stage_task(cache, stage, melody_dropout=0.0):
+  """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
+
+  `melody_dropout` is as in `preprocessors.build_sequences`.
+  """
   cache.check(stage)
   return CachedTask(
       cache_lib.task_name(stage), cache.streams_dir,
@@ -47,17 +50,19 @@ def stage_task(cache, stage):
           functools.partial(preprocessors.crops_by_length,
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
-                            codebooks=cache.codebooks),
+                            codebooks=cache.codebooks,
+                            melody_dropout=melody_dropout),
       ],
       output_features=vocabularies.stage_features(stage))
 
 
-def register(cache_dir, stages=None):
+def register(cache_dir, stages=None, melody_dropout=0.0):
   """Registers the tasks of a cache with seqio, in place of earlier ones.
 
   Args:
     cache_dir: what `musiclm_jax.precompute` wrote.
     stages: StageSpecs; None for the paper's three, over the cache's grids.
+    melody_dropout: as in `preprocessors.build_sequences`.
 
   Returns:
     The tasks' names.
@@ -68,14 +73,15 @@ def register(cache_dir, stages=None):
               for name in specs.STAGE_CROP_SECONDS]
   names = []
   for stage in stages:
-    task = stage_task(cache, stage)
+    task = stage_task(cache, stage, melody_dropout)
     seqio.TaskRegistry.remove(task.name)
     seqio.TaskRegistry.add_provider(task.name, task)
     names.append(task.name)
   return names
 
 
-def ordered_dataset(cache, stage, split, order, start, count=None):
+def ordered_dataset(cache, stage, split, order, start, count=None,
+                    melody_dropout=0.0):
   """A task's examples in a given order, from any place in it, converted.
 
   The records, the preprocessors and the converter are the task's own; only the
@@ -88,11 +94,12 @@ def ordered_dataset(cache, stage, split, order, start, count=None):
     order: `example(index) -> (track, [2] seed)`.
     start: the first index.
     count: how many examples; None for no end.
+    melody_dropout: as in `preprocessors.build_sequences`.
 
   Returns:
     A tf.data.Dataset of model features.
   """
-  task = stage_task(cache, stage)
+  task = stage_task(cache, stage, melody_dropout)
   records = cache.records(split)
 
   def read(index):
@@ -101,7 +108,7 @@ def ordered_dataset(cache, stage, split, order, start, count=None):
 
   def load(index):
     serialised, seed = tf.numpy_function(read, [index], (tf.string, tf.int32))
-    example = parse(serialised, cache.tokens)
+    example = parse(serialised, cache.tokens, cache.has_melody)
     example[preprocessors.CROP_SEED] = tf.ensure_shape(seed, [2])
     return example
 
@@ -113,9 +120,9 @@ def ordered_dataset(cache, stage, split, order, start, count=None):
   return feature_converter.StageFeatureConverter()(dataset, lengths)
 
 
-def parse(serialised, tokens):
+def parse(serialised, tokens, melody=False):
   """A cached record's features, as seqio's own reader gives them."""
-  described = cache_lib.features(tokens)
+  described = cache_lib.features(tokens, melody)
   stored = {}
   for name, feature in described.items():
     dtype = tf.int64 if feature['dtype'] == 'int32' else feature['dtype']
