@@ -11,7 +11,8 @@ is made once and kept in the user's cache.
 
 codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3
 and 6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry
-information. --data is a corpus, of which the test split counts, or a folder of audio files.
+information. --data is a corpus, of which the test split counts, or a folder of
+audio files.
 
 melody: does the melody embedder find a tune again that another instrument
 plays, in another key, or that is hummed? Among 500 tunes, beside chance and

@@ -170,7 +170,7 @@ def _window_tokens(sampler, codes, window):
 
 
 def _window_melody(spec, codes, window):
-  """[B, W, Q] melody codes of a window of `spec`'s crop, -1 where there are none.
+  """[B, W, Q] melody codes of a window of `spec`'s crop, -1 where none are.
 
   A crop of 30 s from second 15 takes the rows of seconds 15, 18, ... 39.
   """

@@ -33,7 +33,7 @@ class MelodyEmbedder:
     self._quantize = jax.jit(quantize.rvq_encode)
 
   def num_windows(self, num_samples, stride_seconds=None):
-    """Windows in a clip; one that is under a window's length is padded to it."""
+    """Windows in a clip; one shorter than a window is padded to it."""
     stride = stride_seconds or self.spec.window_stride_seconds
     spare = num_samples - self.config.window_samples
     return max(0, spare // int(stride * self._rate)) + 1

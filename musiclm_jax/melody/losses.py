@@ -1,4 +1,4 @@
-"""Semi-hard triplets (FaceNet, section 3.2) and what tells whether they help."""
+"""Semi-hard triplets (FaceNet, section 3.2), and whether they help."""
 
 import flax.struct
 import jax

@@ -10,9 +10,9 @@ positions (learned) are ours.
 Deviations at small sizes: `features = 'relative'` states every frame's pitches
 relative to those of the whole window, so that a transposition changes nothing;
 `pooling = 'ordered'` projects all tokens side by side, so that an untrained ViT
-already keeps what came when. The first without any training ranks 95 % of other
-tunes behind the same passage of the same one. At the paper's size the frames are
-plain log-mel, and their mean is taken.
+already keeps what came when. The frames alone, untrained, rank 95 % of the other
+tunes behind the same passage of the same one. At the paper's size they are plain
+log-mel, and the mean of the tokens is taken.
 """
 
 import dataclasses
@@ -219,9 +219,9 @@ def relative_pitch(signal, rate, hop, config):
 
     x_t(l) = sum over b of s_t(b) m(b + l)
 
-  which such a move leaves as it is (but for what leaves the range of bands). The
-  result is centred over time, since what changes is the melody, and divided by
-  its root mean square.
+  which such a move leaves as it is (but for what leaves the range of bands).
+  The result is centred over time, since what changes is the melody, and divided
+  by its root mean square.
 
   Args:
     signal: [B, N] float32 at `rate`.

@@ -1,11 +1,11 @@
 """Pairs of 4 s: the same passage of one tune in two arrangements of it.
 
 A corpus states for each track the `tune` that it plays and its `melody`, a list
-of [start s, length s, MIDI pitch]. Note k of one version is note k of any other,
-whatever their keys and tempi, as far as the shorter one goes. A moment of one
-version is therefore known in the other: with notes at 0.0, 0.5, 1.0 s here and at
-0.2, 1.2, 2.2 s there, second 0.75 here is second 1.7 there. Both crops have the
-same moment in their middle.
+of [start s, length s, MIDI pitch]. Note k of one version is note k of any
+other, whatever their keys and tempi, as far as the shorter one goes. A moment of
+one version is therefore known in the other: with notes at 0.0, 0.5, 1.0 s here
+and at 0.2, 1.2, 2.2 s there, second 0.75 here is second 1.7 there. Both crops
+have the same moment in their middle.
 """
 
 import dataclasses
@@ -82,7 +82,7 @@ class MelodyBatches:
 
 
 def versions(split):
-  """{tune: [Track, ...]} of the tunes that `split` has in two versions or more."""
+  """{tune: [Track, ...]} of the tunes that `split` has more than once."""
   tunes = {}
   for track in split:
     if track.meta.get('tune') and track.meta.get('melody'):
@@ -91,7 +91,7 @@ def versions(split):
 
 
 def clusters(tunes):
-  """The cluster of each tune of `versions`; the tune itself where none is said."""
+  """The cluster of each tune of `versions`; the tune where none is said."""
   return [tracks[0].meta.get('cluster', tune)
           for tune, tracks in tunes.items()]
 

@@ -16,8 +16,8 @@ One record is one track, cut to whole seconds:
   acoustic  [T * Q] int32 codes, time outer, level inner; T = seconds * 50
   semantic  [seconds * 25] int32 codes
   mulan     [W, 128] float32, an embedding per 10 s window, one window a second
-  melody    [W, 24] int32 codes, a row per 4 s window, one window a second; where
-            the bundle had a melody embedder
+  melody    [W, 24] int32 codes, a row per 4 s window, one window a second;
+            where the bundle had a melody embedder
 
 The three stages' tasks read these same files. Neither TensorFlow nor seqio is
 needed here.
@@ -185,8 +185,8 @@ class Cache:
     if 'melody' in stage.conditions and not self.has_melody:
       raise errors.UserError(
           f'the token cache {self.directory} has no melody, which the '
-          f'{stage.name} stage is conditioned on. Precompute again with a bundle '
-          f'that has a melody embedder.')
+          f'{stage.name} stage is conditioned on. Precompute again with a '
+          f'bundle that has a melody embedder.')
 
   def stats(self, split):
     self._check_split(split)

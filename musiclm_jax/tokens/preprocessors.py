@@ -9,9 +9,9 @@ stage, a crop of 10 s from second 7 takes
 
 A track shorter than the crop is padded with -1 codes, which become id 0.
 
-Where the stage is conditioned on `melody`, its codes come after MuLan's: those of
-the windows of 4 s at second 7, 10 and 13, all within the crop (72 codes). A share
-of the sequences has none of them, so that a stage learns to do without.
+Where the stage is conditioned on `melody`, its codes come after MuLan's: those
+of the windows of 4 s at second 7, 10 and 13, all within the crop (72 codes). A
+share of the sequences has none of them, so that a stage learns to do without.
 
 The MuLan tokens stand for the whole crop (MusicLM, section 4.1: windows of 10 s,
 one a second, averaged): a crop of 30 s has 21 windows. A crop under 10 s takes

@@ -179,8 +179,8 @@ class TaskBatches:
     if not 0.0 <= self.melody_dropout <= 1.0 or (
         self.melody_dropout and 'melody' not in self.stage.conditions):
       raise errors.UserError(
-          f'melody_dropout is {self.melody_dropout}; expected 0 to 1, and 0 for '
-          f'a stage without melody among its conditions '
+          f'melody_dropout is {self.melody_dropout}; expected 0 to 1, and 0 '
+          f'for a stage without melody among its conditions '
           f'{self.stage.conditions}.')
     lengths = feature_lengths(self.stage)
     given = self.task_feature_lengths

@@ -1,4 +1,4 @@
-"""Pairs hold the same notes, whatever the key and the tempo; pure in the step."""
+"""Pairs hold the same notes in any key and tempo, and are pure in the step."""
 
 import itertools
 

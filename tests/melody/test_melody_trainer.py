@@ -63,7 +63,7 @@ def test_learns_one_batch():
 
 
 def test_a_loss_at_the_margin_stops_the_run(tmp_path):
-  """Silence: every embedding is the same, and every triplet costs the margin."""
+  """Silence: all embeddings are the same, every triplet costs the margin."""
   with records.Writer(tmp_path / 'mute', 'mute', 24_000) as out:
     for t in range(3):
       for v in range(2):
@@ -118,7 +118,7 @@ print(json.dumps(out))
 
 
 def test_eight_devices_equal_one():
-  """Negatives are of the whole batch: one pair on each device has none alone."""
+  """Negatives are of the whole batch; one pair on a device has none alone."""
   env = dict(os.environ, JAX_PLATFORMS='cpu',
              XLA_FLAGS='--xla_force_host_platform_device_count=8')
   done = subprocess.run(
