@@ -64,7 +64,7 @@ class Tokenizers:
     parts = {name: part.tokenizer for name, part in adapted.items()}
     hashes = {name: part.hash for name, part in adapted.items()}
     tokens, melody = specs.TokenSpec(), None
-    if own:
+    if own or bundle_dir:  # it may have a melody embedder besides
       bundle = bundle_lib.Bundle(bundle_dir)
       bundle.require(*own)
       tokens = bundle.tokens

@@ -65,6 +65,7 @@ def load(directory, class_name):
     raise errors.UserError(
         f'{folder} has no model.safetensors; pickled weights are never loaded: '
         f'save them again with save_pretrained.')
+  transformers.utils.logging.disable_progress_bar()  # a line per checkpoint
   model, info = _build(
       transformers, class_name, folder, use_safetensors=True,
       output_loading_info=True)
@@ -86,11 +87,12 @@ def load_processor(directory, class_name):
 
 def _build(transformers, class_name, folder, **kwargs):
   """`transformers.<class_name>.from_pretrained` of local files only."""
+  from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
   try:
     return getattr(transformers, class_name).from_pretrained(
         str(folder), local_files_only=True, **kwargs)
   except (AttributeError, ImportError, KeyError, OSError, RuntimeError,
-          TypeError, ValueError) as error:
+          SafetensorError, TypeError, ValueError) as error:
     raise errors.UserError(
         f'{folder} could not be loaded as {class_name} by transformers '
         f'{transformers.__version__}: {_line(error)}') from error
