@@ -3,7 +3,7 @@
   audio [B, N] at 24 kHz -> the model's rate -> codes [B, T, Q] -> audio
 
 Audio of more than a minute is processed in pieces with context on both sides
-(ours: memory stays bounded, and the codes are not bit for bit those of one pass).
+(ours: memory stays bounded, and the codes are nearly those of one pass).
 """
 
 import fractions
@@ -182,8 +182,9 @@ def _spec(options, available, rate, strides, config):
         f'2 to {available}.')
   if options.coarse >= wanted:
     raise errors.UserError(
-        f'--codec {options.directory} gives {wanted} codebooks, {options.coarse} '
-        f'of them coarse; expected fewer: add :coarse={max(1, wanted // 3)}.')
+        f'--codec {options.directory} gives {wanted} codebooks, '
+        f'{options.coarse} of them coarse; expected fewer: add '
+        f':coarse={max(1, wanted // 3)}.')
   hop = waveforms.RATE_HZ // rate
   if config.sampling_rate != waveforms.RATE_HZ or math.prod(strides) != hop:
     strides = (hop,)

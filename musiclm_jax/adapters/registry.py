@@ -1,4 +1,4 @@
-"""Foreign models in place of a bundle's components, for `musiclm precompute`."""
+"""Foreign models in place of a bundle's components: `musiclm precompute`."""
 
 import dataclasses
 from typing import Any

@@ -55,7 +55,7 @@ def codec(kind, folder, **changes):
     for name, buffer in model.named_buffers():
       if name.endswith(('codebook.embed', 'embed_sum')):
         buffer.normal_(0, 0.01)  # they begin as zeros: all codes would be one
-    if kind == 'encodec' and not changes:  # its latents hardly move around their mean
+    if kind == 'encodec' and not changes:  # its latents hardly move
       latents = model.encoder(torch.tensor(noise(1, 32 * 320))[:, None])[0]
       first = model.quantizer.layers[0].codebook.embed
       first.copy_(latents.T)

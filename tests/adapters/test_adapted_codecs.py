@@ -107,7 +107,7 @@ def test_long_audio_goes_by_pieces(made, monkeypatch):
     monkeypatch.setattr(codecs, f'{name}_SECONDS', seconds)
   codes = codec.encode(audio)
   assert codes.shape == whole.shape
-  # What a model hears beyond the context (EnCodec's and Mimi's past) may differ.
+  # What EnCodec and Mimi hear from before the context may differ.
   assert np.mean(codes == whole) > (0.99 if kind == 'dac' else 0.9)
   assert codec.decode(whole).shape == sound.shape
 

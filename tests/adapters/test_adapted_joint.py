@@ -83,7 +83,8 @@ def test_a_model_of_fusion_draws_nothing(tmp_path):
   import transformers  # pylint: disable=g-import-not-at-top
   folder = small.clap(tmp_path / 'm', enable_fusion=True)
   transformers.ClapFeatureExtractor(
-      feature_size=16, hop_length=1920, truncation='fusion').save_pretrained(folder)
+      feature_size=16, hop_length=1920,
+      truncation='fusion').save_pretrained(folder)
   clap = load(folder)
   audio = small.noise(1, 24_000 * 11)
   first = clap.embed_audio_windows(audio)

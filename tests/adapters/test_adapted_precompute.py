@@ -133,9 +133,10 @@ def test_a_bundle_for_the_rest(models, corpus, tmp_path, monkeypatch):
       return np.ones((len(audio), count, 128), np.float32)
 
   monkeypatch.setattr(bundle.Bundle, 'get', lambda self, name: Own())
+  codec = f'hf:{models("codec", "dac")}'
   cli.main(arguments(
-      models, corpus, tmp_path / 'c', semantic=None, joint=None,
-      codec=f'hf:{models("codec", "dac")}') + ['--bundle', str(bundle.shipped())])
+      models, corpus, tmp_path / 'c', semantic=None, joint=None, codec=codec)
+           + ['--bundle', str(bundle.shipped())])
   about = json.loads((tmp_path / 'c' / cache_lib.FINGERPRINT).read_text())
   assert about['tokens']['codec']['strides'] == [2, 4, 5, 8]
   assert about['tokens']['semantic'] == specs.to_dict(

@@ -64,7 +64,7 @@ def test_ids_differ_and_repeat(made, models):
 @pytest.mark.parametrize('kind', ['hubert', 'wav2vec2-bert'])
 @pytest.mark.parametrize('layer', [1, 3])
 def test_features_are_the_models_hidden_states(models, kind, layer):
-  """The frames whose field lies within the audio, asked from the model itself."""
+  """Asked from the model itself, with the padding written out."""
   import torch  # pylint: disable=g-import-not-at-top
   import transformers  # pylint: disable=g-import-not-at-top
   folder = models('encoder', kind)

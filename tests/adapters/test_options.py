@@ -114,7 +114,8 @@ def test_importing_adapters_brings_no_torch():
   code = ('import sys, musiclm_jax.adapters.registry as r; '
           '[r._module(k) for k in r.COMPONENTS]; '
           'sys.exit("torch" in sys.modules or "transformers" in sys.modules)')
-  assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+  result = subprocess.run([sys.executable, '-c', code], check=False)
+  assert result.returncode == 0
 
 
 @pytest.mark.parametrize('rate, hop, expected', [

@@ -14,7 +14,7 @@ _TEXTS = ['a lively jig on the fiddle', 'slow', 'a slow air, on the fiddles '
 
 
 def save(folder, sizes, head=False):
-  """A BERT with random weights and its tokenizer, as `transformers` saves it."""
+  """A BERT with random weights and its tokenizer, saved by `transformers`."""
   import tokenizers  # pylint: disable=g-import-not-at-top
   import torch  # pylint: disable=g-import-not-at-top
   import transformers  # pylint: disable=g-import-not-at-top

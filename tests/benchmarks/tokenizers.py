@@ -1,0 +1,314 @@
+"""How many times faster than real time each tokenizer is, beside PyTorch.
+
+  python tests/benchmarks/tokenizers.py [--size demo] [--seconds 30] [--runs 5]
+      [--only w2vbert,mulan,melody] [--no-compile] [--json FILE]
+
+On a machine with other work, `taskset -c 0` gives both one core, which is
+fairer than threads that wait for each other.
+
+Random weights of a leaf's sizes: speed does not depend on them. w2v-BERT's peer
+is the Wav2Vec2Conformer of `transformers` with the same width, heads, inner
+width, kernel and number of blocks, over features of the same rate (its
+relative positions off, as ours at the base size). MuLan's is a ResNet of the
+same shape over the same log-mel windows. For both the peer gets its input
+features for nothing and ours computes them from 24 kHz audio;
+`*_model_vs_torch` leaves them out on our side too. Ours and the peer take
+turns; medians are compared, ratios are ours over the peer's speed, above 1 is faster.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+# This file has the name of a package that transformers needs.
+sys.path[:] = [p for p in sys.path
+               if pathlib.Path(p).resolve() != pathlib.Path(__file__).parent]
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import configs
+from musiclm_jax import figures as figures_lib
+from musiclm_jax.mulan import embedder
+from musiclm_jax.mulan import model as mulan_model
+from musiclm_jax.w2vbert import model as w2vbert_model
+from musiclm_jax.w2vbert import tokenizer
+
+try:
+  import torch  # pylint: disable=g-import-not-at-top
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+except ImportError:
+  torch = None
+
+PARTS = ('w2vbert', 'mulan', 'melody')
+RATE_HZ = 24_000
+
+
+def alternate(functions, runs):
+  """{name: median seconds}; all take turns, after one run each to warm up."""
+  for function in functions.values():
+    function()
+  times = {name: [] for name in functions}
+  for _ in range(runs):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      function()
+      times[name].append(time.perf_counter() - start)
+  return {name: statistics.median(t) for name, t in times.items()}
+
+
+def noise(seconds):
+  rng = np.random.default_rng(0)
+  return (0.1 * rng.normal(size=(1, seconds * RATE_HZ))).astype(np.float32)
+
+
+def random_tree(shapes):
+  """Arrays of the scale that `init` draws; none is compiled."""
+  rng = np.random.default_rng(0)
+
+  def draw(x):
+    scale = 0.02 if len(x.shape) < 2 else np.prod(x.shape[:-1])**-0.5
+    return (rng.normal(size=x.shape) * scale).astype(np.float32)
+
+  return jax.tree.map(draw, shapes)
+
+
+def trainable(name, size):
+  settings = {'MODEL_DIR': 'unused', 'CORPUS_DIR': 'unused'}
+  if (name, size) == ('mulan', 'base'):
+    settings['TEXT_CHECKPOINT'] = 'unused'
+  return configs.load(f'{name}_{size}', settings).arguments['trainable']
+
+
+def inference(module, *inputs):
+  """A call in inference mode."""
+  def call():
+    with torch.inference_mode():
+      return module(*inputs)
+
+  return call
+
+
+def faster(compile_too, module, *inputs):
+  """{'torch': call, 'torch_compiled': call}; compiled where that works."""
+  calls = {'torch': inference(module, *inputs)}
+  if not compile_too:
+    return calls
+  try:
+    compiled = torch.compile(module)
+    with torch.inference_mode():
+      compiled(*inputs)
+    calls['torch_compiled'] = inference(compiled, *inputs)
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    print(f'torch.compile: {type(error).__name__}, eager only')
+  return calls
+
+
+def w2vbert(args):
+  """The semantic tokenizer, and the network alone."""
+  config = trainable('w2vbert', args.size).model
+  net = w2vbert_model.W2vBert(config)
+  params = random_tree(jax.eval_shape(
+      net.init, jax.random.key(0), jnp.zeros((1, RATE_HZ)))['params'])
+  audio, rng = noise(args.seconds), np.random.default_rng(0)
+  shape = lambda *s: rng.normal(size=s).astype(np.float32)
+  made = tokenizer.SemanticTokenizer(
+      config, jax.tree.map(jnp.asarray, tokenizer.inference_params(
+          params, config)), np.zeros(config.dim, np.float32),
+      np.ones(config.dim, np.float32), shape(config.num_clusters, config.dim))
+  calls = {'ours': lambda: made.encode(audio)}
+  frames = args.seconds * config.semantic_spec().frame_rate_hz
+  blocks = config.contrastive_blocks + config.feature_block
+  x = shape(1, frames, config.dim)
+  calls['model'] = stack(config, params, jnp.asarray(x))
+  if torch:
+    try:
+      calls.update(faster(
+          args.compile, conformer_twin(config, blocks), torch.tensor(x)))
+    except ImportError:
+      print('transformers is not installed: no peer of w2v-BERT')
+  return report('w2vbert', 'w2vbert_vs_torch', 'w2vbert_model_vs_torch',
+                alternate(calls, args.runs), args.seconds)
+
+
+def stack(config, params, x):
+  """A call of the conformer blocks that the tokenizer runs, nothing else."""
+  from musiclm_jax.nn import conformer  # pylint: disable=g-import-not-at-top
+  block = conformer.ConformerBlock(
+      config.num_heads, config.mlp_dim, config.kernel_size, config.position,
+      0.0)
+  names = [f'contrastive_{i}' for i in range(config.contrastive_blocks)]
+  names += [f'prediction_{i}' for i in range(config.feature_block)]
+  valid = jnp.ones(x.shape[:2], bool)
+
+  @jax.jit
+  def run(params, x):
+    for name in names:
+      x = block.apply({'params': params[name]}, x, valid)
+    return x
+
+  params = {name: jax.tree.map(jnp.asarray, params[name]) for name in names}
+  return lambda: jax.block_until_ready(run(params, x))
+
+
+def conformer_twin(config, blocks):
+  """The encoder of Wav2Vec2Conformer at our sizes: [B, T, D] -> [B, T, D]."""
+  import transformers  # pylint: disable=g-import-not-at-top
+  from transformers.models.wav2vec2_conformer import modeling_wav2vec2_conformer as peer  # pylint: disable=g-import-not-at-top
+  transformers.utils.logging.set_verbosity_error()
+  position = 'rotary' if config.position == 'rotary' else None
+  made = transformers.Wav2Vec2ConformerConfig(
+      hidden_size=config.dim, num_hidden_layers=blocks,
+      num_attention_heads=config.num_heads, intermediate_size=config.mlp_dim,
+      conv_depthwise_kernel_size=config.kernel_size, hidden_act='swish',
+      position_embeddings_type=position)
+
+  class Encoder(torch.nn.Module):
+
+    def __init__(self):
+      super().__init__()
+      self.encoder = peer.Wav2Vec2ConformerEncoder(made)
+
+    def forward(self, x):
+      return self.encoder(x).last_hidden_state
+
+  return Encoder().eval()
+
+
+def mulan(args):
+  """The windows of a clip, and the tower alone."""
+  config = trainable('mulan', args.size).model
+  tower = mulan_model.AudioTower(config)
+  frames, mels = config.window_frames, config.num_mels
+  params = {'audio_tower': random_tree(jax.eval_shape(
+      tower.init, jax.random.key(0), jnp.zeros((1, frames, mels)))['params'])}
+  joint = config.joint
+  made = embedder.JointEmbedder(
+      config, params, np.zeros((1, 1, joint.embedding_dim), np.float32),
+      np.zeros(joint.embedding_dim, np.float32))
+  audio = noise(args.seconds)
+  count = joint.num_windows(args.seconds)
+  calls = {'ours': lambda: made.embed_audio_windows(audio)}
+  x = np.random.default_rng(0).normal(size=(count, frames, mels)).astype(
+      np.float32)
+  run = jax.jit(lambda p, x: tower.apply({'params': p}, x))
+  arguments = jax.tree.map(jnp.asarray, (params['audio_tower'], x))
+  calls['model'] = lambda: jax.block_until_ready(run(*arguments))
+  if torch:
+    calls.update(faster(
+        args.compile, resnet_twin(config.audio, joint.embedding_dim),
+        torch.tensor(x)[:, None]))
+  return report('mulan', 'mulan_audio_vs_torch', 'mulan_model_vs_torch',
+                alternate(calls, args.runs), args.seconds)
+
+
+def resnet_twin(config, dim):
+  """Our ResNet in PyTorch, mean over time and bands, and the projection."""
+  nn = torch.nn
+
+  def conv(inputs, outputs, size, stride=1):
+    return nn.Conv2d(inputs, outputs, size, stride, (size - 1) // 2, bias=False)
+
+  def norm(channels):
+    return nn.GroupNorm(int(np.gcd(config.norm_groups, channels)), channels)
+
+  class Block(nn.Module):
+
+    def __init__(self, inputs, outputs, stride):
+      super().__init__()
+      inner = outputs // 4
+      if config.block == 'basic':
+        layers = [conv(inputs, outputs, 3, stride), norm(outputs), nn.ReLU(),
+                  conv(outputs, outputs, 3), norm(outputs)]
+      else:
+        layers = [conv(inputs, inner, 1), norm(inner), nn.ReLU(),
+                  conv(inner, inner, 3, stride), norm(inner), nn.ReLU(),
+                  conv(inner, outputs, 1), norm(outputs)]
+      self.body = nn.Sequential(*layers)
+      self.skip = nn.Identity() if inputs == outputs and stride == 1 else (
+          nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs)))
+
+    def forward(self, x):
+      return torch.relu(self.body(x) + self.skip(x))
+
+  channels = config.stem_channels
+  if config.stem == 'patches':
+    layers = [nn.Conv2d(1, channels, 4, 4, bias=False), norm(channels),
+              nn.ReLU()]
+  else:
+    layers = [conv(1, channels, 7, 2), norm(channels), nn.ReLU(),
+              nn.MaxPool2d(3, 2, 1)]
+  for stage, (blocks, outputs) in enumerate(
+      zip(config.stage_blocks, config.stage_channels)):
+    for i in range(blocks):
+      layers.append(Block(channels, outputs, 2 if stage and not i else 1))
+      channels = outputs
+  layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, dim)]
+  return nn.Sequential(*layers).eval()
+
+
+def melody(args):
+  """The melody embedder, where this version has one."""
+  try:
+    from musiclm_jax.melody import embedder as melody_embedder  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.melody import model as melody_model  # pylint: disable=g-import-not-at-top
+  except ImportError:
+    print('there is no melody embedder here')
+    return {}
+  config = trainable('melody', args.size).model
+  params = random_tree(jax.eval_shape(
+      melody_model.Melody(config).init, jax.random.key(0),
+      jnp.zeros((1, config.window_samples)))['params'])
+  spec = config.melody
+  codebooks = np.random.default_rng(0).normal(size=(
+      spec.num_codebooks, spec.codebook_size, spec.embedding_dim))
+  made = melody_embedder.MelodyEmbedder(config, params, codebooks)
+  audio = noise(args.seconds)
+  seconds = alternate({'ours': lambda: made.encode(audio)}, args.runs)
+  return report('melody', None, None, seconds, args.seconds)
+
+
+def report(name, ratio, model_ratio, seconds, length):
+  """Prints and returns the figures of one tokenizer on `length` seconds."""
+  ours = seconds['ours']
+  figures = {f'{name}_s': ours, f'{name}_xrt': length / ours}
+  line = f'{name}: {ours:.3f} s, {length / ours:.1f} x real time'
+  peers = [s for k, s in seconds.items() if k.startswith('torch')]
+  if peers:
+    peer = min(peers)
+    figures.update({f'{name}_torch_s': peer, ratio: peer / ours,
+                    model_ratio: peer / seconds['model']})
+    line += (f'; PyTorch without its features {peer:.3f} s, so '
+             f'{peer / ours:.2f} times as fast '
+             f'({peer / seconds["model"]:.2f} network against network)')
+  print(line, flush=True)
+  return figures
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--size', default='demo')
+  parser.add_argument('--seconds', type=int, default=30)
+  parser.add_argument('--runs', type=int, default=5)
+  parser.add_argument('--only', default=','.join(PARTS))
+  parser.add_argument('--no-compile', dest='compile', action='store_false')
+  parser.add_argument('--json')
+  args = parser.parse_args()
+  parts = args.only.split(',')
+  if unknown := set(parts) - set(PARTS):
+    parser.error(f'unknown parts {sorted(unknown)}; known: {PARTS}')
+  if not torch:
+    print('PyTorch is not installed (the `bench` extra): only our half.')
+  figures = dict(size=args.size, seconds=args.seconds, runs=args.runs)
+  for part in parts:
+    figures.update(globals()[part](args))
+  if args.json:
+    figures_lib.write(args.json, figures)
+
+
+if __name__ == '__main__':
+  main()
