@@ -13,7 +13,8 @@ relative positions off, as ours at the base size). MuLan's is a ResNet of the
 same shape over the same log-mel windows. For both the peer gets its input
 features for nothing and ours computes them from 24 kHz audio;
 `*_model_vs_torch` leaves them out on our side too. Ours and the peer take
-turns; medians are compared, ratios are ours over the peer's speed, above 1 is faster.
+turns; medians are compared, ratios are ours over the peer's speed, above 1 is
+faster.
 """
 
 import argparse
