@@ -40,14 +40,14 @@ _EXTRAS = {
     ],
     'tpu': ['libtpu>=0.0.40'],
     'cuda': ['jax[cuda12]>=0.7'],
-    'hf': ['transformers>=4.50', 'torch>=2.6'],
+    'hf': ['transformers>=5.0', 'torch>=2.6'],
     'web': ['gradio>=5.0'],
     'eval': [
         'matplotlib>=3.9', 'onnxruntime>=1.20', 'scikit-learn>=1.5',
         'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6',
     ],
     'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
-    'bench': ['torch>=2.6', 'transformers>=4.50', 'encodec>=0.1.1'],
+    'bench': ['torch>=2.6', 'transformers>=5.0', 'encodec>=0.1.1'],
     'test': ['pytest>=8.3', 'hypothesis>=6.100', 'matplotlib>=3.9'],
 }
 _EXTRAS['all'] = sorted(set(
