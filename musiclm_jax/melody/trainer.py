@@ -2,27 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from musiclm_jax.melody import losses
 from musiclm_jax.melody import model as melody_model
 from musiclm_jax.melody import rvq
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
-
-
-@flax.struct.dataclass
-class State:
-  """What training changes."""
-
-  step: jax.Array
-  params: Any
-  opt_state: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +38,10 @@ class MelodyTrainable:
   def _module(self):
     return melody_model.Melody(self.model)
 
-  @functools.cached_property
-  def _optax(self):
-    return self.optimizer.make()
-
   def init(self, rng, batch):
-    """A fresh `State`."""
+    """A fresh `optim.State`."""
     params = self._module.init(rng, batch['first'])['params']
-    return State(jnp.zeros((), jnp.int32), params, self._optax.init(params))
+    return self.optimizer.start(params)
 
   def update(self, state, batch, rng):
     """One step of the optimiser."""
@@ -67,13 +51,7 @@ class MelodyTrainable:
 
     (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params)
-    updates, opt_state = self._optax.update(
-        grads, state.opt_state, state.params)
-    metrics = dict(
-        metrics, grad_norm=optax.global_norm(grads),
-        learning_rate=self.optimizer.schedule_fn()(state.step))
-    return State(state.step + 1, optax.apply_updates(state.params, updates),
-                 opt_state), metrics
+    return self.optimizer.step(state, grads, metrics)
 
   def evaluate(self, state, batch, rng):
     """Loss and retrieval within the batch."""

@@ -2,28 +2,16 @@
 
 import dataclasses
 import functools
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from musiclm_jax.mulan import losses
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import rvq
 from musiclm_jax.nn import text_encoder
 from musiclm_jax.training import optim
-
-
-@flax.struct.dataclass
-class State:
-  """What training changes."""
-
-  step: jax.Array
-  params: Any
-  opt_state: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +32,14 @@ class MulanTrainable:
   def _module(self):
     return mulan_model.Mulan(self.model)
 
-  @functools.cached_property
-  def _optax(self):
-    return self.optimizer.make()
-
   def init(self, rng, batch):
-    """A fresh `State`; a trained text encoder starts from its checkpoint."""
+    """A fresh state; a trained text encoder starts from its checkpoint."""
     params = self._module.init(rng, batch)['params']
     text = self.model.text
     if not text.frozen and text.initialize:
       params = dict(params, text_encoder=_checkpoint_params(
           params['text_encoder'], text))
-    return State(jnp.zeros((), jnp.int32), params, self._optax.init(params))
+    return self.optimizer.start(params)
 
   def update(self, state, batch, rng):
     """One step of the optimiser."""
@@ -67,13 +51,7 @@ class MulanTrainable:
 
     (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params)
-    updates, opt_state = self._optax.update(
-        grads, state.opt_state, state.params)
-    metrics = dict(
-        metrics, grad_norm=optax.global_norm(grads),
-        learning_rate=self.optimizer.schedule_fn()(state.step))
-    return State(state.step + 1, optax.apply_updates(state.params, updates),
-                 opt_state), metrics
+    return self.optimizer.step(state, grads, metrics)
 
   def evaluate(self, state, batch, rng):
     """Loss and retrieval within the batch, nothing augmented."""

@@ -1,25 +1,12 @@
 """A decoder stage under training: the Trainable of all three stages."""
 
 import dataclasses
-from typing import Any
 
-from flax import struct
 import jax
-import jax.numpy as jnp
-import optax
 
 from musiclm_jax.stages import model as model_lib
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
-
-
-@struct.dataclass
-class State:
-  """What training changes."""
-
-  step: jax.Array  # [] int32
-  params: Any  # nested dicts of float32
-  opt_state: Any  # of the optax transformation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +24,14 @@ class StageTrainable:
   def init(self, rng, batch):
     """A fresh state; `batch` is not needed."""
     del batch
-    params = self.model.init(rng)
-    return State(step=jnp.zeros((), jnp.int32), params=params,
-                 opt_state=self.optimizer.make().init(params))
+    return self.optimizer.start(self.model.init(rng))
 
   def update(self, state, batch, rng):
     """One step over batch; metrics of `StageModel.loss`, norm and rate."""
     dropout_rng = rng if self.model.config.dropout_rate else None
     grads, metrics = jax.grad(self.model.loss, has_aux=True)(
         state.params, batch, dropout_rng)
-    updates, opt_state = self.optimizer.make().update(
-        grads, state.opt_state, state.params)
-    metrics['grad_norm'] = optax.global_norm(grads)
-    metrics['learning_rate'] = self.optimizer.schedule_fn()(state.step)
-    return State(step=state.step + 1,
-                 params=optax.apply_updates(state.params, updates),
-                 opt_state=opt_state), metrics
+    return self.optimizer.step(state, grads, metrics)
 
   def evaluate(self, state, batch, rng):
     """The batch's metrics, without dropout."""
@@ -62,9 +41,9 @@ class StageTrainable:
   def logical_axes(self, state):
     """Logical axes of every array; the optimiser's lie as their parameters."""
     axes = self.model.logical_axes()
-    return State(step=None, params=axes,
-                 opt_state=mesh.optimizer_axes(
-                     state.opt_state, state.params, axes))
+    return optim.State(step=None, params=axes,
+                       opt_state=mesh.optimizer_axes(
+                           state.opt_state, state.params, axes))
 
   def export(self, state, corpus=None):
     """Keyword arguments of `bundle.save_component`."""

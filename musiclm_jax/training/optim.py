@@ -6,12 +6,23 @@ the optax transformation; `schedule_fn()` hands out the same function for logs.
 """
 
 import dataclasses
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from musiclm_jax import errors
+
+
+@flax.struct.dataclass
+class State:
+  """What training changes, of a model with one optimiser."""
+
+  step: jax.Array  # [] int32
+  params: Any  # nested dicts of float32
+  opt_state: Any  # of the optax transformation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +81,30 @@ class OptimizerConfig:
   def schedule_fn(self):
     """step (int or int32 scalar, 0 for the first update) -> float32 rate."""
     return SCHEDULES[self.schedule](self)
+
+  def start(self, params):
+    """The `State` before the first step."""
+    return State(step=jnp.zeros((), jnp.int32), params=params,
+                 opt_state=self.make().init(params))
+
+  def step(self, state, grads, metrics, adjust=lambda updates: updates):
+    """One step from the gradients of a loss.
+
+    Args:
+      state: a `State`.
+      grads: like its params.
+      metrics: of the loss.
+      adjust: updates -> updates, before they are added to the params.
+
+    Returns:
+      (the next `State`, `metrics` with `grad_norm` and `learning_rate`).
+    """
+    updates, opt_state = self.make().update(
+        grads, state.opt_state, state.params)
+    metrics = dict(metrics, grad_norm=optax.global_norm(grads),
+                   learning_rate=self.schedule_fn()(state.step))
+    params = optax.apply_updates(state.params, adjust(updates))
+    return State(state.step + 1, params, opt_state), metrics
 
 
 def scale_rates(config, factor):

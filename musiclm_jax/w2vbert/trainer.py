@@ -2,12 +2,9 @@
 
 import dataclasses
 import functools
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from musiclm_jax.training import optim
 from musiclm_jax.w2vbert import kmeans
@@ -16,15 +13,6 @@ from musiclm_jax.w2vbert import model as w2vbert_model
 from musiclm_jax.w2vbert import tokenizer
 
 _TARGET_PARTS = ('encoder', 'quantizer')
-
-
-@flax.struct.dataclass
-class State:
-  """What training changes."""
-
-  step: jax.Array
-  params: Any
-  opt_state: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +37,10 @@ class W2vBertTrainable:
   def _module(self):
     return w2vbert_model.W2vBert(self.model)
 
-  @functools.cached_property
-  def _optax(self):
-    return self.optimizer.make()
-
   def init(self, rng, batch):
-    """A fresh `State`; of `batch` only the shape matters."""
+    """A fresh `optim.State`; of `batch` only the shape matters."""
     params = self._module.init(rng, batch['audio'])['params']
-    return State(jnp.zeros((), jnp.int32), params, self._optax.init(params))
+    return self.optimizer.start(params)
 
   def update(self, state, batch, rng):
     """One step of the optimiser."""
@@ -65,16 +49,10 @@ class W2vBertTrainable:
         deterministic=False)
     (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params)
-    updates, opt_state = self._optax.update(
-        grads, state.opt_state, state.params)
-    updates = {
+    slowed = lambda updates: {
         name: jax.tree.map(lambda x: x * self.target_rate, part)
         if name in _TARGET_PARTS else part for name, part in updates.items()}
-    metrics = dict(
-        metrics, grad_norm=optax.global_norm(grads),
-        learning_rate=self.optimizer.schedule_fn()(state.step))
-    return State(state.step + 1, optax.apply_updates(state.params, updates),
-                 opt_state), metrics
+    return self.optimizer.step(state, grads, metrics, slowed)
 
   def evaluate(self, state, batch, rng):
     """The training metrics without dropout and Gumbel noise, spans masked."""
