@@ -172,15 +172,19 @@ class Bundle:
     """Name and version for people and for the metadata of what it makes."""
     return self.manifest.get('name', self.directory.name)
 
-  def weights_fingerprint(self):
-    """16 hex digits that change with any component's weights or settings."""
+  def component_hash(self, name):
+    """16 hex digits that change with the weights or settings of a component."""
     digest = hashlib.sha256()
-    for name in COMPONENTS:
-      for file in ('config.json', 'weights.safetensors'):
-        path = self.directory / name / file
-        if path.is_file():
-          digest.update(f'{name}/{file}'.encode() + path.read_bytes())
+    for file in ('config.json', 'weights.safetensors'):
+      digest.update((self.directory / name / file).read_bytes())
     return digest.hexdigest()[:16]
+
+  def weights_fingerprint(self):
+    """16 hex digits that change with those of any component."""
+    parts = {name: self.component_hash(name) for name in COMPONENTS
+             if (self.directory / name / 'config.json').is_file()}
+    canonical = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
   def require(self, *names):
     """UserError unless every component in `names` is there."""

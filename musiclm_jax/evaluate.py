@@ -19,6 +19,7 @@ plays, in another key, or that is hummed? Among 500 tunes, beside chance and
 chroma-DTW. --corpus has tunes in several versions, as folk_gm has.
 """
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -93,16 +94,37 @@ def run(args):
       f'[{time.monotonic() - start:4.0f} s] {line}', file=sys.stderr,
       flush=True)
   show = lambda section: print(section.text() + '\n', flush=True)
-  if args.what == 'codec':
-    _codec(args, bundle, out, say, show, start)
-  elif args.what == 'melody':
-    _melody(args, bundle, say, show, start)
-  else:
-    _quick(args, bundle, out, say, show, start)
+  evaluate = dict(quick=_quick, codec=_codec, melody=_melody)[args.what]
+  done = evaluate(args, bundle, out, say, show)
+  done.figures['wall_seconds'] = time.monotonic() - start
+  _write(args, bundle, done)
   say('done')
 
 
-def _quick(args, bundle, out, say, show, start):
+@dataclasses.dataclass(frozen=True)
+class _Done:
+  """What an evaluation leaves to be written.
+
+  Attributes:
+    figures: {name: number}.
+    sections: report.Sections.
+    about: what stands beside the figures.
+    title: of the page.
+    judged: what was judged, in words.
+    drawn: (caption, path) of each picture.
+    sounds: rows of the page's players.
+  """
+
+  figures: dict
+  sections: list
+  about: dict
+  title: str
+  judged: str
+  drawn: list = ()
+  sounds: list = ()
+
+
+def _quick(args, bundle, out, say, show):
   """All parts of a bundle, briefly."""
   from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import pictures  # pylint: disable=g-import-not-at-top
@@ -110,76 +132,69 @@ def _quick(args, bundle, out, say, show, start):
   corpus = args.corpus or held_out.default_corpus(say)
   result = quick.evaluate(bundle, corpus, args.clips, args.seed, say, show)
   out.mkdir(parents=True, exist_ok=True)
-  drawn = pictures.draw(out, result.data.clips, result.ladder, result.stages)
-  result.figures['wall_seconds'] = time.monotonic() - start
-  for _, path in drawn:
-    print(path)
-  _write(args, bundle, result, drawn)
+  data = result.data
+  return _Done(
+      result.figures, result.sections,
+      dict(corpus=data.corpus, split=data.split, seed=args.seed),
+      f'Quick evaluation of {bundle.identity}',
+      f'{len(data.clips)} clips of {data.corpus}, split {data.split}, seed '
+      f'{args.seed}',
+      pictures.draw(out, data.clips, result.ladder, result.stages),
+      _sounds(bundle, result))
 
 
-def _codec(args, bundle, out, say, show, start):
+def _codec(args, bundle, out, say, show):
   """The codec alone, beside Opus."""
-  from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import codec  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import codec_clips  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import codec_report  # pylint: disable=g-import-not-at-top
   result = codec.evaluate(bundle, args.data, args.clips, say, show)
   out.mkdir(parents=True, exist_ok=True)
-  drawn = codec_report.draw(out, result.judged)
-  result.figures['wall_seconds'] = time.monotonic() - start
-  for _, path in drawn:
-    print(path)
-  if args.json:
-    figures.write(args.json, dict(
-        result.figures, bundle=bundle.identity,
-        bundle_fingerprint=bundle.weights_fingerprint(),
-        data=[j.label for j in result.judged],
-        split=[j.clips.split for j in result.judged]))
-  if args.report:
-    codec_report.write(args.report, bundle, result, drawn, _LISTEN_CLIPS)
-    print(args.report)
+  judged = result.judged
+  return _Done(
+      result.figures, result.sections,
+      dict(data=[j.label for j in judged],
+           split=[j.clips.split for j in judged]),
+      f'The codec of {bundle.identity}',
+      f'{sum(len(j.clips) for j in judged)} clips of {codec_clips.SECONDS} s',
+      codec_report.draw(out, judged),
+      codec_report.sounds(judged, _LISTEN_CLIPS))
 
 
-def _melody(args, bundle, say, show, start):
+def _melody(args, bundle, out, say, show):
   """The melody embedder alone, beside chroma-DTW."""
-  from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
+  del out  # there is nothing to draw
   from musiclm_jax.evaluation import melody  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.evaluation import report  # pylint: disable=g-import-not-at-top
   result = melody.evaluate(
       bundle, args.corpus, args.clips, args.seed, say, show)
-  result.figures['wall_seconds'] = time.monotonic() - start
-  if args.json:
-    figures.write(args.json, dict(
-        result.figures, bundle=bundle.identity,
-        bundle_fingerprint=bundle.weights_fingerprint(), corpus=args.corpus,
-        seed=args.seed))
-  if args.report:
-    report.write(args.report, f'The melody embedder of {bundle.identity}',
-                 result.sections)
-    print(args.report)
+  return _Done(
+      result.figures, result.sections,
+      dict(corpus=args.corpus, seed=args.seed),
+      f'The melody embedder of {bundle.identity}',
+      f'{result.figures["melody_queries"]:.0f} queries of {args.corpus}, seed '
+      f'{args.seed}')
 
 
-def _write(args, bundle, result, drawn):
+def _write(args, bundle, done):
   """The files that were asked for."""
   from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
-  about = dict(
-      bundle=bundle.identity, bundle_fingerprint=bundle.weights_fingerprint(),
-      corpus=result.data.corpus, split=result.data.split, seed=args.seed)
+  for _, path in done.drawn:
+    print(path)
+  found = dict(done.figures, bundle=bundle.identity,
+               bundle_fingerprint=bundle.weights_fingerprint(), **done.about)
   if args.json:
-    figures.write(args.json, {**result.figures, **about})
+    figures.write(args.json, found)
   if args.record:
-    figures.write(bundle.directory / RECORD, {
-        **result.figures, **about,
-        'text': '\n\n'.join(s.text() for s in result.sections)})
+    figures.write(bundle.directory / RECORD, dict(
+        found, text='\n\n'.join(s.text() for s in done.sections)))
   if args.report:
     from musiclm_jax.evaluation import report  # pylint: disable=g-import-not-at-top
     context = figures.context()
     report.write(
-        args.report, f'Quick evaluation of {bundle.identity}', result.sections,
-        drawn, _sounds(bundle, result),
-        [f'{len(result.data.clips)} clips of {result.data.corpus}, split '
-         f'{result.data.split}, seed {args.seed}; '
-         f'{result.figures["wall_seconds"]:.0f} s on {context["machine"]}; '
-         f'jax {context["version_jax"]}, commit {context["git_commit"][:7]}'])
+        args.report, done.title, done.sections, done.drawn, done.sounds,
+        [f'{done.judged}; {done.figures["wall_seconds"]:.0f} s on '
+         f'{context["machine"]}; jax {context["version_jax"]}, commit '
+         f'{context["git_commit"][:7]}'])
     print(args.report)
 
 

@@ -70,10 +70,10 @@ class Tokenizers:
       tokens = bundle.tokens
       parts.update({name: bundle.get(name) for name in own})
       hashes.update(
-          {name: _hash_component(bundle.directory / name) for name in own})
+          {name: bundle.component_hash(name) for name in own})
       if bundle.has('melody'):
         melody, names = bundle.get('melody'), (*names, 'melody')
-        hashes['melody'] = _hash_component(bundle.directory / 'melody')
+        hashes['melody'] = bundle.component_hash('melody')
     try:
       tokens = dataclasses.replace(
           tokens, **{p.part: p.tokenizer.spec for p in adapted.values()})
@@ -429,13 +429,6 @@ class _Meter:
     self._progress(
         f'tokens: {(self._skipped + self._done) / 3600:.2f} of '
         f'{self._total / 3600:.2f} h, {rate:.1f} x real time{eta}')
-
-
-def _hash_component(directory):
-  digest = hashlib.sha256()
-  for name in ('config.json', 'weights.safetensors'):
-    digest.update((directory / name).read_bytes())
-  return digest.hexdigest()[:16]
 
 
 def add_arguments(parser):

@@ -19,7 +19,6 @@ from musiclm_jax import records
 from musiclm_jax.tokens import cache as cache_lib
 
 FOLDER = 'fits'
-_RVQ_ITERS = 20
 
 
 def key(**parts):
@@ -95,22 +94,12 @@ def fit_joint(embedder, options, corpus):
   The codebooks are fitted to audio and to the captions together, moved so that
   both have one mean.
   """
-  import jax  # pylint: disable=g-import-not-at-top
   from musiclm_jax.mulan import rvq  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.nn import quantize  # pylint: disable=g-import-not-at-top
+  config = rvq.RvqConfig(num_clips=options.clips)
   split = corpus.split('train')
-  vectors = rvq.clip_embeddings(
-      embedder, split, rvq.RvqConfig(num_clips=options.clips))
+  audio = rvq.clip_embeddings(embedder, split, config)
   captions = sorted({c for track in split for c in track.captions})
-  shift = np.zeros(vectors.shape[1], np.float32)
-  if captions:
-    text = embedder.embed_text(captions)
-    shift = vectors.mean(0) - text.mean(0)
-    moved = text + shift
-    moved /= np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
-    vectors = np.concatenate([vectors, moved])
-  codebooks = np.asarray(quantize.residual_kmeans(
-      jax.random.PRNGKey(0), vectors, options.codebooks, options.entries,
-      _RVQ_ITERS))
-  return (dict(codebooks=codebooks, text_shift=shift),
-          dict(vectors=len(vectors), captions=len(captions)))
+  fitted = rvq.fit_codebooks(
+      audio, embedder.embed_text(captions), embedder.spec, config)
+  return fitted, dict(vectors=len(audio) + len(captions),
+                      captions=len(captions))

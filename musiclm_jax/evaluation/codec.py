@@ -19,6 +19,7 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import codec_clips
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import streams
 from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
 from musiclm_jax.metrics import opus
@@ -162,12 +163,13 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
 def _judge(codec, label, every, count, say):
   """All codings of one set, scored."""
   spec, clips = codec.spec, _first(every, count)
-  codes = _by_batch(codec.encode, every.audio)
+  codes = streams.by_batch(codec.encode, every.audio, _BATCH)
   size = clips.audio.shape[1]
   copies = []
   for kbps in KBPS:
     levels = levels_of(kbps, spec)
-    audio = _by_batch(codec.decode, codes[:len(clips), :, :levels])[:, :size]
+    audio = streams.by_batch(
+        codec.decode, codes[:len(clips), :, :levels], _BATCH)[:, :size]
     taken = (levels * spec.frame_rate_hz * np.log2(spec.codebook_size)) / 1000
     copies.append((f'{_number(kbps)}kbps', kbps, taken, audio))
   if opus.available():
@@ -331,17 +333,6 @@ def _absent_section(absent):
 def _mean(values):
   """(mean, low, high)."""
   return (float(np.mean(values)), *retrieval.bootstrap_interval(values))
-
-
-def _by_batch(function, inputs):
-  """`function` over [n, ...], a few rows at a time and always as many."""
-  outputs = []
-  for start in range(0, len(inputs), _BATCH):
-    part = inputs[start:start + _BATCH]
-    rows = len(part)
-    part = np.pad(part, ((0, _BATCH - rows),) + ((0, 0),) * (part.ndim - 1))
-    outputs.append(np.asarray(function(part))[:rows])
-  return np.concatenate(outputs)
 
 
 def _first(clips, count):

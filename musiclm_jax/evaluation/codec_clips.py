@@ -7,21 +7,18 @@ name, the middle of each track unless that is silent.
 
 import dataclasses
 import pathlib
-import zlib
 
 import numpy as np
 
 from musiclm_jax import audio_stream
 from musiclm_jax import errors
-from musiclm_jax import records
+from musiclm_jax.evaluation import held_out
 
 SECONDS = 8
-MIN_CLIPS = 2
 # ours: where to look, as shares of a track, and what is too quiet to judge: the
 # whole clip below -50 dBFS, or over half of its tenths of a second.
 _PLACES = (0.5, 0.25, 0.75, 0.1, 0.9)
 _SILENT_RMS = 10 ** (-50 / 20)
-_SPLITS = ('test', 'validation')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,39 +74,30 @@ def load(place, count, rate, seconds=SECONDS):
   else:
     name, split, tracks = place.resolve().name, 'files', _of_folder(place, rate)
   chosen, audio = [], []
-  for track in _in_turn(tracks):
+  for track in held_out.in_turn(tracks, lambda t: t.group):
     if len(chosen) == count:
       break
     clip = _audible(track, seconds * rate)
     if clip is not None:
       chosen.append(track)
       audio.append(clip)
-  if len(chosen) < MIN_CLIPS:
+  if len(chosen) < held_out.MIN_CLIPS:
     raise errors.UserError(
         f'--data {place} ({split}) has {len(chosen)} tracks with {seconds} s '
-        f'of sound; expected at least {MIN_CLIPS}.')
+        f'of sound; expected at least {held_out.MIN_CLIPS}.')
   return Clips(name, split, np.stack(audio), tuple(t.id for t in chosen),
                tuple(t.group for t in chosen))
 
 
 def _of_corpus(place, rate):
   """(name, split, tracks) of a corpus's held-out part."""
-  corpus = records.Corpus(place)
-  if corpus.sample_rate_hz != rate:
-    raise errors.UserError(
-        f'the corpus {place} has {corpus.sample_rate_hz} Hz, the codec {rate} '
-        f'Hz; make the corpus again at {rate} Hz.')
-  name = next((s for s in _SPLITS if s in corpus.splits), None)
-  if name is None:
-    raise errors.UserError(
-        f'the corpus {place} has no test or validation split, only '
-        f'{", ".join(corpus.splits)}; choose another --data.')
+  corpus, name = held_out.open_corpus(place, rate, '--data')
   split = corpus.split(name)
   return corpus.name, name, [
       _Track(t.id, t.meta.get('package') or t.meta.get('family', ''),
              t.num_samples,
              lambda start, samples, t=t: split.read(t, start, samples))
-      for t in split if t.meta.get('arrangement') != 'hummed']
+      for t in split if not held_out.is_hummed(t)]
 
 
 def _of_folder(place, rate):
@@ -148,19 +136,6 @@ def _part(file, rate, start, num_samples):
   except errors.UserError:  # damaged further on
     pass
   return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def _in_turn(tracks):
-  """One of each group after the other."""
-  queues = {}
-  for track in tracks:
-    queues.setdefault(track.group, []).append(track)
-  for queue in queues.values():
-    queue.sort(key=lambda t: (zlib.crc32(t.id.encode()), t.id))
-  for turn in range(max(map(len, queues.values()), default=0)):
-    for group in sorted(queues):
-      if turn < len(queues[group]):
-        yield queues[group][turn]
 
 
 def _audible(track, size):

@@ -3,10 +3,9 @@
 import importlib.util
 import pathlib
 
-from musiclm_jax import figures as figures_lib
 from musiclm_jax.evaluation import codec
 from musiclm_jax.evaluation import codec_clips
-from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import pictures
 from musiclm_jax.metrics import retrieval
 
 _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
@@ -17,15 +16,10 @@ def draw(folder, judged):
   """Writes a PNG a set; returns [(caption, path)], [] without matplotlib."""
   if importlib.util.find_spec('matplotlib') is None:
     return []
-  import matplotlib  # pylint: disable=g-import-not-at-top
-  matplotlib.use('Agg')
-  from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
   made = []
   for number, one in enumerate(judged, 1):
     metrics = list(one.copies[0].scores)
-    figure, axes = pyplot.subplots(
-        1, len(metrics), figsize=(3.6 * len(metrics), 3.2), squeeze=False,
-        layout='constrained')
+    figure, axes = pictures.panels(1, len(metrics), 3.6 * len(metrics), 3.2)
     for axis, metric in zip(axes[0], metrics):
       for copies, name in ((one.ours, 'this codec'), (one.opus, 'Opus')):
         if copies:
@@ -35,11 +29,7 @@ def draw(folder, judged):
                       ['0.5', '1.5', '3', '6', '12', '24'])
       axis.minorticks_off()
     axes[0][0].legend()
-    path = pathlib.Path(folder) / f'codec_{number}.png'
-    temporary = path.with_name(f'.{path.name}')
-    figure.savefig(temporary, dpi=80, format='png')
-    pyplot.close(figure)
-    temporary.replace(path)
+    path = pictures.save(figure, pathlib.Path(folder) / f'codec_{number}.png')
     made.append((f'{one.label}: means and 95 % intervals over '
                  f'{len(one.clips)} clips, by bitrate.', path))
   return made
@@ -56,20 +46,14 @@ def _curve(axis, copies, metric, name):
       marker='o', capsize=3, label=name)
 
 
-def write(path, bundle, result, drawn, listen):
-  """The page with figures, pictures and the first clips of each set."""
-  context = figures_lib.context()
-  sounds = []
-  for one in result.judged:
-    for i in range(min(listen, len(one.clips))):
-      row = [('recording', one.clips.audio[i])] + [
+def sounds(judged, count):
+  """Rows of the first `count` clips of each set for `report.write`."""
+  rows = []
+  for one in judged:
+    for i in range(min(count, len(one.clips))):
+      players = [('recording', one.clips.audio[i])] + [
           (codec.title(copy), copy.audio[i]) for copy in one.copies]
       rate = round(one.clips.audio.shape[1] / codec_clips.SECONDS)
-      sounds.append((f'{one.label}: {one.clips.ids[i]}',
-                     [(title, audio, rate) for title, audio in row]))
-  report.write(
-      path, f'The codec of {bundle.identity}', result.sections, drawn, sounds,
-      [f'{sum(len(j.clips) for j in result.judged)} clips of '
-       f'{codec_clips.SECONDS} s; {result.figures["wall_seconds"]:.0f} s on '
-       f'{context["machine"]}; jax {context["version_jax"]}, commit '
-       f'{context["git_commit"][:7]}'])
+      rows.append((f'{one.label}: {one.clips.ids[i]}',
+                   [(title, audio, rate) for title, audio in players]))
+  return rows

@@ -21,6 +21,7 @@ _DEFAULT_SHARES = dict(train=0.7, test=0.3)
 _DEFAULT_NAME = 'folk_gm_quick_1'
 _POOL_CLIPS = 200
 MIN_CLIPS = 2
+SPLITS = ('test', 'validation')  # held out, the first one that there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,18 +83,9 @@ def load(directory, count, clip_seconds, train_count, rate):
   Raises:
     UserError: another rate, or fewer than two tracks to judge.
   """
-  corpus = records.Corpus(directory)
-  if corpus.sample_rate_hz != rate:
-    raise errors.UserError(
-        f'the corpus {directory} has {corpus.sample_rate_hz} Hz, the bundle '
-        f'{rate} Hz; make the corpus again at {rate} Hz.')
-  name = next((s for s in ('test', 'validation') if s in corpus.splits), None)
-  if name is None:
-    raise errors.UserError(
-        f'the corpus {directory} has no test or validation split, only '
-        f'{", ".join(corpus.splits)}; choose another --corpus.')
+  corpus, name = open_corpus(directory, rate)
   split = corpus.split(name)
-  tracks = in_turn(split)
+  tracks = _tracks(split)
   if len(tracks) < MIN_CLIPS:
     raise errors.UserError(
         f'the {name} split of {directory} has {len(tracks)} tracks of a second '
@@ -101,7 +93,7 @@ def load(directory, count, clip_seconds, train_count, rate):
   train = None
   if 'train' in corpus.splits:
     training = corpus.split('train')
-    heard = in_turn(training)
+    heard = _tracks(training)
     crops = -(-train_count // max(len(heard), 1))
     chosen = [(t, i) for i in range(crops) for t in heard][:train_count]
     if len(chosen) >= MIN_CLIPS:
@@ -113,26 +105,61 @@ def load(directory, count, clip_seconds, train_count, rate):
       train=train)
 
 
-def in_turn(split):
-  """Tracks of a second or more, one of each family after the other.
+def open_corpus(directory, rate, option='--corpus'):
+  """A corpus and the name of its held-out split.
 
-  Hummed versions are left out; within a family the order is by a hash of the
-  track's name, so that it does not follow the tune books.
+  Args:
+    directory: where it is.
+    rate: samples a second that the bundle works at.
+    option: what the user gave the directory by.
+
+  Raises:
+    UserError: no corpus, another rate, or nothing held out.
+  """
+  corpus = records.Corpus(directory)
+  if corpus.sample_rate_hz != rate:
+    raise errors.UserError(
+        f'the corpus {directory} has {corpus.sample_rate_hz} Hz, the bundle '
+        f'{rate} Hz; make the corpus again at {rate} Hz.')
+  name = next((s for s in SPLITS if s in corpus.splits), None)
+  if name is None:
+    raise errors.UserError(
+        f'the corpus {directory} has no test or validation split, only '
+        f'{", ".join(corpus.splits)}; choose another {option}.')
+  return corpus, name
+
+
+def in_turn(things, group):
+  """One of each group after the other.
+
+  Within a group the order is by a hash of the name, so that it does not follow
+  the tune books.
+
+  Args:
+    things: have an `id`.
+    group: thing -> string.
   """
   queues = {}
-  for track in split:
-    if track.num_samples < split.sample_rate_hz:
-      continue
-    if track.meta.get('arrangement') == 'hummed':
-      continue
-    queues.setdefault(track.meta.get('family', ''), []).append(track)
+  for thing in things:
+    queues.setdefault(group(thing), []).append(thing)
   for queue in queues.values():
-    queue.sort(key=lambda t: zlib.crc32(t.id.encode()))
-  result = []
-  for turn in range(max(map(len, queues.values()), default=0)):
-    result += [queues[f][turn] for f in sorted(queues)
-               if turn < len(queues[f])]
-  return result
+    queue.sort(key=lambda t: (zlib.crc32(t.id.encode()), t.id))
+  return [queues[name][turn]
+          for turn in range(max(map(len, queues.values()), default=0))
+          for name in sorted(queues) if turn < len(queues[name])]
+
+
+def is_hummed(track):
+  """Whether a track is a hummed version of a tune."""
+  return track.meta.get('arrangement') == 'hummed'
+
+
+def _tracks(split):
+  """Tracks of a second or more that are not hummed, families in turn."""
+  return in_turn(
+      (t for t in split
+       if t.num_samples >= split.sample_rate_hz and not is_hummed(t)),
+      lambda t: t.meta.get('family', ''))
 
 
 def default_corpus(say):

@@ -23,6 +23,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import report
 from musiclm_jax.melody import pairs
+from musiclm_jax.metrics import retrieval
 
 MIN_POOL = 500
 CLIP_SECONDS = 10  # what the stages are conditioned on
@@ -207,17 +208,6 @@ def _middle(windows, spec):
   return windows[start:start + count]
 
 
-def ranks(scores, own):
-  """[n] how many items score at least as high as the query's own; 0 is best.
-
-  Args:
-    scores: [n, items].
-    own: [n] the item of each query.
-  """
-  best = scores[np.arange(len(scores)), own]
-  return (scores >= best[:, None]).sum(-1) - 1
-
-
 def _retrieval(task, whole, clip, own, min_pool):
   """Top 1 and 10 by what differs."""
   count = len(task.pool)
@@ -233,7 +223,8 @@ def _retrieval(task, whole, clip, own, min_pool):
     if not rows.any():
       lines.append(report.Line(title, '-', '', 'no such query'))
       continue
-    place, short = ranks(whole, own)[rows], ranks(clip, own)[rows]
+    place, short = (
+        retrieval.ranks(scores, own)[rows] for scores in (whole, clip))
     for k in (1, 10):
       figures[f'melody_{kind}_top{k}'] = np.mean(place < k)
       figures[f'melody_{kind}_{CLIP_SECONDS}s_top{k}'] = np.mean(short < k)
@@ -276,8 +267,8 @@ def _baseline(task, clip, own, limit, seed, say):
     scores.append([-dtw_cost(features[:, start:start + count], item)
                    for item in items])
     say(f'chroma-DTW: {len(scores)} of {len(rows)}')
-  found = ranks(np.array(scores), here)
-  ours = ranks(clip[rows][:, chosen], here)
+  found = retrieval.ranks(np.array(scores), here)
+  ours = retrieval.ranks(clip[rows][:, chosen], here)
   figures = dict(melody_baseline_queries=len(rows),
                  melody_baseline_pool=len(chosen))
   lines = []

@@ -40,7 +40,8 @@ def draw(folder, clips, ladder, stages):
   return made
 
 
-def _figure(rows, columns, width, height):
+def panels(rows, columns, width, height):
+  """(figure, [rows, columns] axes) to draw on, in inches."""
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
@@ -49,7 +50,8 @@ def _figure(rows, columns, width, height):
       layout='constrained')
 
 
-def _save(figure, path):
+def save(figure, path):
+  """Writes the figure as PNG under a temporary name; returns `path`."""
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
   temporary = path.with_name(f'.{path.name}')
   figure.savefig(temporary, dpi=80, format='png')
@@ -63,7 +65,7 @@ def _spectrograms(path, clips, ladder):
   rows = [('real', ladder.real)] + [(n, r.audio)
                                     for n, r in ladder.rungs.items()]
   count = min(_SHOWN_CLIPS, len(ladder.real))
-  figure, axes = _figure(len(rows), count, 5.2 * count, 1.9 * len(rows))
+  figure, axes = panels(len(rows), count, 5.2 * count, 1.9 * len(rows))
   for column in range(count):
     images = [ladder_lib.mel_image(audio[column]) for _, audio in rows]
     top = images[0].max()
@@ -80,13 +82,13 @@ def _spectrograms(path, clips, ladder):
         text = clips.captions[column] or clips.ids[column]
         axis.set_title(text[:80], fontsize=8)
     axes[-1, column].set_xlabel('seconds')
-  return _save(figure, path)
+  return save(figure, path)
 
 
 def _token_maps(path, ladder):
   """Semantic and coarse codes of the first clip, and usage over all clips."""
   shown = [n for n in ('codec', 'coarse', 'all') if n in ladder.rungs]
-  figure, axes = _figure(3, len(shown), 5.2 * len(shown), 6.0)
+  figure, axes = panels(3, len(shown), 5.2 * len(shown), 6.0)
   for column, name in enumerate(shown):
     codes = ladder.rungs[name].codes
     axes[0, column].set_title(_TITLES[name], fontsize=9)
@@ -109,12 +111,12 @@ def _token_maps(path, ladder):
     axis.set_xlabel('code, by rank')
     axis.set_ylabel('share')
     axis.legend(fontsize=7)
-  return _save(figure, path)
+  return save(figure, path)
 
 
 def _losses(path, stages):
   """Bars: loss, shuffled conditions, bigram, unigram, by level."""
-  figure, axes = _figure(1, len(stages), 4.8 * len(stages), 3.2)
+  figure, axes = panels(1, len(stages), 4.8 * len(stages), 3.2)
   for axis, stage in zip(axes[0], stages):
     series = [('loss', stage.loss), ('other conditions', stage.loss_shuffled),
               ('bigram', stage.bigram), ('unigram', stage.unigram)]
@@ -129,4 +131,4 @@ def _losses(path, stages):
     axis.set_xlabel('level')
     axis.set_xticks(levels)
   axes[0, 0].legend(fontsize=7)
-  return _save(figure, path)
+  return save(figure, path)

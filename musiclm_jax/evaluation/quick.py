@@ -142,8 +142,7 @@ def _can_judge(bundle, name):
 def _retrieval(joint, pool):
   """Captions against 10 s clips of the whole split."""
   rows = [i for i, caption in enumerate(pool.captions) if caption]
-  audio = np.concatenate([joint.embed_audio(pool.audio[rows[i:i + 16]])
-                          for i in range(0, len(rows), 16)])
+  audio = streams_lib.by_batch(joint.embed_audio, pool.audio[rows], 16)
   text = joint.embed_text([pool.captions[i] for i in rows])
   scores, count = text @ audio.T, len(rows)
   figures, lines = {'retrieval_clips': count}, []
@@ -303,9 +302,8 @@ def _families(bundle, data, train, ladder, tagger):
         tagger.tags, tagger.tag(data.train.audio[:_TAGGED_CLIPS], rate))
     judges.append(('musicnn', 'family', family.is_judged(asked),
                    lambda audio: judge.predict(tagger.tag(audio, rate))))
-  decoded = np.concatenate([
-      bundle.get('soundstream').decode(np.maximum(part, 0))
-      for part in np.array_split(train.acoustic, -(-len(train.acoustic) // 16))])
+  decoded = streams_lib.by_batch(
+      bundle.get('soundstream').decode, np.maximum(train.acoustic, 0), 16)
   labels = np.array(data.train.families)
   classifier = family.TimbreClassifier(rate).fit(
       np.concatenate([data.train.audio, decoded]),

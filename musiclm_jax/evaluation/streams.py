@@ -34,14 +34,14 @@ def encode(bundle, clips, joint=True, batch=8):
   spec = bundle.tokens
   acoustic = semantic = windows = None
   if bundle.has('soundstream'):
-    acoustic = _by_batch(bundle.get('soundstream').encode, clips.audio, batch)
+    acoustic = by_batch(bundle.get('soundstream').encode, clips.audio, batch)
     acoustic = _ended(acoustic, clips.seconds, spec.codec.frame_rate_hz)
   if bundle.has('w2vbert'):
-    semantic = _by_batch(bundle.get('w2vbert').encode, clips.audio, batch)
+    semantic = by_batch(bundle.get('w2vbert').encode, clips.audio, batch)
     semantic = _ended(
         semantic[..., None], clips.seconds, spec.semantic.frame_rate_hz)
   if joint and bundle.has('mulan'):
-    windows = _by_batch(
+    windows = by_batch(
         bundle.get('mulan').embed_audio_windows, clips.audio, batch)
   return Streams(acoustic, semantic, windows, clips.seconds)
 
@@ -108,10 +108,15 @@ def crop_embedding(windows, seconds, start, crop_seconds, joint):
   return np.stack(rows)
 
 
-def _by_batch(function, audio, batch):
-  return np.concatenate([
-      np.asarray(function(audio[i:i + batch]))
-      for i in range(0, len(audio), batch)])
+def by_batch(function, inputs, batch):
+  """`function` over [n, ...], `batch` rows at a time and always as many."""
+  outputs = []
+  for start in range(0, len(inputs), batch):
+    part = inputs[start:start + batch]
+    rows = len(part)
+    part = np.pad(part, ((0, batch - rows),) + ((0, 0),) * (part.ndim - 1))
+    outputs.append(np.asarray(function(part))[:rows])
+  return np.concatenate(outputs)
 
 
 def _ended(codes, seconds, rate):

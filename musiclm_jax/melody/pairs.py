@@ -10,6 +10,7 @@ have the same moment in their middle.
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 
@@ -64,10 +65,7 @@ class MelodyBatches:
     pairs = Pairs(
         self.corpus.split(self.train_split), self.window_seconds,
         self.batch_size, self.seed, self.jitter_seconds, self.speed_semitones)
-    step = start_step
-    while True:
-      yield pairs.batch(step)
-      step += 1
+    return map(pairs.batch, itertools.count(start_step))
 
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
@@ -77,8 +75,7 @@ class MelodyBatches:
       split = self.train_split
     pairs = Pairs(self.corpus.split(split), self.window_seconds,
                   self.batch_size, _EVAL_SEED)
-    for step in range(self.eval_batches_count):
-      yield pairs.batch(step)
+    return map(pairs.batch, range(self.eval_batches_count))
 
 
 def versions(split):

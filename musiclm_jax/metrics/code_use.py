@@ -49,14 +49,6 @@ def _resampled(codes, size, seed):
   for level in range(codes.shape[-1]):
     counts = np.stack([np.bincount(clip[clip >= 0], minlength=size)
                        for clip in codes[..., level]])
-    result.append(_entropy(weights @ counts) / np.log(size))
+    result.append(
+        token_baselines.entropy_of_counts(weights @ counts) / np.log(size))
   return np.stack(result, axis=1)
-
-
-def _entropy(counts):
-  """[n, K] counts -> [n] nats, corrected as `token_baselines.entropy` is."""
-  total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-  share = counts / total
-  nats = -(share * np.log(np.maximum(share, 1e-300))).sum(axis=1)
-  nats += ((counts > 0).sum(axis=1) - 1) / (2 * total[:, 0])
-  return np.minimum(nats, np.log(counts.shape[1]))

@@ -8,9 +8,16 @@ nothing.
 import numpy as np
 
 
-def ranks(scores):
-  """[n] how many items score at least as high as the own one; 0 is best."""
-  return (scores >= np.diagonal(scores)[:, None]).sum(axis=-1) - 1
+def ranks(scores, own=None):
+  """[n] how many items score at least as high as the own one; 0 is best.
+
+  Args:
+    scores: [n, items].
+    own: [n] the column of each query's own item; default the diagonal.
+  """
+  rows = np.arange(len(scores))
+  best = scores[rows, rows if own is None else own]
+  return (scores >= best[:, None]).sum(axis=-1) - 1
 
 
 def recall(scores, k):

@@ -35,19 +35,24 @@ _WEIGHT_SHARE = 4  # every fourth sequence fits the weights, the others counts
 
 
 def entropy(codes, codebook_size):
-  """[Q] nats: the plug-in entropy of each level; codes [B, T, Q].
+  """[Q] nats: `entropy_of_counts` of each level; codes [B, T, Q]."""
+  return np.array([
+      entropy_of_counts(np.bincount(
+          _known(codes[..., level]), minlength=codebook_size))
+      for level in range(codes.shape[-1])])
+
+
+def entropy_of_counts(counts):
+  """[..., K] counts -> [...] nats: the plug-in entropy, corrected.
 
   Biased low by about (used - 1) / 2n nats for n tokens (Miller, 1955), which is
   added; never above ln K.
   """
-  result = []
-  for level in range(codes.shape[-1]):
-    counts = np.bincount(_known(codes[..., level]), minlength=codebook_size)
-    total = max(counts.sum(), 1)
-    share = counts[counts > 0] / total
-    nats = -(share * np.log(share)).sum() + (len(share) - 1) / (2 * total)
-    result.append(min(nats, np.log(codebook_size)))
-  return np.array(result)
+  total = np.maximum(counts.sum(axis=-1), 1)
+  share = counts / total[..., None]
+  nats = -(share * np.log(np.maximum(share, 1e-300))).sum(axis=-1)
+  used = np.maximum((counts > 0).sum(axis=-1), 1)
+  return np.minimum(nats + (used - 1) / (2 * total), np.log(counts.shape[-1]))
 
 
 def usage(codes, codebook_size):

@@ -62,21 +62,37 @@ def fit(config, params, corpus, rvq_config):
   audio = clip_embeddings(plain, split, rvq_config)
   captions = sorted({c for t in split for c in t.captions})
   text = text_embeddings(plain, captions, corpus)
+  fitted = fit_codebooks(audio, text, joint, rvq_config)
+  trained = embedder.JointEmbedder(
+      config, params, fitted['codebooks'], fitted['text_shift'])
+  return fitted, dict(
+      audio_vectors=len(audio), text_vectors=len(text),
+      **quantize.level_report(audio, fitted['codebooks']),
+      **gap_report(trained, corpus, rvq_config))
+
+
+def fit_codebooks(audio, text, joint, rvq_config):
+  """Residual k-means over embeddings of audio, and of text where wanted.
+
+  Args:
+    audio: [M, D] float32.
+    text: [C, D] float32, C may be 0.
+    joint: a JointSpec.
+    rvq_config: `RvqConfig`.
+
+  Returns:
+    {'codebooks': [Q, K, D], 'text_shift': [D]}.
+  """
   shift = np.zeros(joint.embedding_dim, np.float32)
   if rvq_config.align_means and len(text):
     shift = audio.mean(0) - text.mean(0)
   vectors = audio
   if rvq_config.include_text and len(text):
     vectors = np.concatenate([audio, embedder.shifted(text, shift)])
-  codebooks = np.asarray(quantize.residual_kmeans(
+  codebooks = quantize.residual_kmeans(
       jax.random.PRNGKey(rvq_config.seed), vectors, joint.num_codebooks,
-      joint.codebook_size, rvq_config.iters))
-  fitted = dict(codebooks=codebooks, text_shift=shift)
-  trained = embedder.JointEmbedder(config, params, codebooks, shift)
-  return fitted, dict(
-      audio_vectors=len(audio), text_vectors=len(text),
-      **quantize.level_report(audio, codebooks),
-      **gap_report(trained, corpus, rvq_config))
+      joint.codebook_size, rvq_config.iters)
+  return dict(codebooks=np.asarray(codebooks), text_shift=shift)
 
 
 def clip_embeddings(joint, split, config):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import hashlib
 import os
 import pathlib
@@ -60,10 +61,7 @@ class MulanBatches:
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""
     pairs = self._pairs(self.train_split, self.seed)
-    step = start_step
-    while True:
-      yield pairs(step)
-      step += 1
+    return map(pairs, itertools.count(start_step))
 
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
@@ -71,8 +69,7 @@ class MulanBatches:
     if split not in self.corpus.splits:
       split = self.train_split
     pairs = self._pairs(split, _EVAL_SEED)
-    for step in range(self.eval_batches_count):
-      yield pairs(step)
+    return map(pairs, range(self.eval_batches_count))
 
   def _pairs(self, name, seed):
     """step -> batch, over the captioned tracks of split `name`."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 from musiclm_jax import records
 
@@ -47,16 +48,12 @@ class AudioBatches:
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""
     crops = self._crops(self.train_split, self.seed)
-    step = start_step
-    while True:
-      yield crops.batch(step)
-      step += 1
+    return map(crops.batch, itertools.count(start_step))
 
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
     crops = self._crops(self._held_out, _EVAL_SEED)
-    for step in range(self.eval_batches_count):
-      yield crops.batch(step)
+    return map(crops.batch, range(self.eval_batches_count))
 
   def preview_batch(self, count):
     """The same `count` crops of `preview_seconds` each time."""

@@ -12,7 +12,6 @@ peer's speed, above 1 is faster. Without PyTorch only our half is printed.
 import argparse
 import functools
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import side_by_side
 
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
@@ -42,19 +42,6 @@ def base():
   """The trainable of the base leaf."""
   settings = {'MODEL_DIR': 'unused', 'CORPUS_DIR': 'unused'}
   return configs.load('soundstream_base', settings).arguments['trainable']
-
-
-def alternate(functions, runs):
-  """{name: median seconds}; all take turns, after one run each to warm up."""
-  for function in functions.values():
-    function()
-  times = {name: [] for name in functions}
-  for _ in range(runs):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      times[name].append(time.perf_counter() - start)
-  return {name: statistics.median(t) for name, t in times.items()}
 
 
 def ready(function, *arguments):
@@ -188,7 +175,7 @@ def generator(trainable, args):
       functions['gradient']['torch_compiled'] = gradient(faster)
   figures = {}
   for name, calls in functions.items():
-    seconds = alternate(calls, args.runs)
+    seconds = side_by_side.alternate(calls, args.runs)
     length = args.batch if name in ('gradient', 'forward_crops') else (
         CLIP_SECONDS)
     report(figures, name, seconds, length)
@@ -243,7 +230,8 @@ def train(trainable, args):
     check_equal(metrics['discriminator'], theirs[1], "the discriminators' loss")
     calls['torch'] = functools.partial(twin.step, x, levels)
   figures = {}
-  report(figures, 'train_step', alternate(calls, args.runs), args.batch)
+  seconds = side_by_side.alternate(calls, args.runs)
+  report(figures, 'train_step', seconds, args.batch)
   return figures
 
 
@@ -257,7 +245,7 @@ def roundtrip(trainable, args):
   calls = dict(encode=lambda: ours.encode(audio),
                decode=lambda: ours.decode(codes))
   peer = encodec_calls(audio)
-  seconds = alternate({**calls, **peer}, args.runs)
+  seconds = side_by_side.alternate({**calls, **peer}, args.runs)
   figures = {}
   for name in (*calls, *peer):
     figures[f'{name}_xrt'] = CLIP_SECONDS / seconds[name]
@@ -270,7 +258,8 @@ def roundtrip(trainable, args):
     figures['roundtrip_vs_encodec'] = theirs / total
     print(f'round trip: {theirs / total:.2f} times as fast as EnCodec')
   if theirs := dac_calls(audio):
-    seconds = alternate(theirs, min(args.runs, 3))  # many times slower
+    # Many times slower: fewer runs.
+    seconds = side_by_side.alternate(theirs, min(args.runs, 3))
     peer = seconds['dac_encode'] + seconds['dac_decode']
     figures['dac_roundtrip_xrt'] = CLIP_SECONDS / peer
     figures['roundtrip_vs_dac'] = peer / total

@@ -20,9 +20,9 @@ faster.
 import argparse
 import os
 import pathlib
-import statistics
 import sys
-import time
+
+import side_by_side
 
 # This file has the name of a package that transformers needs.
 sys.path[:] = [p for p in sys.path
@@ -47,19 +47,6 @@ except ImportError:
 
 PARTS = ('w2vbert', 'mulan', 'melody')
 RATE_HZ = 24_000
-
-
-def alternate(functions, runs):
-  """{name: median seconds}; all take turns, after one run each to warm up."""
-  for function in functions.values():
-    function()
-  times = {name: [] for name in functions}
-  for _ in range(runs):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      times[name].append(time.perf_counter() - start)
-  return {name: statistics.median(t) for name, t in times.items()}
 
 
 def noise(seconds):
@@ -133,7 +120,7 @@ def w2vbert(args):
     except ImportError:
       print('transformers is not installed: no peer of w2v-BERT')
   return report('w2vbert', 'w2vbert_vs_torch', 'w2vbert_model_vs_torch',
-                alternate(calls, args.runs), args.seconds)
+                side_by_side.alternate(calls, args.runs), args.seconds)
 
 
 def stack(config, params, x):
@@ -204,7 +191,7 @@ def mulan(args):
         args.compile, resnet_twin(config.audio, joint.embedding_dim),
         torch.tensor(x)[:, None]))
   return report('mulan', 'mulan_audio_vs_torch', 'mulan_model_vs_torch',
-                alternate(calls, args.runs), args.seconds)
+                side_by_side.alternate(calls, args.runs), args.seconds)
 
 
 def resnet_twin(config, dim):
@@ -269,7 +256,8 @@ def melody(args):
       spec.num_codebooks, spec.codebook_size, spec.embedding_dim))
   made = melody_embedder.MelodyEmbedder(config, params, codebooks)
   audio = noise(args.seconds)
-  seconds = alternate({'ours': lambda: made.encode(audio)}, args.runs)
+  seconds = side_by_side.alternate(
+      {'ours': lambda: made.encode(audio)}, args.runs)
   return report('melody', None, None, seconds, args.seconds)
 
 

@@ -171,7 +171,7 @@ def test_counts_and_codes_give_the_same_entropy():
   codes = np.random.default_rng(1).zipf(1.5, (6, 50, 2)) % 32
   counts = np.stack([np.bincount(codes[..., q].ravel(), minlength=32)
                      for q in range(2)])
-  assert code_use._entropy(counts) == pytest.approx(  # pylint: disable=protected-access
+  assert token_baselines.entropy_of_counts(counts) == pytest.approx(
       token_baselines.entropy(codes, 32))
 
 

@@ -13,6 +13,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.evaluation import melody
+from musiclm_jax.metrics import retrieval
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'melody'))
 import tunes  # pylint: disable=g-import-not-at-top,wrong-import-position
@@ -116,10 +117,10 @@ def test_the_truth_finds_all_and_one_mistake_is_counted(corpus, tmp_path):
 
 def test_equal_scores_find_nothing():
   scores = np.zeros((3, 12))
-  np.testing.assert_array_equal(melody.ranks(scores, np.arange(3)), 11)
+  np.testing.assert_array_equal(retrieval.ranks(scores, np.arange(3)), 11)
   scores[np.arange(3), [4, 0, 9]] = 1.0
   np.testing.assert_array_equal(
-      melody.ranks(scores, np.array([4, 0, 8])), [0, 0, 11])
+      retrieval.ranks(scores, np.array([4, 0, 8])), [0, 0, 11])
 
 
 def test_a_score_is_the_mean_of_the_best_windows():
