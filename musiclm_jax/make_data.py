@@ -1,6 +1,6 @@
 """Makes a corpus of 24 kHz mono records.
 
-  musiclm data folk_gm --hours 20 --out corpus/folk_gm
+  musiclm data folk_gm --hours 20 --out corpus/folk_gm [--shares test=1]
   musiclm data debian_music --out corpus/debian [--packages a,b] [--debs DIR]
 
 folk_gm: old public tunes, arranged for General MIDI instruments and rendered,
@@ -17,9 +17,10 @@ CORPORA = {'folk_gm': 'musiclm_jax.data.folk_gm',
            'debian_music': 'musiclm_jax.data.debian_music'}
 MAX_HOURS = 1000.0
 _HOURS = {'folk_gm': 20.0}
+_SPLITS = ('train', 'validation', 'test')
 # Options of one corpus only.
 _ONLY = dict(packages='debian_music', debs='debian_music',
-             test_minutes='debian_music')
+             test_minutes='debian_music', shares='folk_gm')
 
 
 def add_arguments(parser):
@@ -39,6 +40,10 @@ def add_arguments(parser):
                       'downloaded into it')
   parser.add_argument('--test-minutes', type=float, default=None,
                       help='debian_music: of each test package (default: 12)')
+  parser.add_argument('--shares', metavar='SPLIT=X,...',
+                      help='folk_gm: share of the audio for each split, such '
+                      'as train=0.5,test=0.5 (no split changes the tunes that '
+                      'it may take)')
 
 
 def run(args):
@@ -61,6 +66,8 @@ def run(args):
   if extra.get('test_minutes', 1) <= 0:
     raise errors.UserError(
         f'--test-minutes is {extra["test_minutes"]:g}; expected above 0.')
+  if 'shares' in extra:
+    extra['shares'] = _shares(extra['shares'])
   hours = _HOURS.get(args.corpus) if args.hours is None else args.hours
   if hours is not None and not 0 < hours <= MAX_HOURS:
     raise errors.UserError(
@@ -70,3 +77,22 @@ def run(args):
                **extra)
   from musiclm_jax import inspection  # pylint: disable=g-import-not-at-top
   inspection.print_corpus(args.out)
+
+
+def _shares(text):
+  """'train=0.5,test=0.5' -> {'train': 0.5, 'test': 0.5}."""
+  shares = {}
+  for part in text.split(','):
+    name, _, value = part.partition('=')
+    name = name.strip()
+    if name not in _SPLITS:
+      raise errors.choice('split', name, _SPLITS)
+    try:
+      shares[name] = float(value)
+    except ValueError:
+      shares[name] = -1.0
+    if not 0 < shares[name] <= 1:
+      raise errors.UserError(
+          f'--shares {text}: {name} has {value or "nothing"}; expected a number '
+          f'above 0, at most 1, as in train=0.5,test=0.5.')
+  return shares
