@@ -2,8 +2,8 @@
 
 Three layers, each usable alone:
 
-  kmeans / residual_kmeans     centroids of a fixed set of vectors (w2v-BERT's
-                               units, MuLan's RVQ, the codec's first codebooks)
+  kmeans / residual_kmeans     centroids of vectors in memory (MuLan's RVQ, the
+                               codec's first codebooks; more: nn/kmeans.py)
   nearest / rvq_encode / rvq_decode     vectors <-> codes, nothing learned
   RvqConfig, Rvq, quantize     the codec's quantizer while it trains
 
@@ -114,16 +114,32 @@ def _assign(vectors, centroids):
       num_chunks, chunk)
 
   def body(totals, inputs):
-    x, valid = inputs
-    ids = nearest(x, centroids)
-    one_hot = jax.nn.one_hot(ids, k) * valid[:, None]
-    distances = jnp.sum(jnp.square(x - centroids[ids]), axis=-1)
-    counts, sums = totals
-    return (counts + one_hot.sum(0), sums + one_hot.T @ x), distances
+    counts, sums, distances = assign_chunk(*inputs, centroids)
+    return (totals[0] + counts, totals[1] + sums), distances
 
   zeros = jnp.zeros((k,)), jnp.zeros((k, dim))
   (counts, sums), distances = jax.lax.scan(body, zeros, (chunks, real))
   return counts, sums, distances.reshape(-1)[:num_vectors]
+
+
+def assign_chunk(vectors, valid, centroids):
+  """What Lloyd's iteration needs of some vectors.
+
+  Args:
+    vectors: [N, D] float.
+    valid: [N] bool; the others count and add nothing.
+    centroids: [K, D] float.
+
+  Returns:
+    (counts [K] and sums [K, D] of the vectors nearest to each centroid, [N]
+    squared distance of each vector to its own).
+  """
+  ids = nearest(vectors, centroids)
+  one_hot = jax.nn.one_hot(ids, len(centroids)) * valid[:, None]
+  distances = jnp.sum(jnp.square(vectors - centroids[ids]), axis=-1)
+  # In full: an accelerator's default would round the vectors.
+  sums = jnp.matmul(one_hot.T, vectors, precision=jax.lax.Precision.HIGHEST)
+  return one_hot.sum(0), sums, distances
 
 
 def _draw_far(rng, distances, k):

@@ -1,19 +1,22 @@
 """The semantic vocabulary: standardised features, clustered.
 
+  crops of a corpus ──> features, once ──> a file on disk ──> k-means over it
+
 Each dimension is brought to mean 0 and deviation 1 over the corpus before the
 k-means (AudioLM, section 3.1); mean, deviation and centroids are one thing and
-are stored together.
+are stored together. Millions of features never lie in memory: nn/kmeans.py.
 """
 
 import dataclasses
+import sys
+import time
 
-import jax
 import numpy as np
 
 from musiclm_jax import errors
-from musiclm_jax.nn import quantize
+from musiclm_jax.nn import kmeans
 
-_EPS = 1e-6
+_SAY_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,18 +28,32 @@ class KMeansConfig:
     crop_seconds: they come from crops of this length, the context in which the
       model was trained; one random crop of a track after the other.
     batch_size: crops to compute at once.
-    iters: Lloyd iterations.
+    iters: Lloyd iterations, at most.
+    tolerance: they end when the inertia falls by less than this share.
+    init_vectors: features that the first centroids are found among.
     seed: of the draws and the k-means.
+    work_dir: where the features lie meanwhile, 4 bytes a number; '': the
+      system's folder for temporary files (TMPDIR).
   """
 
   num_vectors: int = 200_000  # ours
   crop_seconds: int = 30  # ours
   batch_size: int = 4
   iters: int = 20  # ours
+  tolerance: float = 1e-4  # ours
+  init_vectors: int = 65_536  # ours
   seed: int = 0
+  work_dir: str = ''
+
+  def __post_init__(self):
+    for name in ('num_vectors', 'crop_seconds', 'batch_size', 'init_vectors'):
+      if getattr(self, name) < 1:
+        raise errors.UserError(
+            f'{name} of the k-means is {getattr(self, name)}; expected at '
+            f'least 1.')
 
 
-def fit(extract, split, num_clusters, config):
+def fit(extract, split, num_clusters, config, say=None):
   """Clusters the features of a corpus.
 
   Args:
@@ -44,64 +61,73 @@ def fit(extract, split, num_clusters, config):
     split: `records.Split` of the training tracks.
     num_clusters: K.
     config: `KMeansConfig`.
+    say: a function of a line of progress; None prints them.
 
   Returns:
-    ({'mean': [D], 'std': [D], 'centroids': [K, D]}, report): the report holds
-    the vectors seen, usage (share of ids in use), entropy in nats, and inertia
-    (mean squared distance over mean squared length; 1 tells nothing apart).
+    ({'mean': [D], 'std': [D], 'centroids': [K, D]}, report): the report is
+    that of `nn.kmeans.Fitted`.
+
+  Raises:
+    UserError: no audio, no room for the features, or features that are NaN.
   """
-  vectors = collect(extract, split, config)
-  mean = vectors.mean(0, dtype=np.float64).astype(np.float32)
-  std = np.maximum(vectors.std(0, dtype=np.float64), _EPS).astype(np.float32)
-  vectors = (vectors - mean) / std
-  centroids = np.asarray(quantize.kmeans(
-      jax.random.PRNGKey(config.seed), vectors, num_clusters, config.iters))
-  return (dict(mean=mean, std=std, centroids=centroids),
-          report(vectors, centroids))
+  say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+  with kmeans.VectorFile(config.work_dir) as vectors:
+    collect(extract, split, config, vectors, say)
+    fitted = kmeans.fit(
+        vectors, num_clusters, config.seed, config.iters, config.tolerance,
+        config.init_vectors, _seldom(say))
+  return (dict(mean=fitted.mean, std=fitted.std, centroids=fitted.centroids),
+          fitted.report())
 
 
-def collect(extract, split, config):
-  """[num_vectors, D] features from crops all over `split`; deterministic."""
-  rng = np.random.default_rng([config.seed, len(split)])
+def collect(extract, split, config, vectors, say=lambda line: None):
+  """Appends up to `num_vectors` features of crops of `split` to `vectors`.
+
+  The same features in the same order for any `batch_size`; every batch has as
+  many rows, so that `extract` compiles once.
+  """
   crop = config.crop_seconds * split.sample_rate_hz
-  kept, wanted = [], config.num_vectors
-  jobs = _crops(split, crop, rng)
-  while wanted > 0:
-    batch = [job for _, job in zip(range(config.batch_size), jobs)]
-    if not batch:
-      break
-    audio = np.stack([split.read(t, start, crop) for t, start in batch])
-    samples = np.array([
-        min(crop, t.num_samples - start) for t, start in batch])
+  jobs = _crops(split, crop, config.seed)
+  say = _seldom(say)
+  for start in range(0, len(jobs), config.batch_size):
+    batch = jobs[start:start + config.batch_size]
+    rows = batch + batch[-1:] * (config.batch_size - len(batch))
+    audio = np.stack([split.read(t, begin, crop) for t, begin in rows])
+    samples = np.array([min(crop, t.num_samples - b) for t, b in rows])
     features = np.asarray(extract(audio, samples))
-    for row, count in zip(features, samples):
-      frames = -(-int(count) * features.shape[1] // crop)
-      kept.append(row[:min(frames, wanted)])
-      wanted -= len(kept[-1])
-  if not kept:
+    frames = -(-samples * features.shape[1] // crop)
+    if not start:
+      per_sample = features.shape[1] / crop
+      total = min(config.num_vectors, len(jobs) + int(per_sample * sum(
+          min(crop, t.num_samples - b) for t, b in jobs)))
+      vectors.check_space(total, features.shape[2])
+    found = np.concatenate([
+        row[:count] for row, count in zip(features, frames[:len(batch)])])
+    vectors.append(found[:config.num_vectors - len(vectors)])
+    say(f'k-means, features: {len(vectors):,} of {total:,}')
+    if len(vectors) == config.num_vectors:
+      return
+  if not len(vectors):
     raise errors.UserError(
         f'{split.directory} holds no audio to fit the k-means on.')
-  return np.concatenate(kept)
 
 
-def _crops(split, crop, rng):
+def _crops(split, crop, seed):
   """Every crop of every track, each once, shuffled: (track, start)."""
   jobs = [(track, start) for track in split
-          for start in range(0, max(1, track.num_samples), crop)]
-  for i in rng.permutation(len(jobs)):
-    yield jobs[i]
+          for start in range(0, track.num_samples, crop)]
+  order = np.random.default_rng([seed, len(split)]).permutation(len(jobs))
+  return [jobs[i] for i in order]
 
 
-def report(vectors, centroids):
-  """How well the clusters are used; see `fit`."""
-  ids = np.concatenate([
-      np.asarray(quantize.nearest(part, centroids))
-      for part in np.array_split(vectors, -(-len(vectors) // 8192))])
-  share = np.bincount(ids, minlength=len(centroids)) / len(ids)
-  used = share[share > 0]
-  inertia = np.mean(np.sum(np.square(vectors - centroids[ids]), -1))
-  return dict(
-      vectors=len(vectors), clusters=len(centroids),
-      usage=float(len(used) / len(centroids)),
-      entropy_nats=float(-np.sum(used * np.log(used))),
-      inertia=float(inertia / max(np.mean(np.sum(vectors**2, -1)), _EPS)))
+def _seldom(say):
+  """`say`, but every few seconds only."""
+  last = time.monotonic()
+
+  def line(text):
+    nonlocal last
+    if time.monotonic() - last >= _SAY_SECONDS:
+      last = time.monotonic()
+      say(text)
+
+  return line

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from musiclm_jax import bundle
+from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.nn import kmeans as streaming
 from musiclm_jax.w2vbert import kmeans
 from musiclm_jax.w2vbert import model as w2vbert_model
 from musiclm_jax.w2vbert import tokenizer
@@ -118,20 +120,28 @@ def test_export_keeps_what_inference_reads(exported, tokens):
   assert report['vectors'] == 75 + 126 + 13
 
 
-def test_fit_is_deterministic_and_standardised(corpus):
-  def extract(audio, samples):
-    del samples
-    steps = audio.reshape(len(audio), -1, 960)
-    return np.stack([5.0 + 100.0 * steps.std(-1), steps.mean(-1)], -1)
+def _levels(audio, samples):
+  """Stands in for the model: two features of each 40 ms."""
+  del samples
+  steps = audio.reshape(len(audio), -1, 960)
+  return np.stack([5.0 + 100.0 * steps.std(-1), steps.mean(-1)], -1)
 
+
+def _collected(split, config, extract=_levels):
+  with streaming.VectorFile() as file:
+    kmeans.collect(extract, split, config, file)
+    return file.rows(slice(None))
+
+
+def test_fit_is_deterministic_and_standardised(corpus):
   config = kmeans.KMeansConfig(num_vectors=150, crop_seconds=2, batch_size=2)
   split = corpus.split('train')
-  first, report = kmeans.fit(extract, split, 6, config)
-  second, _ = kmeans.fit(extract, split, 6, config)
+  first, report = kmeans.fit(_levels, split, 6, config)
+  second, _ = kmeans.fit(_levels, split, 6, config)
   for name, value in first.items():
     np.testing.assert_array_equal(value, second[name])
   assert report['vectors'] == 150
-  vectors = kmeans.collect(extract, split, config)
+  vectors = _collected(split, config)
   np.testing.assert_allclose(first['mean'], vectors.mean(0), rtol=1e-4)
   np.testing.assert_allclose(first['std'], vectors.std(0), rtol=1e-4)
   # Ids of one cluster have their mean at the centroid, in units of deviations.
@@ -139,3 +149,39 @@ def test_fit_is_deterministic_and_standardised(corpus):
   distance = np.square(whitened[:, None] - first['centroids'][None]).sum(-1)
   np.testing.assert_allclose(
       report['inertia'], distance.min(1).mean() / 2.0, rtol=1e-3)
+  means = [whitened[distance.argmin(1) == k].mean(0) for k in range(6)]
+  np.testing.assert_allclose(first['centroids'], means, atol=0.05)
+
+
+def test_the_stream_of_features_is_the_same_for_any_batch_size(corpus):
+  split = corpus.split('train')
+  shapes = set()
+
+  def extract(audio, samples):
+    shapes.add(audio.shape)
+    return _levels(audio, samples)
+
+  config = kmeans.KMeansConfig(crop_seconds=2, batch_size=5)
+  whole = _collected(split, config, extract)
+  assert len(shapes) == 1  # 6 crops in fives: the last batch is filled up
+  assert len(whole) == 75 + 126 + 13
+  # Each frame of each track, once: their order is that of the crops.
+  direct = np.concatenate([_levels(np.pad(x, (0, -len(x) % 960))[None], None)[0]
+                           for x in map(split.read, split)])
+  key = lambda x: x[np.lexsort(x.T)]
+  np.testing.assert_allclose(key(whole), key(direct), rtol=1e-4, atol=1e-5)
+  for size, count in ((1, None), (4, 100)):
+    part = _collected(split, dataclasses.replace(
+        config, batch_size=size, num_vectors=count or 10_000))
+    np.testing.assert_array_equal(part, whole[:count])
+
+
+def test_a_corpus_without_audio_or_a_setting_without_sense_is_refused(
+    tmp_path):
+  with records.Writer(tmp_path / 'c', 'c', 24_000) as out:
+    out.add('train', 'a', np.zeros(0))
+  with pytest.raises(errors.UserError, match='holds no audio'):
+    kmeans.fit(_levels, records.Corpus(tmp_path / 'c').split('train'), 2,
+               kmeans.KMeansConfig())
+  with pytest.raises(errors.UserError, match='num_vectors.* is 0'):
+    kmeans.KMeansConfig(num_vectors=0)
