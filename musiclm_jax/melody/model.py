@@ -25,6 +25,7 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import specs
+from musiclm_jax.nn import attention
 
 FEATURES = ('mel', 'relative')
 POOLINGS = ('mean', 'ordered')
@@ -146,8 +147,7 @@ class Block(nn.Module):
     query, key, value = (
         nn.DenseGeneral(heads, name=name)(y)
         for name in ('query', 'key', 'value'))
-    scores = jnp.einsum('bqhd,bkhd->bhqk', query, key) / cfg.head_dim**0.5
-    y = jnp.einsum('bhqk,bkhd->bqhd', jax.nn.softmax(scores, axis=-1), value)
+    y = attention.attend(query, key, value)
     x += drop(nn.DenseGeneral(dim, axis=(-2, -1), name='out')(y))
     y = nn.LayerNorm(name='mlp_norm')(x)
     y = nn.gelu(nn.Dense(cfg.mlp_dim, name='wi')(y))

@@ -9,13 +9,12 @@ or evaluated alone with the same result).
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from musiclm_jax import errors
+from musiclm_jax.nn import attention
 
 POSITIONS = ('none', 'rotary')
-_MASKED = -1e9
 
 
 class FeedForward(nn.Module):
@@ -56,11 +55,8 @@ class SelfAttention(nn.Module):
         for name in ('query', 'key', 'value'))
     if self.position == 'rotary':
       query, key = rotary(query), rotary(key)
-    scores = jnp.einsum('bqhd,bkhd->bhqk', query, key) / heads[1]**0.5
-    scores = jnp.where(mask[:, None, None, :], scores, _MASKED)
-    weights = nn.Dropout(self.dropout_rate)(
-        jax.nn.softmax(scores, axis=-1), deterministic)
-    x = jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+    drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+    x = attention.attend(query, key, value, mask, drop)
     x = nn.DenseGeneral(dim, axis=(-2, -1), name='out')(x)
     return nn.Dropout(self.dropout_rate)(x, deterministic)
 
