@@ -21,6 +21,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import layers as layers_lib
 from musiclm_jax.nn import transformer
 
 
@@ -48,7 +49,7 @@ def weights_from(params, config):
   dtype = jnp.dtype(config.dtype)
   layers = []
   for index in range(config.num_layers):
-    layer = params[f'layers_{index}']
+    layer = layers_lib.layer(params, index)
     attention, mlp = layer['self_attention'], layer['mlp']
     scale = layer['pre_self_attention_layer_norm']['scale'][:, None]
     qkv = [attention[n]['kernel'] * scale for n in ('query', 'key', 'value')]
@@ -114,7 +115,8 @@ def reversed_bias(weights, config, length, block):
   return jnp.concatenate([bias[:, ::-1], future], axis=1)
 
 
-def step(weights, config, cache, recent, x, position, start, bias, mask):
+def step(weights, config, cache, recent, x, position, start, bias, mask,
+         near_mask=0.0):
   """One position.
 
   Args:
@@ -129,6 +131,7 @@ def step(weights, config, cache, recent, x, position, start, bias, mask):
     start: int32 scalar, the first position of the block.
     bias: (reversed_bias, its length).
     mask: [B, C] float32, 0 for keys to look at, NEGATIVE for others.
+    near_mask: the same for the block's own keys, [S].
 
   Returns:
     ([B, E] float32 after the final norm, recent with this position filled in).
@@ -138,7 +141,7 @@ def step(weights, config, cache, recent, x, position, start, bias, mask):
   slice_of = lambda first, width: lax.dynamic_slice(
       values, (0, length - 1 - position + first), (heads, width))
   far_bias = slice_of(0, cache[0][0].shape[3])[None] + mask[:, None]
-  near_bias = slice_of(start, size)[None]
+  near_bias = slice_of(start, size)[None] + near_mask
   x = x.astype(jnp.dtype(config.dtype))
   filled = []
   for layer, (key, value), near in zip(weights.layers, cache, recent):

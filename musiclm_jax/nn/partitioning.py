@@ -10,6 +10,7 @@ from flax.linen import partitioning as flax_partitioning
 param_with_axes = flax_partitioning.param_with_axes
 with_sharding_constraint = flax_partitioning.with_sharding_constraint
 axis_rules = flax_partitioning.axis_rules
+scan_with_axes = flax_partitioning.scan_with_axes
 
 BATCH = 'batch'
 LENGTH = 'length'

@@ -4,7 +4,8 @@
         feed-forward -> + x] * layers -> RMSNorm
 
 Values marked `paper` are MusicLM's (section 4.2) or T5's, which it follows.
-Parameter names and logical axes are T5X's, kept in `params_axes`.
+Parameter names and logical axes are T5X's, kept in `params_axes`. With
+`scan_layers` the blocks are one block under `lax.scan` (nn/layers.py).
 
 Deviations (ours): attention runs in chunks of queries, so that keys of the
 future are neither computed nor stored; results are the same. There is no
@@ -21,10 +22,18 @@ from jax.ad_checkpoint import checkpoint_policies
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.nn import layers
 from musiclm_jax.nn import partitioning
 
+_RESIDUAL = (partitioning.BATCH, partitioning.LENGTH, partitioning.EMBED)
+_MOST_SLICES = 64  # of a batch, that a gradient adds one by one
 NEGATIVE = -1e9  # added to the logit of a key that must not be seen
-REMATS = ('none', 'attention', 'block')
+# What the gradient computes again instead of keeping, from least to most.
+REMATS = ('none', 'attention', 'dots', 'full')
+_POLICIES = {
+    'dots': checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'full': checkpoint_policies.nothing_saveable,
+}
 
 
 def relative_buckets(num_positions, num_buckets=32, max_distance=128):
@@ -69,15 +78,22 @@ def toeplitz(values, rows, columns):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _over_batch(bias, batch):
-  """[...] -> [batch, ...]; XLA:CPU sums over a leading axis 50 times slower
-  than it adds its slices, so the gradient adds slices."""
+  """[...] -> [batch, ...]; the gradient sums over the batch as is fastest."""
   return jnp.broadcast_to(bias[None], (batch,) + bias.shape)
 
 
+def _sum_over_batch(batch, _, grad):
+  """XLA:CPU sums over a leading axis 50 times slower than it adds slices; in a
+  sharded batch, which is a large one, a slice lies on one device."""
+  total = lambda g: g.sum(axis=0)
+  if batch > _MOST_SLICES:
+    return (total(grad),)
+  slices = lambda g: functools.reduce(jnp.add, [g[i] for i in range(batch)])
+  return (jax.lax.platform_dependent(grad, cpu=slices, default=total),)
+
+
 _over_batch.defvjp(
-    lambda bias, batch: (_over_batch(bias, batch), None),
-    lambda batch, _, grad: (
-        functools.reduce(jnp.add, [grad[i] for i in range(batch)]),))
+    lambda bias, batch: (_over_batch(bias, batch), None), _sum_over_batch)
 
 
 def causal_attention(query, key, value, bias, key_mask, chunk=256,
@@ -235,6 +251,7 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x, bias, key_mask, deterministic):
     drop = nn.Dropout(self.config.dropout_rate, deterministic=deterministic)
+    x = partitioning.with_sharding_constraint(x, _RESIDUAL)
     y = RMSNorm(name='pre_self_attention_layer_norm')(x)
     y = Attention(self.config, name='self_attention')(
         y, bias, key_mask, deterministic)
@@ -244,12 +261,20 @@ class Block(nn.Module):
     return x + drop(y)
 
 
+class _ScannedBlock(Block):
+  """A block as `lax.scan` wants it: (carry, nothing)."""
+
+  @nn.compact
+  def __call__(self, x, bias, key_mask, deterministic):
+    return super().__call__(x, bias, key_mask, deterministic), None
+
+
 class Transformer(nn.Module):
   """A stack of blocks that share one relative bias, and a final norm.
 
   Attributes:
     config: has num_layers, num_heads, head_dim, mlp_dim, dropout_rate,
-      num_buckets, max_distance, attention_chunk, remat and dtype.
+      num_buckets, max_distance, attention_chunk, remat, scan_layers and dtype.
   """
 
   config: Any
@@ -264,14 +289,28 @@ class Transformer(nn.Module):
         (config.num_heads, config.num_buckets), jnp.float32,
         axes=(partitioning.HEADS, partitioning.CODE))
     bias = distance_bias(table, x.shape[1], config.max_distance)
-    block = Block
-    if config.remat == 'block':
-      block = nn.remat(Block, static_argnums=(4,), prevent_cse=True,
-                       policy=checkpoint_policies.nothing_saveable)
     drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
     x = drop(x.astype(jnp.dtype(config.dtype)))
-    for index in range(config.num_layers):
-      x = block(config, name=f'layers_{index}')(
-          x, bias, key_mask, deterministic)
+    x = self._blocks(x, bias, key_mask, deterministic)
     x = RMSNorm(name='decoder_norm')(x)
     return drop(x).astype(jnp.float32)
+
+  def _blocks(self, x, bias, key_mask, deterministic):
+    config = self.config
+    block = _ScannedBlock if config.scan_layers else Block
+    if config.remat in _POLICIES:
+      block = nn.remat(
+          block, static_argnums=(4,), prevent_cse=not config.scan_layers,
+          policy=_POLICIES[config.remat])
+    if not config.scan_layers:
+      for index in range(config.num_layers):
+        x = block(config, name=f'layers_{index}')(
+            x, bias, key_mask, deterministic)
+      return x
+    blocks = partitioning.scan_with_axes(
+        block, variable_axes={'params': 0},
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+        length=config.num_layers, axis_name=partitioning.LAYERS)
+    return blocks(config, name=layers.STACKED)(
+        x, bias, key_mask, deterministic)[0]

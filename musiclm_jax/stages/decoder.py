@@ -44,7 +44,11 @@ class DecoderConfig:
     dtype: 'float32' or 'bfloat16', of activations and products. Parameters,
       norms, softmax and loss are float32.
     attention_chunk: queries at a time, 0 for all; for speed and memory only.
-    remat: what the gradient computes again: 'none', 'attention' or 'block'.
+    remat: what the gradient computes again: 'none', the probabilities of
+      'attention', everything but the products with weights ('dots'), or the
+      whole block ('full').
+    scan_layers: one block under `lax.scan` instead of `num_layers` blocks: a
+      smaller program, the same function; parameters are stacked (nn/layers.py).
   """
 
   embed_dim: int = 1024  # paper
@@ -60,6 +64,7 @@ class DecoderConfig:
   dtype: str = 'float32'
   attention_chunk: int = 256  # ours
   remat: str = 'none'
+  scan_layers: bool = False
 
   def __post_init__(self):
     for name, value, known in (('head', self.head, HEADS),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.nn import layers
 from musiclm_jax.nn import transformer
 
 
@@ -22,6 +23,7 @@ class Config:
   max_distance: int = 16
   attention_chunk: int = 0
   remat: str = 'none'
+  scan_layers: bool = False
   dtype: str = 'float32'
 
 
@@ -122,11 +124,97 @@ def test_gradients_do_not_depend_on_chunks_or_remat():
 
   expected = gradient()
   assert float(jnp.abs(expected['rel_embedding']).max()) > 1e-3
-  for chunk, remat in ((5, 'attention'), (8, 'block')):
+  for chunk, remat in ((5, 'attention'), (8, 'dots'), (8, 'full')):
     found = gradient(attention_chunk=chunk, remat=remat)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
         found, expected)
+
+
+def gradient_of(config):
+  """(params, x) -> (gradient of a loss by params), jitted."""
+  mask = jnp.zeros((2, 21))
+  def loss(params, x):
+    return jnp.sin(transformer.Transformer(config).apply(
+        {'params': params}, x, mask)).sum()
+  return jax.jit(jax.grad(loss))
+
+
+@pytest.mark.parametrize('remat', transformer.REMATS)
+def test_scanned_layers_are_the_unrolled_ones(remat):
+  params, x, mask = make(Config(num_layers=3))
+  stacked = layers.stack(params)
+  assert layers.is_stacked(stacked) and not layers.is_stacked(params)
+  jax.tree.map(np.testing.assert_array_equal, layers.unroll(stacked), params)
+  config = Config(num_layers=3, scan_layers=True, remat=remat)
+  shapes = jax.eval_shape(transformer.Transformer(config).init,
+                          jax.random.key(0), x, mask)['params']
+  assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, stacked)
+  np.testing.assert_allclose(
+      forward(config, stacked, x, mask),
+      forward(Config(num_layers=3), params, x, mask), atol=1e-5)
+  found = layers.unroll(gradient_of(config)(stacked, x))
+  expected = gradient_of(Config(num_layers=3))(params, x)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
+      found, expected)
+
+
+def test_scanned_layers_start_different():
+  config = Config(scan_layers=True)
+  params, _, _ = make(config)
+  kernel = params['layers']['mlp']['wi_0']['kernel']
+  assert np.abs(kernel[0] - kernel[1]).max() > 0.1
+  assert abs(float(kernel.std()) - 8**-0.5) < 0.05
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_remat_keeps_less_and_less(scan):
+  """Values that the forward pass leaves for the backward pass."""
+  held = {}
+  for remat in transformer.REMATS:
+    config = Config(num_layers=4, remat=remat, scan_layers=scan)
+    model = transformer.Transformer(config)
+    params, x, mask = make(config)
+    loss = lambda p: model.apply({'params': p}, x, mask).sum()
+    residuals = jax.eval_shape(lambda p: jax.vjp(loss, p)[1], params)
+    held[remat] = sum(r.size for r in jax.tree.leaves(residuals))
+  assert held['none'] > held['attention'] > held['dots'] > held['full'], held
+  parameters = sum(p.size for p in jax.tree.leaves(params))
+  assert held['full'] - parameters < 0.2 * (held['none'] - parameters)
+
+
+def _equations(jaxpr):
+  """All equations of a jaxpr, those of inner ones too."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for value in jax.tree.leaves(
+        equation.params, is_leaf=lambda x: hasattr(x, 'eqns')):
+      inner = getattr(value, 'jaxpr', value)
+      if hasattr(inner, 'eqns'):
+        yield from _equations(inner)
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_bfloat16_multiplies_and_float32_sums(scan):
+  config = Config(dtype='bfloat16', scan_layers=scan, num_buckets=8)
+  params, x, mask = make(config)
+  loss = lambda p: transformer.Transformer(config).apply(
+      {'params': p}, x, mask).sum()
+  gradient = jax.make_jaxpr(jax.grad(loss))(params)
+  seen = {}
+  for equation in _equations(gradient.jaxpr):
+    seen.setdefault(str(equation.primitive), set()).update(
+        str(v.aval.dtype) for v in equation.invars if hasattr(v, 'aval'))
+  assert 'bfloat16' in seen['dot_general']
+  forward_dots = {
+      str(v.aval.dtype) for e in _equations(jax.make_jaxpr(loss)(params).jaxpr)
+      if str(e.primitive) == 'dot_general' for v in e.invars}
+  assert forward_dots == {'bfloat16'}
+  assert seen['exp'] == {'float32'}  # the softmax
+  assert seen['rsqrt'] == {'float32'}  # the norms
+  assert {str(x.dtype) for x in jax.tree.leaves(params)} == {'float32'}
+  assert {str(x.dtype) for x in gradient.out_avals} == {'float32'}
 
 
 def test_bfloat16_stays_close():
