@@ -1,18 +1,20 @@
-"""Samples a stage's target tokens: one compiled program for each padded shape.
+"""Samples a stage's target tokens, piece by piece, on the device.
 
-  prompt -> prefill -> loop { embed, step, logits of the position's own level,
-                              draw } -> tokens
+  begin:   prompt -> prefill -> keys and values of the prompt
+  advance: loop { embed, step, logits of the position's own level, draw }
 
-Everything runs on the device. Each position can only take the ids of its own
-level, by construction: logits are computed for those alone, under either head.
+Each position can only take the ids of its own level, by construction: logits
+are computed for those alone, under either head.
 
-A program is compiled for each (rows, prompt length): rows are padded to 1, 2, 4
-or 8, the sequence always has the length of the stage's crop, and where to stop
-is an argument. The cache grows in a few steps.
+Where to stop is an argument of `advance`, and the same programs go on from
+there: drawn in one piece or in many, tokens are the same. Rows are padded to 1,
+2, 4 or 8, prompts to a multiple of 128, and the cache grows in a few steps, each
+a program; a sampler compiles few of them, whatever it is asked.
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -29,6 +31,7 @@ STAGES = ('semantic', 'coarse', 'fine')
 BLOCK = 32  # steps between two writes into the large cache
 _STRETCH = 512  # the cache grows by about this many positions at a time,
 _MOST_STRETCHES = 4  # but not more often: each is compiled
+_PROMPT_MULTIPLE = 128  # prompts are padded to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +43,15 @@ class Draw:
     top_k: keep the k most likely ids; 0 keeps all.
     top_p: keep the most likely ids until their probabilities reach top_p; 1
       keeps all. Probabilities are those after the temperature.
+    levels: draw the first ones of each frame only, and go on as if the others
+      were not there; 0 draws all. Stages are trained on all of them, so the
+      draw is from what the stage makes of a frame it has never seen.
   """
 
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
+  levels: int = 0
 
   @property
   def filtered(self):
@@ -68,100 +75,231 @@ def row_keys(seed, stage, window, samples):
   return jax.vmap(fold)(windows, samples)
 
 
+def padded_rows(count):
+  """The number of rows that `count` rows are padded to, at most the largest."""
+  return next((n for n in ROW_COUNTS if n >= count), ROW_COUNTS[-1])
+
+
+@dataclasses.dataclass
+class Decoding:
+  """Rows that are being drawn: on the device, but for how far they are.
+
+  Attributes:
+    tokens: [B, L] int32, 0 where not drawn yet.
+    cache: pairs of keys and values of all blocks before the current one.
+    recent: pairs of the current block.
+    logits: [B, T * Q, K] float32 where they were asked for, else a scalar.
+    keys: [B] random keys.
+    draw: the `Draw`.
+    prompt: positions that were given; blocks are counted from here.
+    position: the next position to draw.
+  """
+
+  tokens: Any
+  cache: Any
+  recent: Any
+  logits: Any
+  keys: Any
+  draw: Draw
+  prompt: int
+  position: int
+
+
 class Sampler:
   """Draws sequences from a trained stage.
 
   Attributes:
     stage: the stages.model.TrainedStage.
     layout: its layout.
+    sizes: those of the cache, one after the other.
     compilations: programs compiled so far.
   """
 
   def __init__(self, stage):
     self.stage = stage
     self.layout = stage.layout
+    self.sizes = cache_sizes(self.layout.length)
     self.compilations = 0
     self._weights = jax.jit(functools.partial(
         _decode_weights, layout=stage.layout, config=stage.config))(
             stage.params)
-    self._program = jax.jit(
-        self._run, static_argnames=('prompt', 'filtered', 'with_logits'))
+    self._prefill = jax.jit(
+        self._prefill_program, static_argnames=('padded', 'size', 'levels'))
+    self._grow = jax.jit(cached_transformer.grow, static_argnums=1)
+    self._advance = jax.jit(
+        self._advance_program, donate_argnames=('cache', 'recent', 'logits'),
+        static_argnames=('filtered', 'levels', 'with_logits'))
 
-  def sample(self, tokens, keys, prompt, stop=None, draw=Draw(), rows=None):
-    """Fills in the free target tokens.
+  def begin(self, tokens, keys, prompt, draw=Draw(), with_logits=False):
+    """Reads the prompt.
 
     Args:
       tokens: [B, L] int32 as of `Layout.build`: 0 where a token is to be drawn
-        (or is padding of a condition); others stay as they are.
+        (or is padding of a condition); others stay as they are. A program is
+        compiled for each B.
       keys: [B] random keys, of `row_keys`.
-      prompt: the first position that may be drawn. All before it is known and
-        processed at once; a program is compiled for each value.
+      prompt: the first position that may be drawn, where a frame of the target
+        begins. All before it is known and processed at once.
+      draw: temperature, filters and levels.
+      with_logits: keep the logits of every target position.
+
+    Returns:
+      A `Decoding`.
+    """
+    tokens = jnp.asarray(tokens, jnp.int32)
+    target = self.layout.target
+    if tokens.ndim != 2 or tokens.shape[1] != self.layout.length:
+      raise ValueError(
+          f'tokens of shape {tokens.shape}; expected [B, '
+          f'{self.layout.length}].')
+    if not target.start <= prompt <= self.layout.length:
+      raise ValueError(
+          f'prompt ends at {prompt}; expected {target.start} to '
+          f'{self.layout.length}.')
+    if not 0 <= draw.levels <= target.num_codebooks:
+      raise ValueError(
+          f'levels is {draw.levels}; expected 0 to {target.num_codebooks}.')
+    if self._kept(draw) and BLOCK % target.num_codebooks:
+      raise ValueError(
+          f'some levels of {target.num_codebooks} cannot be drawn alone: blocks '
+          f'of {BLOCK} positions do not hold whole frames.')
+    size = next(s for s in self.sizes if s >= prompt + BLOCK)
+    padded = min(size, -(-prompt // _PROMPT_MULTIPLE) * _PROMPT_MULTIPLE)
+    shape = (len(tokens), target.length, target.codebook_size)
+    tokens = jnp.asarray(tokens)
+    cache, recent = self._prefill(
+        self._weights, tokens, jnp.int32(prompt), padded=padded, size=size,
+        levels=self._kept(draw))
+    return Decoding(
+        tokens=tokens, cache=cache, recent=recent,
+        logits=jnp.zeros(shape if with_logits else (), jnp.float32),
+        keys=keys, draw=draw, prompt=prompt, position=prompt)
+
+  def advance(self, decoding, stop):
+    """Draws up to position `stop`, where a frame ends; changes `decoding`."""
+    if stop > self.layout.length:
+      raise ValueError(
+          f'stop is {stop}; expected at most {self.layout.length}.')
+    draw, prompt = decoding.draw, decoding.prompt
+    for size in self.sizes:
+      # The last block of a cache of this size ends here.
+      last = prompt + (size - prompt) // BLOCK * BLOCK
+      end = min(stop, last)
+      if decoding.position >= end:
+        continue
+      if decoding.cache[0][1].shape[2] < size:
+        decoding.cache = self._grow(decoding.cache, size)
+      (decoding.tokens, decoding.cache, decoding.recent,
+       decoding.logits) = self._advance(
+           self._weights, decoding.tokens, decoding.cache, decoding.recent,
+           decoding.logits, decoding.keys, jnp.int32(prompt),
+           jnp.int32(decoding.position), jnp.int32(end),
+           jnp.float32(draw.temperature), jnp.int32(draw.top_k),
+           jnp.float32(draw.top_p), filtered=draw.filtered,
+           levels=self._kept(draw), with_logits=decoding.logits.ndim > 0)
+      decoding.position = end
+
+  def sample(self, tokens, keys, prompt, stop=None, draw=Draw(), rows=None):
+    """Fills in the free target tokens, in one piece.
+
+    Args:
+      tokens: as in `begin`, any number of rows.
+      keys: as in `begin`.
+      prompt: as in `begin`.
       stop: positions from here on are left alone; default L.
-      draw: temperature and filters.
+      draw: temperature, filters and levels.
       rows: pad to this many rows, for one shape whatever B is.
 
     Returns:
       [B, L] int32 NumPy.
     """
-    return self._call(tokens, keys, prompt, stop, draw, rows, False)[0]
+    return self._all(tokens, keys, prompt, stop, draw, rows, False)[0]
 
   def score(self, tokens, rows=None):
     """Step-wise logits of a whole sequence: [B, T * Q, K] float32.
 
-    The same program as `sample`, with every token given.
+    The same programs as `sample`, with every token given.
     """
     keys = row_keys(0, self.stage.spec.name, 0, np.arange(len(tokens)))
-    return self._call(tokens, keys, self.layout.target.start, None, Draw(),
-                      rows, True)[1]
+    return self._all(tokens, keys, self.layout.target.start, None, Draw(),
+                     rows, True)[1]
 
-  def _call(self, tokens, keys, prompt, stop, draw, rows, with_logits):
-    tokens = np.asarray(tokens, np.int32)
-    if tokens.ndim != 2 or tokens.shape[1] != self.layout.length:
-      raise ValueError(
-          f'tokens of shape {tokens.shape}; expected [B, '
-          f'{self.layout.length}].')
-    if not self.layout.target.start <= prompt <= self.layout.length:
-      raise ValueError(
-          f'prompt ends at {prompt}; expected {self.layout.target.start} to '
-          f'{self.layout.length}.')
-    count = len(tokens)
-    rows = rows or next((n for n in ROW_COUNTS if n >= count), ROW_COUNTS[-1])
+  def _all(self, tokens, keys, prompt, stop, draw, rows, with_logits):
+    tokens, count = np.asarray(tokens), len(tokens)
+    rows = rows or padded_rows(count)
     parts = []
     for first in range(0, count, rows):
       # Rows that only fill up the shape repeat the last real one.
       index = np.minimum(np.arange(first, first + rows), count - 1)
-      result = self._program(
-          self._weights, tokens[index], keys[index],
-          jnp.int32(self.layout.length if stop is None else stop),
-          jnp.float32(draw.temperature), jnp.int32(draw.top_k),
-          jnp.float32(draw.top_p), prompt=prompt, filtered=draw.filtered,
-          with_logits=with_logits)
-      parts.append([np.asarray(x) for x in result])
-    return [np.concatenate(p)[:count] for p in zip(*parts)]
+      decoding = self.begin(
+          tokens[index], keys[index], prompt, draw, with_logits)
+      self.advance(decoding, self.layout.length if stop is None else stop)
+      parts.append((np.asarray(decoding.tokens), np.asarray(decoding.logits)))
+    tokens, logits = zip(*parts)
+    return (np.concatenate(tokens)[:count],
+            np.concatenate(logits)[:count] if with_logits else None)
 
-  def _run(self, weights, tokens, keys, stop, temperature, top_k, top_p, *,
-           prompt, filtered, with_logits):
-    """The program: (tokens,) or (tokens, logits)."""
+  def _kept(self, draw):
+    """Levels that are drawn; 0 for all, so that it compiles nothing more."""
+    return draw.levels % self.layout.target.num_codebooks
+
+  def _before(self, positions, levels):
+    """The position whose token is the input at each of `positions`."""
+    target = self.layout.target
+    if not levels:
+      return positions - 1
+    first = (positions - target.start) % target.num_codebooks == 0
+    gap = jnp.where(first & (positions > target.start),
+                    target.num_codebooks - levels, 0)
+    return positions - 1 - gap
+
+  def _unseen(self, size, levels):
+    """[size] bool: positions of levels that are not drawn."""
+    place = jnp.arange(size) - self.layout.target.start
+    if not levels:
+      return jnp.zeros(size, bool)
+    return (place >= 0) & (place % self.layout.target.num_codebooks >= levels)
+
+  def _prompt_mask(self, tokens, prompt, size, levels):
+    """([B, size] inputs, [B, size] key mask of prompt and levels)."""
+    before = jnp.clip(self._before(jnp.arange(size), levels), 0,
+                      self.layout.length - 1)
+    inputs = tokens[:, before].at[:, 0].set(layout_lib.PAD_ID)
+    mask = jnp.where(jnp.arange(size) <= prompt, decoder.key_mask(inputs), 0.0)
+    return inputs, jnp.where(
+        self._unseen(size, levels), transformer.NEGATIVE, mask)
+
+  def _prefill_program(self, weights, tokens, prompt, *, padded, size, levels):
+    """The cache, `size` long, unread beyond the prompt; an empty block."""
     self.compilations += 1  # runs when traced, once for each shape
-    config, target = self.stage.config, self.layout.target
-    batch, length = tokens.shape
-    inputs = jnp.pad(tokens, ((0, 0), (1, 0)))
-    mask = jnp.where(jnp.arange(length + 1) <= prompt,
-                     decoder.key_mask(inputs), 0.0)
+    inputs, mask = self._prompt_mask(tokens, prompt, padded, levels)
     cache = cached_transformer.prefill(
-        weights['stack'], config, weights['embedding'][inputs[:, :prompt]],
-        mask[:, :prompt])
-    ends = cache_sizes(prompt, length)
-    bias = (cached_transformer.reversed_bias(
-        weights['stack'], config, ends[-1], BLOCK), ends[-1])
-    mask = jnp.pad(mask[:, :length], ((0, 0), (0, ends[-1] - length)))
+        weights['stack'], self.stage.config, weights['embedding'][inputs], mask)
+    return (cached_transformer.grow(cache, size),
+            cached_transformer.empty_recent(
+                self.stage.config, len(tokens), BLOCK))
 
-    def body(start, cache, mask, position, carry):
+  def _advance_program(
+      self, weights, tokens, cache, recent, logits, keys, prompt, position,
+      stop, temperature, top_k, top_p, *, filtered, levels, with_logits):
+    """(tokens, cache, recent, logits) with `position` .. `stop` - 1 drawn."""
+    self.compilations += 1
+    config, target = self.stage.config, self.layout.target
+    batch, size = len(tokens), cache[0][1].shape[2]
+    _, mask = self._prompt_mask(tokens, prompt, size, levels)
+    bias = (cached_transformer.reversed_bias(
+        weights['stack'], config, size, BLOCK), size)
+    hidden = jnp.where(
+        self._unseen(size + BLOCK, levels), transformer.NEGATIVE, 0.0)
+
+    def body(start, cache, mask, near_mask, step, carry):
       tokens, recent, logits = carry
+      position = start + self._offset(step, levels)
       at = lambda p: lax.dynamic_slice(tokens, (0, p), (batch, 1))[:, 0]
       x, recent = cached_transformer.step(
           weights['stack'], config, cache, recent,
-          weights['embedding'][at(position - 1)], position, start, bias, mask)
+          weights['embedding'][at(self._before(position, levels))], position,
+          start, bias, mask, near_mask)
       level = (position - target.start) % target.num_codebooks
       row = lax.dynamic_index_in_dim(weights['output'], level, keepdims=False)
       scores = lax.dot_general(
@@ -178,44 +316,50 @@ class Sampler:
       tokens = lax.dynamic_update_slice(tokens, token[:, None], (0, position))
       return tokens, recent, logits
 
-    def block(first, mask, index, carry):
-      tokens, cache, logits = carry
-      start = first + index * BLOCK
-      seen = jnp.arange(mask.shape[1]) < start
+    def block(index, carry):
+      tokens, cache, recent, logits = carry
+      start = prompt + index * BLOCK
+      seen = jnp.where(jnp.arange(size) < start, mask, transformer.NEGATIVE)
+      near_mask = lax.dynamic_slice(hidden, (start,), (BLOCK,))
       tokens, recent, logits = lax.fori_loop(
-          start, jnp.minimum(start + BLOCK, stop),
-          functools.partial(body, start, cache,
-                            jnp.where(seen, mask, transformer.NEGATIVE)),
-          (tokens, cached_transformer.empty_recent(config, batch, BLOCK),
-           logits))
-      return tokens, cached_transformer.append(cache, recent, start), logits
+          self._steps(jnp.maximum(position - start, 0), levels),
+          self._steps(jnp.minimum(stop - start, BLOCK), levels),
+          functools.partial(body, start, cache, seen, near_mask),
+          (tokens, recent, logits))
+      # A block that is not full yet is put there again when it is.
+      return tokens, cached_transformer.append(cache, recent, start), recent, (
+          logits)
 
-    logits = jnp.zeros((batch, target.length, target.codebook_size)
-                       if with_logits else (), jnp.float32)
-    first = prompt
-    for end in ends:
-      blocks = (jnp.minimum(end, stop) - first + BLOCK - 1) // BLOCK
-      tokens, cache, logits = lax.fori_loop(
-          0, blocks, functools.partial(block, first, mask[:, :end]),
-          (tokens, cached_transformer.grow(cache, end), logits))
-      first = end
-    return (tokens, logits) if with_logits else (tokens,)
+    return lax.fori_loop(
+        (position - prompt) // BLOCK, (stop - prompt + BLOCK - 1) // BLOCK,
+        block, (tokens, cache, recent, logits))
+
+  def _steps(self, positions, levels):
+    """Steps that draw the first `positions` of a block."""
+    frames = positions // self.layout.target.num_codebooks
+    return frames * levels if levels else positions
+
+  def _offset(self, step, levels):
+    """The position within a block that a step of it draws."""
+    if not levels:
+      return step
+    return step // levels * self.layout.target.num_codebooks + step % levels
 
 
-def cache_sizes(prompt, length):
-  """Ends of the stretches that share one cache size.
+def cache_sizes(length):
+  """Sizes that the cache takes while a sequence of `length` is drawn.
 
-  Each is a whole number of blocks after the prompt:
+  A block may begin anywhere, so there is room for one more than the length:
 
-  >>> cache_sizes(264, 2264)
-  [776, 1288, 1800, 2312]
-  >>> cache_sizes(13, 763)
-  [397, 781]
+  >>> cache_sizes(2264)
+  [640, 1280, 1920, 2304]
+  >>> cache_sizes(763)
+  [512, 800]
   """
-  steps = length - prompt
-  count = min(_MOST_STRETCHES, max(1, -(-steps // _STRETCH)))
-  stretch = max(1, -(-steps // (count * BLOCK))) * BLOCK
-  return [prompt + stretch * (i + 1) for i in range(count)]
+  round_up = lambda x, unit: -(-x // unit) * unit
+  last = round_up(length + BLOCK, BLOCK)
+  stretch = max(_STRETCH, round_up(length // _MOST_STRETCHES, _PROMPT_MULTIPLE))
+  return [*range(stretch, last, stretch), last]
 
 
 def draw_codes(logits, keys, position, temperature, filters=None):

@@ -36,7 +36,7 @@ def test_cached_equals_teacher_forced(name, head):
 def test_cached_equals_teacher_forced_over_several_cache_sizes():
   stage = tiny_stage.trained('coarse', seconds=4, num_layers=1)
   layout = stage.layout
-  assert len(sampler.cache_sizes(layout.target.start, layout.length)) > 1
+  assert len(sampler.cache_sizes(layout.length)) > 1
   batch = tiny_stage.batch_of(layout, tiny_stage.codes(layout, batch=1))
   found = sampler.Sampler(stage).score(batch['decoder_target_tokens'])
   logits = tiny_stage.logits(
@@ -94,12 +94,64 @@ def test_programs_are_compiled_once_for_each_shape():
       (0, None, sampler.Draw()), (1, start + 40, sampler.Draw(0.5)),
       (2, start + 8, sampler.Draw(0.0))):
     draw(stage, seed=seed, stop=stop, settings=settings, made=made)
-  assert made.compilations == 1
-  draw(stage, made=made, prompt_frames=25)
-  assert made.compilations == 2
-  draw(stage, made=made, prompt_frames=25, seed=5)
+  assert made.compilations == 2  # one to read a prompt, one to go on
+  draw(stage, made=made, prompt_frames=10)
+  assert made.compilations == 2  # the prompt has the same padded length
+  draw(stage, made=made, prompt_frames=40)
+  assert made.compilations == 3
+  draw(stage, made=made, prompt_frames=39, seed=5)
   draw(stage, made=made, seed=6)
-  assert made.compilations == 2
+  assert made.compilations == 3
+
+
+@pytest.mark.parametrize('levels', [0, 1, 3])
+def test_pieces_are_the_whole(levels):
+  """Also where a piece ends within a block, and over several cache sizes."""
+  stage = tiny_stage.trained('coarse', seconds=4, num_layers=1)
+  layout, made = stage.layout, sampler.Sampler(stage)
+  settings = sampler.Draw(levels=levels)
+  codes = dict(tiny_stage.codes(layout), coarse=np.full((2, 200, 4), -1))
+  tokens, start = layout.build(codes), layout.target.start
+  keys = sampler.row_keys(0, 'coarse', 0, np.arange(2))
+  whole = made.sample(tokens, keys, start, draw=settings)
+  decoding = made.begin(tokens, keys, start, settings)
+  compilations = made.compilations
+  for frames in (1, 2, 9, 10, 77, 200):
+    made.advance(decoding, start + 4 * frames)
+    assert decoding.position == start + 4 * frames
+    np.testing.assert_array_equal(
+        np.asarray(decoding.tokens)[:, :decoding.position],
+        whole[:, :decoding.position])
+  assert (np.asarray(decoding.tokens) == whole).all()
+  assert made.compilations == compilations
+
+
+def test_fewer_levels_are_the_sequence_without_the_others():
+  """Greedy draws against the network itself, whose keys of levels that are
+  left out are hidden and whose frames begin with the last level drawn."""
+  stage = tiny_stage.trained('coarse', seconds=1, num_layers=1)
+  layout, target = stage.layout, stage.layout.target
+  kept = 3
+  tokens = draw(stage, settings=sampler.Draw(0.0, levels=kept))
+  drawn = target.to_codes(tokens[:, target.start:])
+  assert (drawn[..., :kept] >= 0).all() and (drawn[..., kept:] == -1).all()
+  inputs = np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+  frames = target.start + 4 * np.arange(1, target.num_frames)
+  inputs[:, frames] = tokens[:, frames - 1 - (4 - kept)]
+  for frame in range(target.num_frames):  # hidden, and never asked
+    inputs[:, target.start + 4 * frame + kept:target.start + 4 * frame + 4] = 0
+  logits = tiny_stage.logits(stage.model, stage.params, inputs)
+  best = logits.reshape(2, target.num_frames, 4, -1).argmax(-1)
+  np.testing.assert_array_equal(drawn[..., :kept], best[..., :kept])
+
+
+def test_all_levels_are_the_usual_program():
+  stage = tiny_stage.trained('fine', num_layers=1)
+  made = sampler.Sampler(stage)
+  first, count = draw(stage, made=made), made.compilations
+  np.testing.assert_array_equal(
+      first, draw(stage, made=made, settings=sampler.Draw(levels=8)))
+  assert made.compilations == count
 
 
 def test_stop_and_prefix():
@@ -141,9 +193,10 @@ def test_filters_keep_the_likely(filters, kept):
 
 
 def test_cache_sizes_cover_the_sequence():
-  for prompt, length in ((13, 763), (264, 2264), (1264, 2264), (601, 1801),
-                         (1401, 1801), (763, 763)):
-    ends = sampler.cache_sizes(prompt, length)
-    assert ends[-1] >= length
-    assert all(b > a for a, b in zip([prompt] + ends, ends))
-    assert all((e - prompt) % sampler.BLOCK == 0 for e in ends)
+  for length in (239, 763, 1801, 2264):
+    sizes = sampler.cache_sizes(length)
+    assert all(b > a for a, b in zip(sizes, sizes[1:]))
+    for prompt in range(0, length + 1, 7):
+      # Whole blocks from any prompt on reach the end without leaving the cache.
+      blocks = -(-(length - prompt) // sampler.BLOCK)
+      assert prompt + blocks * sampler.BLOCK <= sizes[-1]
