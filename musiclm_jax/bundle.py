@@ -35,6 +35,9 @@ COMPONENTS = {
     'coarse': ('musiclm_jax.stages.model', 'from_component'),
     'fine': ('musiclm_jax.stages.model', 'from_component'),
 }
+# The grid of the TokenSpec that a tokenizer makes; a stage shares them all.
+_SPECS = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
+          'melody': 'melody'}
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
 FORMAT = 'musiclm_jax.bundle.v1'
@@ -203,21 +206,18 @@ class Bundle:
       raise errors.choice('component', name, COMPONENTS)
     if name not in self._built:
       component = load_component(self.directory / name)
-      self._check(name, component)
+      self.check_spec(name, component.spec)
       module, function = COMPONENTS[name]
       build = getattr(importlib.import_module(module), function)
       self._built[name] = build(component)
     return self._built[name]
 
-  def _check(self, name, component):
-    """Refuses a component made under another spec than the bundle's."""
+  def check_spec(self, name, spec):
+    """UserError unless component `name` of this spec, a dict, belongs here."""
     expected = self.manifest['tokens']
-    part = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
-            'melody': 'melody'}
-    if name in part:
-      wanted, found = expected[part[name]], component.spec
-    else:
-      wanted, found = expected, component.spec['tokens']
+    wanted, found = (
+        (expected[_SPECS[name]], spec) if name in _SPECS
+        else (expected, spec['tokens']))
     lines = specs.difference(found, wanted)
     if lines:
       raise errors.UserError(
@@ -232,6 +232,32 @@ def write_manifest(directory, tokens, **about):
   records.write_json(directory / 'manifest.json', dict(
       format=FORMAT, components=parts, tokens=specs.to_dict(tokens),
       fingerprint=specs.fingerprint(tokens), **about))
+
+
+def enter(directory, name):
+  """Puts a component that was saved as `directory/name` into the manifest.
+
+  A bundle that has no manifest yet gets one: the paper's TokenSpec, but for the
+  grid of this component.
+
+  Raises:
+    UserError: its grid is not that of the bundle.
+  """
+  directory = pathlib.Path(directory)
+  spec = load_component(directory / name).spec
+  if (directory / 'manifest.json').is_file():
+    bundle = Bundle(directory)
+    bundle.check_spec(name, spec)
+    kept = ('format', 'components', 'tokens', 'fingerprint')
+    write_manifest(directory, bundle.tokens, **{
+        k: v for k, v in bundle.manifest.items() if k not in kept})
+    return
+  if name in _SPECS:
+    values = {**specs.to_dict(specs.TokenSpec()), _SPECS[name]: spec}
+  else:
+    values = spec['tokens']
+  write_manifest(directory, specs.from_dict(specs.TokenSpec, values),
+                 name=directory.resolve().name)
 
 
 def shipped():

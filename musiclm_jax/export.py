@@ -3,11 +3,14 @@
   musiclm export soundstream_tiny --gin.MODEL_DIR="'/tmp/codec'" \\
       --gin.CORPUS_DIR="'/tmp/corpus'" --out /tmp/bundle/soundstream
 
-The gin arguments are those of the training run.
+The gin arguments are those of the training run. The folder of the component is
+named in the bundle's manifest, which is made where there is none.
 """
 
+import pathlib
 import sys
 
+from musiclm_jax import errors
 from musiclm_jax import train
 
 prepare = train.prepare
@@ -46,9 +49,14 @@ def write(names, bindings, out_dir, corpus_dir=None, storage='float32',
 
 
 def run(args):
-  """Exports and says what was written."""
+  """Exports, enters the component in its bundle, says what was written."""
+  from musiclm_jax import bundle  # pylint: disable=g-import-not-at-top
+  place = pathlib.Path(args.out)
+  if place.name not in bundle.COMPONENTS:
+    raise errors.choice('component in --out', place.name, bundle.COMPONENTS)
   about = write(*train.gin_arguments(args), args.out, args.corpus,
                 args.storage)
+  bundle.enter(place.parent, place.name)
   print(f'{args.out}: step {about["steps"]}')
 
 

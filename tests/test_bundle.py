@@ -57,6 +57,28 @@ def test_what_was_saved_is_known(directory):
   assert found.manifest['components'] == ['soundstream']
 
 
+def test_components_enter_the_manifest(tmp_path):
+  """The first one makes it; of another grid, none comes in."""
+  grid = specs.CodecSpec(num_codebooks=8)
+  bundle.save_component(tmp_path / 'soundstream', 'soundstream', {}, grid,
+                        _weights())
+  bundle.enter(tmp_path, 'soundstream')
+  found = bundle.Bundle(tmp_path)
+  assert found.tokens == specs.TokenSpec(codec=grid)
+  assert found.identity == tmp_path.name
+  bundle.write_manifest(tmp_path, found.tokens, name='kept')
+  bundle.save_component(tmp_path / 'mulan', 'mulan', {}, specs.JointSpec(),
+                        _weights())
+  bundle.enter(tmp_path, 'mulan')
+  found = bundle.Bundle(tmp_path)
+  assert found.manifest['components'] == ['mulan', 'soundstream']
+  assert found.identity == 'kept' and found.tokens.codec == grid
+  bundle.save_component(tmp_path / 'coarse', 'coarse', {},
+                        specs.StageSpec('coarse'), _weights())
+  with pytest.raises(errors.UserError, match='num_codebooks: 12, expected 8'):
+    bundle.enter(tmp_path, 'coarse')
+
+
 def test_missing_and_damaged(directory):
   with pytest.raises(errors.UserError, match='no bundle at'):
     bundle.Bundle(directory / 'nowhere')

@@ -71,6 +71,18 @@ def shard_name(split, shard, num_shards):
   return f'{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
 
 
+def tokens_of(directory):
+  """The TokenSpec of a cache, so that a stage's leaf trains on any of them.
+
+  Args:
+    directory: of a finished cache. Where there is none, as when a leaf is only
+      looked at, the answer is the paper's TokenSpec.
+  """
+  if not (pathlib.Path(directory) / FINGERPRINT).is_file():
+    return specs.TokenSpec()
+  return Cache(directory).tokens
+
+
 @dataclasses.dataclass(frozen=True)
 class Index:
   """Where every track of a split stands; arrays of one entry a track."""

@@ -7,6 +7,7 @@ import pytest
 
 import conftest as small
 from musiclm_jax import cli
+from musiclm_jax import configs
 from musiclm_jax import precompute
 from musiclm_jax import records
 from musiclm_jax import specs
@@ -90,6 +91,15 @@ def test_a_stage_gets_batches(cache, stage):
   assert layout.target.length == counts[stage]
   found = layout.split(batch['decoder_target_tokens'])[stage]
   assert found.min() >= 0 and len(np.unique(found)) > 2
+
+
+@pytest.mark.parametrize('stage', ['semantic', 'coarse', 'fine'])
+def test_the_leaves_take_their_grid_from_the_cache(cache, stage):
+  settings = {'MODEL_DIR': 'unused', 'CACHE_DIR': str(cache.directory)}
+  arguments = configs.load(f'{stage}_tiny', settings).arguments
+  assert arguments['trainable'].model.spec.tokens == cache.tokens
+  assert arguments['source'].cache  # checks it against the stage
+  assert cache.tokens != specs.TokenSpec()
 
 
 def test_the_same_again_does_nothing(cache, models, corpus, monkeypatch):

@@ -66,15 +66,17 @@ def test_python_m_from_any_directory_resumes_and_exports(leaf, tmp_path):
   cli.main(['export', *words, '--out', str(tmp_path / 'b' / 'soundstream')])
   about = bundle.load_component(tmp_path / 'b' / 'soundstream').metadata
   assert about['steps'] == 6 and 'corpus' not in about
+  assert bundle.Bundle(tmp_path / 'b').has('soundstream')
 
 
 @pytest.mark.parametrize('words', [
-    ['--storage', 'float8'], ['--gin.NAME'], ['--gin.NAME=3'], ['no_leaf']])
+    ['--storage', 'float8'], ['--out', 'x/codec'], ['--gin.NAME'],
+    ['--gin.NAME=3'], ['no_leaf']])
 def test_mistakes_of_the_command_line_exit_with_2(
     leaf, tmp_path, capsys, words):
   with pytest.raises(SystemExit) as caught:
     cli.main(['export', leaf, f'--gin.MODEL_DIR="{tmp_path}/run"', '--out',
-              str(tmp_path / 'out'), *words])
+              str(tmp_path / 'out' / 'soundstream'), *words])
   assert caught.value.code == 2
   assert capsys.readouterr().err.count('\n') == 1
   assert not (tmp_path / 'out').exists() and not (tmp_path / 'run').exists()
