@@ -34,6 +34,8 @@ _EXTRAS = {
         'protobuf>=5.28',
     ],
     'data': ['music21>=9.7', 'pretty_midi>=0.2.10', 'mido>=1.3'],
+    # T5X itself has no release: the commits are in locks/t5x_commits.txt, to be
+    # installed without what they declare (`launch/local.sh t5x` does it).
     't5x': [
         'fiddle>=0.3', 'chex>=0.1.89', 'cached_property>=2.0',
         'jaxtyping>=0.3', 'tensorboard>=2.19', 'grain>=0.2.10', 'clu>=0.0.12',

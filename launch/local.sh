@@ -5,6 +5,8 @@
 #   bash launch/local.sh generate "a slow waltz on accordion" -o waltz.wav
 #   bash launch/local.sh test [pytest arguments]
 #   bash launch/local.sh COMMAND ...      any command of `musiclm`
+#   bash launch/local.sh t5x train --gin_file=gin/runs/t5x.gin ...
+#                                         T5X: train, eval or infer
 #
 # VENV=DIR puts the environment elsewhere (default: .venv in the repository).
 # A folder for compiled programs, .jax_cache, makes later starts faster; set
@@ -17,6 +19,7 @@ need() {  # the lock file that a command needs
   case "${1:-help}" in
     generate | inspect | codec | help | -h | --help | --version) echo base ;;
     serve) echo web ;;
+    t5x) echo t5x ;;
     evaluate) if [ "${2:-}" = codec ]; then echo codec; else echo train; fi ;;
     *) echo train ;;
   esac
@@ -50,6 +53,16 @@ install() {  # install LOCK: does nothing when this very lock is in place
   echo "$want" >"$stamp"
 }
 
+install_commits() {  # what has no release: pinned commits, by git
+  local lock=$root/locks/t5x_commits.txt
+  local stamp=$venv/installed-t5x_commits
+  cmp -s "$lock" "$stamp" && return
+  command -v git >/dev/null ||
+    fail "T5X is installed from its repository; run: apt-get install git"
+  "$venv/bin/pip" install --disable-pip-version-check --no-deps -r "$lock" >&2
+  cp "$lock" "$stamp"
+}
+
 if [ "$(need "$@")" = codec ] && ! command -v cc >/dev/null; then
   fail "ViSQOL needs a C compiler; run: apt-get install gcc libc6-dev g++"
 fi
@@ -57,7 +70,10 @@ make_venv
 exec 9>"$venv/install.lock"
 flock 9
 install "$(need "$@")"
+if [ "${1:-}" = t5x ]; then install_commits; fi
 if nvidia-smi -L >/dev/null 2>&1; then install cuda; fi
+if compgen -G '/dev/accel[0-9]*' >/dev/null; then install tpu; fi
+if compgen -G '/dev/vfio/[0-9]*' >/dev/null; then install tpu; fi
 exec 9>&-
 
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.jax_cache}
@@ -65,5 +81,10 @@ if [ "${1:-}" = test ]; then
   shift
   cd "$root"
   exec "$venv/bin/python" -m pytest "$@"
+fi
+if [ "${1:-}" = t5x ]; then
+  shift
+  cd "$root"
+  exec "$venv/bin/python" -m "t5x.${1:-train}" "${@:2}"
 fi
 exec "$venv/bin/musiclm" "$@"

@@ -7,6 +7,9 @@
 #   locks/codec.txt  train + ViSQOL, which needs a C compiler
 #   locks/web.txt    base + the page
 #   locks/cuda.txt    base + the CUDA build of jax
+#   locks/tpu.txt     base + libtpu
+#   locks/t5x.txt     train + what T5X needs; T5X itself has no release, its
+#                     commits are pinned by hand in locks/t5x_commits.txt
 #   locks/bench.txt   base + the peers of the benchmarks (torch)
 # The smaller ones take their versions from all.txt.
 set -euo pipefail
@@ -31,4 +34,6 @@ compile train train data eval test
 compile codec train data eval test visqol
 compile web web
 compile cuda cuda
+compile tpu tpu
+compile t5x train data eval test t5x
 compile bench bench hf

@@ -5,7 +5,8 @@
   python -m musiclm_jax.train --gin_file=gin/soundstream_tiny.gin --gin.X=VALUE
 
 A leaf is a path, or its name from any directory. gin/runs/local.gin is loaded
-before it, and the bindings after it. The same command resumes the run.
+before it, and the bindings after it. The same command resumes the run. On many
+hosts each runs it, in the environment of training/hosts.py.
 """
 
 import argparse
@@ -55,6 +56,8 @@ def start(names, bindings=()):
   Returns:
     The `training.loop.Result`.
   """
+  from musiclm_jax.training import hosts  # pylint: disable=g-import-not-at-top
+  hosts.join()
   from musiclm_jax import configs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import loop  # pylint: disable=g-import-not-at-top
   config = configs.load(names, bindings)

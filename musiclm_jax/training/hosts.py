@@ -1,0 +1,77 @@
+"""Many hosts as one program of jax: each calls `join` before anything else.
+
+The scripts in launch/ say by environment variables who takes part:
+
+  MUSICLM_COORDINATOR    'HOST:PORT', the first host and a free port of it; or
+                         'auto' where jax finds out by itself (TPU VMs, Slurm)
+  MUSICLM_NUM_PROCESSES  how many processes there are
+  MUSICLM_PROCESS_ID     which of them this is, from 0
+
+Without MUSICLM_COORDINATOR a process is on its own.
+"""
+
+import os
+import re
+
+from musiclm_jax import errors
+
+COORDINATOR = 'MUSICLM_COORDINATOR'
+NUM_PROCESSES = 'MUSICLM_NUM_PROCESSES'
+PROCESS_ID = 'MUSICLM_PROCESS_ID'
+
+
+def settings(environment):
+  """Keyword arguments of `jax.distributed.initialize`; None where one is alone.
+
+  Args:
+    environment: such as os.environ.
+
+  Raises:
+    UserError: the variables do not fit together.
+
+  >>> settings({'MUSICLM_COORDINATOR': 'node1:1234',
+  ...           'MUSICLM_NUM_PROCESSES': '2', 'MUSICLM_PROCESS_ID': '1'})
+  ... # doctest: +NORMALIZE_WHITESPACE
+  {'coordinator_address': 'node1:1234', 'num_processes': 2, 'process_id': 1}
+  """
+  address = environment.get(COORDINATOR, '')
+  if not address:
+    return None
+  if address == 'auto':
+    return {}
+  if not re.fullmatch(r'.+:\d+', address):
+    raise errors.UserError(
+        f"{COORDINATOR} is {address!r}; expected 'HOST:PORT', or 'auto'.")
+  count = _whole(environment, NUM_PROCESSES)
+  number = _whole(environment, PROCESS_ID)
+  if number >= count:
+    raise errors.UserError(
+        f'{PROCESS_ID} is {number} of {count} processes; expected 0 to '
+        f'{count - 1}.')
+  return dict(coordinator_address=address, num_processes=count,
+              process_id=number)
+
+
+def join(environment=os.environ):
+  """Meets the other hosts, if there are any; returns once all are there.
+
+  To be called before jax is asked for its devices. A second call does nothing.
+  """
+  given = settings(environment)
+  if given is None:
+    return
+  import jax  # pylint: disable=g-import-not-at-top
+  if jax.distributed.is_initialized():
+    return
+  # Between processes without an accelerator; read by the CPU backend alone.
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  jax.distributed.initialize(**given)
+
+
+def _whole(environment, name):
+  value = environment.get(name, '')
+  if not value.isdigit():
+    raise errors.UserError(
+        f'{name} is {value!r}; expected a whole number, as {COORDINATOR} is '
+        f'set.')
+  return int(value)

@@ -1,0 +1,35 @@
+"""Who takes part, by the environment."""
+
+import doctest
+
+import pytest
+
+from musiclm_jax import errors
+from musiclm_jax.training import hosts
+
+
+def environment(**more):
+  return {**dict(MUSICLM_COORDINATOR='node7:1234', MUSICLM_NUM_PROCESSES='4',
+                 MUSICLM_PROCESS_ID='0'), **more}
+
+
+def test_alone_and_by_itself():
+  assert hosts.settings({}) is None
+  assert hosts.settings(environment(MUSICLM_COORDINATOR='')) is None
+  assert hosts.settings({'MUSICLM_COORDINATOR': 'auto'}) == {}
+  hosts.join({})  # nothing happens
+
+
+def test_examples_in_docstrings():
+  result = doctest.testmod(hosts)
+  assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize('more, said', [
+    (dict(MUSICLM_COORDINATOR='node7'), "'HOST:PORT'"),
+    (dict(MUSICLM_NUM_PROCESSES=''), "MUSICLM_NUM_PROCESSES is ''"),
+    (dict(MUSICLM_PROCESS_ID='-1'), "MUSICLM_PROCESS_ID is '-1'"),
+    (dict(MUSICLM_PROCESS_ID='4'), 'expected 0 to 3')])
+def test_what_does_not_fit_is_refused(more, said):
+  with pytest.raises(errors.UserError, match=said):
+    hosts.settings(environment(**more))
