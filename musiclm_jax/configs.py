@@ -67,6 +67,14 @@ def resolve(name):
   raise errors.choice('gin file', str(name), leaves())
 
 
+def add_search_path():
+  """Lets gin find what leaves include, whatever the working directory is."""
+  prefixes = gin.config._LOCATION_PREFIXES  # pylint: disable=protected-access
+  if str(gin_root()) not in prefixes:
+    # First: an include means the same file everywhere.
+    prefixes.insert(0, str(gin_root()))
+
+
 def load(names, bindings=(), run=RUN):
   """Parses gin files over the run file and builds what they name.
 
@@ -89,10 +97,7 @@ def load(names, bindings=(), run=RUN):
         f'no gin file; give --gin_file=LEAF, one of: {", ".join(leaves())}.')
   files = tuple(resolve(name) for name in (run, *names))
   gin.clear_config(clear_constants=True)
-  prefixes = gin.config._LOCATION_PREFIXES  # pylint: disable=protected-access
-  if str(gin_root()) not in prefixes:
-    # First: an include means the same file whatever the working directory is.
-    prefixes.insert(0, str(gin_root()))
+  add_search_path()
   for path in files:
     with _explained(str(path)):
       gin.parse_config_file(str(path))

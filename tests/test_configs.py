@@ -46,7 +46,7 @@ def test_the_leaf_overrides_the_run_file_and_the_bindings_both(leaf):
   assert config.arguments['checkpoint_every'] == 1000
   assert config.arguments['source'].batch_size == 16
   assert config.arguments['num_steps'] == 30
-  assert config.arguments['mesh'] == (-1, 1)
+  assert config.arguments['mesh'] == {'data': -1}
 
 
 def test_nested_frozen_dataclasses_are_plain_instances(leaf):

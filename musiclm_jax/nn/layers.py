@@ -59,11 +59,45 @@ def stack(tree, join=jnp.stack):
     if not count:
       return node
     names = [f'{_PREFIX}{i}' for i in range(count)]
+    if len({str(jax.tree.structure(node[n])) for n in names}) > 1:
+      return node  # layers that differ have one layout only
     stacked = jax.tree.map(
         lambda *xs: join(list(xs)), *[node[n] for n in names])
     rest = {k: v for k, v in node.items() if k not in names}
     return {STACKED: stacked, **rest}
   return _walk(tree, convert)
+
+
+def other_layout(abstract):
+  """The same arrays in the layout that they do not have.
+
+  Args:
+    abstract: tree of ShapeDtypeStructs with or without shardings.
+
+  Returns:
+    (tree likewise, the function that leads from its arrays back).
+  """
+  if is_stacked(abstract):
+    return unroll(abstract, _split_described), stack
+  return stack(abstract, _join_described), unroll
+
+
+def _split_described(x):
+  part = _described(x, x.shape[1:], lambda spec: spec[1:])
+  return [part] * (x.shape or (1,))[0]
+
+
+def _join_described(parts):
+  x = parts[0]
+  return _described(x, (len(parts),) + x.shape, lambda spec: (None, *spec))
+
+
+def _described(x, shape, respec):
+  sharding = x.sharding
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    spec = jax.sharding.PartitionSpec(*respec(tuple(sharding.spec)))
+    sharding = jax.sharding.NamedSharding(sharding.mesh, spec)
+  return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
 
 
 def is_stacked(tree):

@@ -57,6 +57,10 @@ class StageModel:
     return jax.tree.map(tuple, core.unfreeze(axes),
                         is_leaf=lambda x: not hasattr(x, 'items'))
 
+  def with_params(self, params):
+    """The `TrainedStage` of these parameters."""
+    return TrainedStage(self, params)
+
   def num_params(self):
     """Parameters of the whole stage, counted without making them."""
     shapes = jax.eval_shape(self._init, jax.random.key(0))['params']
@@ -87,6 +91,28 @@ class StageModel:
       `accuracy`, and `loss_level_<n>` where a frame has several levels, n
       counted from 1 as the papers do.
     """
+    logits, top, log_z, chosen, weights = self._scores(
+        params, batch, dropout_rng)
+    nats = log_z - chosen
+    total = nats
+    if self.label_smoothing:
+      other = (log_z[..., None] - logits).mean(axis=-1)
+      total = (1 - self.label_smoothing) * nats + self.label_smoothing * other
+    if self.z_loss:
+      total = total + self.z_loss * jnp.square(log_z)
+    mean = lambda x: (x * weights).sum() / jnp.maximum(weights.sum(), 1.0)
+    metrics = {'loss': mean(nats), 'accuracy': mean(chosen >= top)}
+    metrics.update(self._per_level(nats, weights))
+    return mean(total), metrics
+
+  def log_likelihood(self, params, batch):
+    """[B] float32: log-probability of each sequence's weighted target."""
+    _, _, log_z, chosen, weights = self._scores(params, batch, None)
+    return ((chosen - log_z) * weights).sum(axis=-1)
+
+  def _scores(self, params, batch, dropout_rng):
+    """Over the target: logits [B, P, K], and [B, P] each of the largest logit,
+    the log-partition, the true token's logit, and the weight."""
     target = self.layout.target
     logits = self.logits(params, batch['decoder_input_tokens'], dropout_rng)
     part = slice(target.start, target.stop)
@@ -99,17 +125,7 @@ class StageModel:
     top = jax.lax.stop_gradient(logits.max(axis=-1))
     log_z = top + jnp.log(jnp.exp(logits - top[..., None]).sum(axis=-1))
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    nats = log_z - chosen
-    total = nats
-    if self.label_smoothing:
-      other = (log_z[..., None] - logits).mean(axis=-1)
-      total = (1 - self.label_smoothing) * nats + self.label_smoothing * other
-    if self.z_loss:
-      total = total + self.z_loss * jnp.square(log_z)
-    mean = lambda x: (x * weights).sum() / jnp.maximum(weights.sum(), 1.0)
-    metrics = {'loss': mean(nats), 'accuracy': mean(chosen >= top)}
-    metrics.update(self._per_level(nats, weights))
-    return mean(total), metrics
+    return logits, top, log_z, chosen, weights
 
   def _per_level(self, nats, weights):
     target = self.layout.target

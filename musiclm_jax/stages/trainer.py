@@ -3,8 +3,11 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
+from musiclm_jax.nn import layers
 from musiclm_jax.stages import model as model_lib
+from musiclm_jax.training import accumulate
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
 
@@ -16,10 +19,13 @@ class StageTrainable:
   Attributes:
     model: which stage, and how large.
     optimizer: its optimiser and schedule.
+    microbatch: sequences whose gradient is computed at a time, a divisor of the
+      batch and a multiple of the data-parallel devices; 0: all of them.
   """
 
   model: model_lib.StageModel = model_lib.StageModel()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
+  microbatch: int = 0  # ours
 
   def init(self, rng, batch):
     """A fresh state; `batch` is not needed."""
@@ -29,8 +35,9 @@ class StageTrainable:
   def update(self, state, batch, rng):
     """One step over batch; metrics of `StageModel.loss`, norm and rate."""
     dropout_rng = rng if self.model.config.dropout_rate else None
-    grads, metrics = jax.grad(self.model.loss, has_aux=True)(
-        state.params, batch, dropout_rng)
+    grads, metrics = accumulate.gradients(
+        self.model.loss, _target_tokens, state.params, batch, dropout_rng,
+        self.microbatch)
     return self.optimizer.step(state, grads, metrics)
 
   def evaluate(self, state, batch, rng):
@@ -46,7 +53,13 @@ class StageTrainable:
                            state.opt_state, state.params, axes))
 
   def export(self, state, corpus=None):
-    """Keyword arguments of `bundle.save_component`."""
+    """Keyword arguments of `bundle.save_component`; layers unrolled."""
     del corpus
-    return dict(kind=self.model.spec.name, config=self.model.config,
-                spec=self.model.spec, weights=state.params)
+    config = dataclasses.replace(self.model.config, scan_layers=False)
+    return dict(kind=self.model.spec.name, config=config, spec=self.model.spec,
+                weights=layers.unroll(state.params))
+
+
+def _target_tokens(batch):
+  """Tokens that the loss is a mean of."""
+  return batch['decoder_loss_weights'].astype(jnp.float32).sum()

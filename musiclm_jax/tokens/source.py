@@ -44,6 +44,7 @@ import dataclasses
 import functools
 from typing import Any, Mapping, Optional
 
+import jax
 import numpy as np
 
 from musiclm_jax import errors
@@ -158,6 +159,14 @@ class TaskBatches:
       split = self.train_split
     count = self.eval_batches_count * self.batch_size
     yield from self._dataset(split, _EVAL_SEED, 0, count)
+
+  def batch_shapes(self):
+    """The batch as ShapeDtypeStructs, without looking at the cache."""
+    shape = (self.batch_size, layout_lib.for_stage(self.stage).length)
+    make = lambda dtype: jax.ShapeDtypeStruct(shape, dtype)
+    return dict(decoder_input_tokens=make(np.int32),
+                decoder_target_tokens=make(np.int32),
+                decoder_loss_weights=make(np.float32))
 
   def _dataset(self, split, seed, start, count: Optional[int] = None,
                melody_dropout: float = 0.0) -> Any:

@@ -20,15 +20,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from musiclm_jax import errors
-
-# One line for every file written is no news to anybody.
-logging.getLogger('absl').setLevel(logging.ERROR)
+from musiclm_jax.nn import layers
 
 
 class Checkpoints:
   """The checkpoints under `model_dir`; close it to wait for the last write."""
 
   def __init__(self, model_dir, keep=3, read_only=False):
+    # One line for every file written is no news to anybody.
+    logging.getLogger('absl').setLevel(logging.ERROR)
     self._directory = pathlib.Path(model_dir).absolute()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else keep, create=not read_only,
@@ -69,7 +69,8 @@ class Checkpoints:
   def restore(self, abstract_state, say=print):
     """The newest readable checkpoint.
 
-    A damaged one is moved to `damaged/` and the one before is tried.
+    A damaged one is moved to `damaged/` and the one before is tried. Stacked
+    and unrolled layers (nn/layers.py) are read into each other.
 
     Args:
       abstract_state: ShapeDtypeStructs with shardings.
@@ -79,12 +80,12 @@ class Checkpoints:
     """
     tried = []
     for step in sorted(self._manager.all_steps(), reverse=True):
-      self._check_shapes(step, abstract_state)
+      stored, convert = self._as_stored(step, abstract_state)
       try:
         restored = self._manager.restore(step, args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract_state),
+            state=ocp.args.StandardRestore(stored),
             data=ocp.args.JsonRestore()))
-        return step, restored['state'], restored['data']
+        return step, convert(restored['state']), restored['data']
       except Exception as error:  # pylint: disable=broad-exception-caught
         tried.append(step)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -106,27 +107,39 @@ class Checkpoints:
         shutil.move(self._directory / 'checkpoints' / str(step), target)
     self._manager.reload()
 
-  def _check_shapes(self, step, abstract_state):
-    """Refuses a checkpoint whose arrays are not those of the model."""
+  def _as_stored(self, step, abstract_state):
+    """(the state as the checkpoint has it, the function that leads back).
+
+    Raises:
+      UserError: its arrays are not those of the model, in either layout.
+    """
+    same = abstract_state, lambda state: state
     try:
       stored = self._manager.item_metadata(step)['state']
       found = _shapes(getattr(stored, 'tree', stored))
     except Exception:  # pylint: disable=broad-exception-caught
-      return  # Unreadable: the restore says how.
-    if not found:
-      return
+      return same  # Unreadable: the restore says how.
     wanted = _shapes(abstract_state)
+    if not found or found == wanted:
+      return same
+    other, back = layers.other_layout(abstract_state)
+    if found == _shapes(other):
+      return other, jax.jit(back, out_shardings=jax.tree.map(
+          lambda x: x.sharding, abstract_state))
+    self._refuse(step, found, wanted)
+
+  def _refuse(self, step, found, wanted):
+    """Says which arrays a checkpoint has instead of the model's."""
     lines = [
         f'{name}: {found.get(name, "absent")}, expected '
         f'{wanted.get(name, "absent")}'
         for name in sorted(set(found) | set(wanted), key=_parameters_first)
         if found.get(name) != wanted.get(name)]
-    if lines:
-      raise errors.UserError(
-          f'checkpoint {step} of {self._directory} has other arrays than this '
-          f'model ({"; ".join(lines[:3])}{"; ..." if len(lines) > 3 else ""}); '
-          f'train in another MODEL_DIR, or restore the settings it was made '
-          f'with.')
+    raise errors.UserError(
+        f'checkpoint {step} of {self._directory} has other arrays than this '
+        f'model ({"; ".join(lines[:3])}{"; ..." if len(lines) > 3 else ""}); '
+        f'train in another MODEL_DIR, or restore the settings it was made '
+        f'with.')
 
 
 def none_yet(model_dir):

@@ -8,9 +8,10 @@ from musiclm_jax import bundle
 from musiclm_jax import errors
 from musiclm_jax import figures
 from musiclm_jax import records
+from musiclm_jax import specs
 from musiclm_jax.training import checkpoints
-from musiclm_jax.training import loop
 from musiclm_jax.training import metrics_writer
+from musiclm_jax.training import step as step_lib
 
 
 def export(trainable, source, model_dir, out_dir, corpus_dir=None,
@@ -30,7 +31,8 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   Returns:
     The metadata as written.
   Raises:
-    UserError: there is no checkpoint, or it is another model's.
+    UserError: there is no checkpoint, it is another model's, or the bundle
+      has another grid.
   """
   if storage not in bundle.STORAGES:
     raise errors.choice('storage', storage, bundle.STORAGES)
@@ -48,6 +50,10 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   # What the export itself found out, such as how well codebooks are used.
   about.update(parts.pop('metadata', {}))
   about.update(metadata or {})
+  place = pathlib.Path(out_dir)
+  if (place.parent / 'manifest.json').is_file():
+    bundle.Bundle(place.parent).check_spec(
+        place.name, specs.to_dict(parts['spec']))
   bundle.save_component(out_dir, metadata=about, storage=storage, **parts)
   return about
 
@@ -60,7 +66,7 @@ def restore(trainable, source, model_dir):
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-      loop.abstract_state(trainable, batch))
+      step_lib.abstract_state(trainable, batch))
   with checkpoints.Checkpoints(model_dir, read_only=True) as saved:
     restored = saved.restore(abstract)
   if restored is None:

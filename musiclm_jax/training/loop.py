@@ -15,7 +15,6 @@ import dataclasses
 import pathlib
 import time
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +30,7 @@ from musiclm_jax.training import optim
 from musiclm_jax.training import prefetch as prefetch_lib
 from musiclm_jax.training import progress as progress_lib
 from musiclm_jax.training import run_record
+from musiclm_jax.training import step as step_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Result:
 
 
 def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
-          eval_every=1000, checkpoint_every=1000, log_every=50, keep=3,
-          max_minutes=None, prefetch=2, devices=None,
+          rules=(), eval_every=1000, checkpoint_every=1000, log_every=50,
+          keep=3, max_minutes=None, prefetch=2, devices=None,
           recovery=health.Recovery(), preview_clips=2):
   """Trains until `num_steps`, from the newest checkpoint if there is one.
 
@@ -56,7 +56,9 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
     num_steps: updates of the whole run, earlier starts included.
     seed: decides the initial state and the randomness of every step; the
       source has a seed of its own.
-    mesh: (data, model) sizes; data -1 takes the devices that are left.
+    mesh: devices of each mesh axis, see training/mesh.
+    rules: (logical axis, mesh axis or axes) pairs that go before those of
+      `nn.partitioning.RULES`.
     eval_every: steps between evaluations; 0 evaluates never. The last step is
       evaluated as well.
     checkpoint_every: steps between checkpoints; 0 writes only the last.
@@ -75,15 +77,10 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
     health.Diverged: training diverged, and rolling back did not help.
     gates.Tripped: a gate of the trainable stopped the run.
   """
-  run = _Run(trainable, source, model_dir, num_steps, seed, mesh, eval_every,
-             checkpoint_every, log_every, keep, max_minutes, prefetch, devices,
-             recovery, preview_clips)
+  run = _Run(trainable, source, model_dir, num_steps, seed, mesh, rules,
+             eval_every, checkpoint_every, log_every, keep, max_minutes,
+             prefetch, devices, recovery, preview_clips)
   return run.start()
-
-
-def abstract_state(trainable, batch):
-  """The shapes and types of the state, with nothing computed."""
-  return jax.eval_shape(trainable.init, jax.random.key(0), batch)
 
 
 def check_directory(model_dir):
@@ -103,8 +100,8 @@ class _Run:
   """One start of a run: `start` reads as the order of events."""
 
   def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
-               eval_every, checkpoint_every, log_every, keep, max_minutes,
-               prefetch, devices, recovery, preview_clips):
+               rules, eval_every, checkpoint_every, log_every, keep,
+               max_minutes, prefetch, devices, recovery, preview_clips):
     if num_steps < 1 or log_every < 1:
       raise errors.UserError(
           f'num_steps is {num_steps} and log_every {log_every}; both must be '
@@ -124,10 +121,9 @@ class _Run:
     self.recovery = recovery
     self.preview_clips = preview_clips
     self.mesh = mesh_lib.make_mesh(mesh, devices)
+    self.rules = partitioning.with_rules(rules)
     self.progress = progress_lib.Progress(
         num_steps, self.deadline.seconds_left)
-    keys = jax.random.split(jax.random.key(seed), 3)
-    self.init_key, self.step_key, self.eval_key = keys
 
   def start(self):
     say = self.progress.say
@@ -137,8 +133,7 @@ class _Run:
     run_record.check(self.model_dir, record, say)
     self.record, self.events = record, run_record.events(self.model_dir)
     with contextlib.ExitStack() as stack:
-      stack.enter_context(self.mesh)
-      stack.enter_context(nn.logical_axis_rules(partitioning.RULES))
+      stack.enter_context(step_lib.context(self.mesh, self.rules))
       self.checkpoints = stack.enter_context(
           checkpoints.Checkpoints(self.model_dir, self.keep))
       step = self.checkpoints.latest() or 0
@@ -164,54 +159,34 @@ class _Run:
       if self._rollbacks() and self.events[-1].get('back_to') == step:
         self.writer.say(step, 'rollback', self.events[-1]['what'])
       batches = stack.enter_context(prefetch_lib.Prefetch(
-          self.source.batches(step), self._place, self.prefetch))
+          self.source.batches(step), self.program.place, self.prefetch))
       return self._steps(step, state, batches, stop)
 
   # ---- before the first step ----
 
   def _begin(self):
-    """(step, state): restored, or fresh at step 0. Jits the three functions."""
+    """(step, state): restored, or fresh at step 0. Compiles nothing yet."""
     batch = next(iter(self.source.batches(0)))
-    abstract = abstract_state(self.trainable, batch)
-    axes = None
-    if hasattr(self.trainable, 'logical_axes'):
-      axes = self.trainable.logical_axes(abstract)
-    shardings = mesh_lib.state_shardings(self.mesh, abstract, axes)
-    self.batch_shardings = mesh_lib.batch_shardings(self.mesh, batch)
-    replicated = jax.sharding.NamedSharding(self.mesh, mesh_lib.P())
-    rate_factor, step_key = self._rate_factor(), self.step_key
+    rate_factor = self._rate_factor()
     trainable = optim.scale_rates(self.trainable, rate_factor)
     if rate_factor != 1.0:
       self.progress.say(
           f'learning rates are {rate_factor:g} of their settings, after '
           f'{self._rollbacks()} rollback(s).')
-
-    def update(state, batch):
-      rng = jax.random.fold_in(step_key, state.step)
-      return trainable.update(state, batch, rng)
-
-    self.update = jax.jit(update, donate_argnums=0,
-                          out_shardings=(shardings, replicated))
-    self.evaluate = jax.jit(trainable.evaluate, out_shardings=replicated)
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        abstract, shardings)
-    restored = self.checkpoints.restore(abstract, self.progress.say)
+    self.program = step_lib.build(
+        trainable, batch, self.mesh, self.rules, self.seed)
+    restored = self.checkpoints.restore(self.program.state, self.progress.say)
     if restored is not None:
       step, state, _ = restored
       self.checkpoints.set_aside(newer_than=step)
       self.progress.say(f'resuming {self.model_dir} at step {step}.')
       return step, state
-    init = jax.jit(trainable.init, out_shardings=shardings)
-    state = init(self.init_key, self._place(batch))
+    state = self.program.init(self.program.place(batch))
     self.progress.say(
         f'starting {type(trainable).__name__} in {self.model_dir}: '
         f'{_count(state):,} values in its state, {self.num_steps} steps, '
         f'{self.mesh.size} device(s).')
     return 0, state
-
-  def _place(self, batch):
-    return mesh_lib.put(batch, self.batch_shardings)
 
   # ---- trouble ----
 
@@ -282,7 +257,7 @@ class _Run:
         raise errors.UserError(
             f'the data ended at step {step} of {self.num_steps}; a source '
             f'must repeat.') from None
-      state, values = self.update(state, batch)
+      state, values = self.program.update(state, batch)
       step += 1
       pending.append(values)
       if len(pending) > 1:  # At most two steps in flight: honest rates.
@@ -354,9 +329,8 @@ class _Run:
     totals = []
     for i, batch in enumerate(self.source.eval_batches()):
       shardings = mesh_lib.batch_shardings(self.mesh, batch, strict=False)
-      totals.append(self.evaluate(
-          state, mesh_lib.put(batch, shardings),
-          jax.random.fold_in(self.eval_key, i)))
+      totals.append(self.program.evaluate(
+          state, mesh_lib.put(batch, shardings), i))
       jax.block_until_ready(totals[-1])
     if not totals:
       return {}

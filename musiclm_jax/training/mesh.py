@@ -1,57 +1,89 @@
-"""Where arrays live: the (data, model) mesh and the shardings on it.
+"""Where arrays live: the (data, fsdp, model) mesh and the shardings on it.
+
+  {'data': 256}              every device has the whole state
+  {'fsdp': 256}              every device has 1/256 of it (FSDP)
+  {'data': 16, 'fsdp': 16}   16 groups of 16
+  {'data': 64, 'model': 4}   products split over 4 devices (tensor parallel)
 
 Parameters follow their logical axes through `nn.partitioning.RULES`; batches
-are split over 'data' on their first axis. An axis that a mesh axis does not
-divide is replicated, so the same model runs on any mesh.
+are split over 'data' and 'fsdp' on their first axis. An axis that a mesh axis
+does not divide is replicated, so the same model runs on any mesh. Arrays of
+models without logical axes are split over 'fsdp' on their longest axis.
 """
+
+import math
 
 from flax.linen import partitioning as flax_partitioning
 import jax
+from jax.experimental import mesh_utils
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 
 P = jax.sharding.PartitionSpec
-AXES = ('data', 'model')
+AXES = partitioning.MESH_AXES
+_BATCH_AXES = (partitioning.DATA, partitioning.FSDP)
+_MIN_SPLIT = 2**16  # values; smaller unnamed arrays are not worth a collective
 
 
 def make_mesh(shape=(-1, 1), devices=None):
-  """A ('data', 'model') mesh.
+  """A ('data', 'fsdp', 'model') mesh.
 
   Args:
-    shape: (data, model) sizes; data -1 takes all devices that model leaves.
+    shape: {axis: devices}, 1 for what is left out, or (data, model). One of
+      them may be -1 and takes all devices that the others leave.
     devices: the devices to use; all of them by default.
   """
-  devices = jax.devices() if devices is None else devices
-  data, model = shape
-  if model < 1 or (data < 1 and data != -1):
-    raise errors.UserError(
-        f'mesh is {tuple(shape)}; expected (data, model), both at least 1, or '
-        f'data -1 for all devices.')
-  if data == -1:
-    data = len(devices) // model
-  if data * model > len(devices) or not data:
-    raise errors.UserError(
-        f'mesh {tuple(shape)} needs {max(1, data) * model} devices; there are '
-        f'{len(devices)}.')
-  grid = np.asarray(devices[:data * model]).reshape(data, model)
+  devices = jax.devices() if devices is None else list(devices)
+  sizes = mesh_sizes(shape, len(devices))
+  devices = devices[:math.prod(sizes)]
+  if devices[0].platform == 'tpu':  # neighbours in the mesh by the wiring
+    grid = mesh_utils.create_device_mesh(
+        sizes, devices, allow_split_physical_axes=True)
+  else:
+    grid = np.asarray(devices).reshape(sizes)
   return jax.sharding.Mesh(grid, AXES)
 
 
-def state_shardings(mesh, state, logical_axes=None):
+def mesh_sizes(shape, num_devices):
+  """(data, fsdp, model) sizes of a shape as `make_mesh` takes it."""
+  if not isinstance(shape, dict):
+    shape = dict(zip((partitioning.DATA, partitioning.MODEL), shape))
+  for name in shape:
+    if name not in AXES:
+      raise errors.choice('mesh axis', name, AXES)
+  sizes = [shape.get(name, 1) for name in AXES]
+  free = [i for i, size in enumerate(sizes) if size == -1]
+  if len(free) > 1 or any(s < 1 and s != -1 for s in sizes):
+    raise errors.UserError(
+        f'mesh is {shape}; expected sizes of at least 1, or -1 for one of them, '
+        f'which takes the devices that the others leave.')
+  taken = math.prod(s for s in sizes if s != -1)
+  if free:
+    sizes[free[0]] = num_devices // taken
+  if math.prod(sizes) > num_devices or not all(sizes):
+    raise errors.UserError(
+        f'mesh {shape} needs {taken} devices or a multiple; there are '
+        f'{num_devices}.' if free else
+        f'mesh {shape} needs {taken} devices; there are {num_devices}.')
+  return tuple(sizes)
+
+
+def state_shardings(mesh, state, logical_axes=None, rules=partitioning.RULES):
   """A NamedSharding for every array of `state`.
 
   Args:
     mesh: of `make_mesh`.
     state: tree of arrays or ShapeDtypeStructs.
     logical_axes: tree of the same structure, or a prefix of it: a tuple of axis
-      names for an array, None for whatever is replicated. None: all of it is.
+      names for an array, None for arrays without names. None: none has any.
+    rules: (logical axis, mesh axis) pairs.
   """
   axes = _broadcast(logical_axes, state)
   return jax.tree.map(
       lambda x, leaf: jax.sharding.NamedSharding(
-          mesh, partition_spec(mesh, x.shape, leaf.names)), state, axes)
+          mesh, partition_spec(mesh, x.shape, leaf.names, rules)), state, axes)
 
 
 def optimizer_axes(optimizer_state, params, params_axes):
@@ -63,28 +95,31 @@ def optimizer_axes(optimizer_state, params, params_axes):
     params_axes: tree like `params`: tuples of axis names or None.
   """
   structure = jax.tree.structure(params)
+  shapes = jax.tree.map(np.shape, params)
   is_params = lambda x: jax.tree.structure(x) == structure
+  # Adafactor's moments have the structure of the parameters, not their shapes.
+  is_copy = lambda x: is_params(x) and jax.tree.map(np.shape, x) == shapes
   return jax.tree.map(
-      lambda x: params_axes if is_params(x) else None, optimizer_state,
+      lambda x: params_axes if is_copy(x) else None, optimizer_state,
       is_leaf=is_params)
 
 
 def batch_shardings(mesh, batch, strict=True):
-  """Shardings that split every array of `batch` over 'data'.
+  """Shardings that split every array of `batch` over 'data' and 'fsdp'.
 
   Args:
     mesh: of `make_mesh`.
     batch: {name: [B, ...]}.
-    strict: whether B must be a multiple of the data axis. If not, a batch that
-      is none is replicated.
+    strict: whether B must be a multiple of the two. If not, a batch that is
+      none is replicated.
   """
-  size = mesh.shape['data']
+  size = math.prod(mesh.shape[axis] for axis in _BATCH_AXES)
   uneven = [k for k, v in batch.items() if np.shape(v)[0] % size]
   if uneven and strict:
     raise errors.UserError(
         f'batch of {np.shape(batch[uneven[0]])[0]} does not divide over '
         f'{size} data-parallel devices; make BATCH_SIZE a multiple of {size}.')
-  spec = P() if uneven else P('data')
+  spec = P() if uneven else P(_BATCH_AXES)
   return {k: jax.sharding.NamedSharding(mesh, spec) for k in batch}
 
 
@@ -97,16 +132,29 @@ def put(batch, shardings):
       for k, v in batch.items()}
 
 
-def partition_spec(mesh, shape, names):
+def partition_spec(mesh, shape, names, rules=partitioning.RULES):
   """Where the axes of one array go: by the rules, if the sizes divide."""
   if names is None:
-    return P()
+    return _unnamed_spec(mesh, shape)
   if len(names) != len(shape):
     raise ValueError(f'logical axes {names} for an array of shape {shape}.')
-  spec = flax_partitioning.logical_to_mesh_axes(names, partitioning.RULES)
+  spec = flax_partitioning.logical_to_mesh_axes(names, rules)
+  count = lambda axis: math.prod(
+      mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis))
   return P(*(
-      axis if axis is not None and size % mesh.shape[axis] == 0 else None
+      axis if axis is not None and size % count(axis) == 0 else None
       for axis, size in zip(spec, shape)))
+
+
+def _unnamed_spec(mesh, shape):
+  """The longest axis that divides over 'fsdp'; replicated if there is none."""
+  parts = mesh.shape[partitioning.FSDP]
+  even = [i for i, size in enumerate(shape) if size % parts == 0]
+  if parts == 1 or not even or math.prod(shape) < _MIN_SPLIT:
+    return P()
+  longest = max(even, key=lambda i: shape[i])
+  return P(*(partitioning.FSDP if i == longest else None
+             for i in range(len(shape))))
 
 
 def _is_axes(x):

@@ -91,7 +91,7 @@ class OptimizerConfig:
     """One step from the gradients of a loss.
 
     Args:
-      state: a `State`.
+      state: a `State`, or one derived from it; what that adds stays as it is.
       grads: like its params.
       metrics: of the loss.
       adjust: updates -> updates, before they are added to the params.
@@ -104,7 +104,8 @@ class OptimizerConfig:
     metrics = dict(metrics, grad_norm=optax.global_norm(grads),
                    learning_rate=self.schedule_fn()(state.step))
     params = optax.apply_updates(state.params, adjust(updates))
-    return State(state.step + 1, params, opt_state), metrics
+    return state.replace(step=state.step + 1, params=params,
+                         opt_state=opt_state), metrics
 
 
 def scale_rates(config, factor):

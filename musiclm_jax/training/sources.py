@@ -4,7 +4,11 @@ import dataclasses
 import functools
 import itertools
 
+import jax
+import numpy as np
+
 from musiclm_jax import records
+from musiclm_jax import specs
 
 # Set apart from any training seed, so that evaluation crops never move with it.
 _EVAL_SEED = 20_301
@@ -54,6 +58,13 @@ class AudioBatches:
     """The fixed evaluation batches, `eval_batches_count` of them."""
     crops = self._crops(self._held_out, _EVAL_SEED)
     return map(crops.batch, range(self.eval_batches_count))
+
+  def batch_shapes(self):
+    """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
+    samples = specs.AudioSpec().num_samples(self.crop_seconds)
+    rows = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
+    return dict(track=rows, start=rows, audio=jax.ShapeDtypeStruct(
+        (self.batch_size, samples), np.float32))
 
   def preview_batch(self, count):
     """The same `count` crops of `preview_seconds` each time."""

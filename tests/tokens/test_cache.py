@@ -64,3 +64,9 @@ def test_describe_is_flat_and_counts(cache_dir):
   assert described['train_tracks'] == 5 and described['train_seconds'] == 100
   assert described['validation_acoustic_tokens'] == 45 * 600
   assert not any(isinstance(v, dict) for v in described.values())
+
+
+def test_the_grid_of_a_cache_and_of_none(cache_dir, tmp_path):
+  assert cache_lib.tokens_of(cache_dir) == cache_lib.Cache(cache_dir).tokens
+  assert cache_lib.tokens_of(cache_dir) != specs.TokenSpec()
+  assert cache_lib.tokens_of(tmp_path / 'none') == specs.TokenSpec()

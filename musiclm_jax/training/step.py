@@ -1,0 +1,98 @@
+"""The compiled functions of a run and where their arrays lie.
+
+The loop runs them; preflight compiles them for machines that are not there. Both
+get them here, so what preflight measures is what will run.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any, Callable
+
+from flax import linen as nn
+import jax
+import numpy as np
+
+from musiclm_jax.training import mesh as mesh_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What `build` makes; to be called or lowered within `context`.
+
+  Attributes:
+    state: the training state as ShapeDtypeStructs with shardings.
+    batch: a batch, likewise.
+    init: batch -> state, made where it lies: no device, and no host, ever holds
+      what is not its own.
+    update: (state, batch) -> (state, metrics); the given state is donated.
+    evaluate: (state, batch, number of the batch) -> metrics.
+  """
+
+  state: Any
+  batch: Any
+  init: Callable
+  update: Callable
+  evaluate: Callable
+
+  def place(self, batch):
+    """A host batch -> device arrays."""
+    return mesh_lib.put(batch, {k: v.sharding for k, v in self.batch.items()})
+
+
+@contextlib.contextmanager
+def context(mesh, rules):
+  """Where the functions of a `Program` are traced."""
+  with mesh, nn.logical_axis_rules(rules):
+    yield
+
+
+def build(trainable, batch, mesh, rules, seed):
+  """The `Program` of a trainable.
+
+  Args:
+    trainable: a `trainable.Trainable`.
+    batch: {name: [B, ...]}, arrays or ShapeDtypeStructs.
+    mesh: of `mesh.make_mesh`; its devices may be described only.
+    rules: of `partitioning.with_rules`.
+    seed: decides the initial state and the randomness of every step.
+
+  Raises:
+    UserError: the batch does not divide over the mesh.
+  """
+  batch = _described(batch, mesh_lib.batch_shardings(mesh, batch))
+  state = abstract_state(trainable, batch)
+  axes = None
+  if hasattr(trainable, 'logical_axes'):
+    axes = trainable.logical_axes(state)
+  shardings = mesh_lib.state_shardings(mesh, state, axes, rules)
+  replicated = jax.sharding.NamedSharding(mesh, mesh_lib.P())
+  keys = lambda: jax.random.split(jax.random.key(seed), 3)
+
+  def init(batch):
+    return trainable.init(keys()[0], batch)
+
+  def update(state, batch):
+    rng = jax.random.fold_in(keys()[1], state.step)
+    return trainable.update(state, batch, rng)
+
+  def evaluate(state, batch, index):
+    return trainable.evaluate(
+        state, batch, jax.random.fold_in(keys()[2], index))
+
+  return Program(
+      _described(state, shardings), batch,
+      init=jax.jit(init, out_shardings=shardings),
+      update=jax.jit(update, donate_argnums=0,
+                     out_shardings=(shardings, replicated)),
+      evaluate=jax.jit(evaluate, out_shardings=replicated))
+
+
+def abstract_state(trainable, batch):
+  """The shapes and types of the state, with nothing computed."""
+  return jax.eval_shape(trainable.init, jax.random.key(0), batch)
+
+
+def _described(tree, shardings):
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=s),
+      tree, shardings)
