@@ -7,7 +7,7 @@ embedding of a window is a fixed random vector chosen by the window's mark.
 
 import numpy as np
 
-from musiclm_jax import precompute
+from musiclm_jax import frozen
 from musiclm_jax import records
 from musiclm_jax import specs
 
@@ -83,7 +83,7 @@ def _marks(audio):
 
 
 def tokenizers(**codec_options):
-  return precompute.Tokenizers(
+  return frozen.Tokenizers(
       Codec(**codec_options), Semantic(), Joint(), TOKENS,
       dict(soundstream='a', w2vbert='b', mulan='c'))
 

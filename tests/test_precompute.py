@@ -11,6 +11,7 @@ import seqio
 import fake_tokens
 from musiclm_jax import cli
 from musiclm_jax import errors
+from musiclm_jax import frozen
 from musiclm_jax import precompute
 from musiclm_jax import records
 from musiclm_jax.tokens import cache as cache_lib
@@ -197,7 +198,7 @@ def test_command_line(corpus, tmp_path, capsys, monkeypatch):
   assert error.startswith('musiclm: error: no bundle at')
   assert not (tmp_path / 'c').exists()
 
-  monkeypatch.setattr(precompute.Tokenizers, 'load',
+  monkeypatch.setattr(frozen.Tokenizers, 'load',
                       lambda bundle_dir: fake_tokens.tokenizers())
   cli.main(arguments + ['--json', str(tmp_path / 'f.json')])
   assert 'train: 5 tracks, 100 s; 1 under a second' in capsys.readouterr().out

@@ -8,7 +8,6 @@ import pytest
 import conftest as small
 from musiclm_jax import cli
 from musiclm_jax import configs
-from musiclm_jax import precompute
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.adapters import registry
@@ -151,6 +150,6 @@ def test_a_bundle_for_the_rest(models, corpus, tmp_path, monkeypatch):
   assert about['tokens']['codec']['strides'] == [2, 4, 5, 8]
   assert about['tokens']['semantic'] == specs.to_dict(
       bundle.Bundle(bundle.shipped()).tokens)['semantic']
-  own = precompute._hash_component(bundle.shipped() / 'w2vbert')
+  own = bundle.Bundle(bundle.shipped()).component_hash('w2vbert')
   assert about['bundle']['w2vbert'] == own
   assert about['bundle']['soundstream'] != own

@@ -203,7 +203,7 @@ def test_the_command_wants_a_bundle_or_all_three(tmp_path, capsys):
 
 
 def test_grids_that_do_not_meet(monkeypatch):
-  from musiclm_jax import precompute  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import frozen  # pylint: disable=g-import-not-at-top
 
   class Fake:
     def __init__(self, spec):
@@ -217,9 +217,9 @@ def test_grids_that_do_not_meet(monkeypatch):
       'mulan': registry.Adapted(Fake(specs.JointSpec()), 'joint', 'c')}
   with pytest.raises(errors.UserError, match='a divisor of the codec rate, 75 '
                                              'Hz.*:rate=25'):
-    precompute.Tokenizers.load(None, adapted)
+    frozen.Tokenizers.load(None, adapted)
   adapted['w2vbert'].tokenizer.spec = specs.SemanticSpec(
       mel_hop_samples=320, subsampling=2)
-  made = precompute.Tokenizers.load(None, adapted)
+  made = frozen.Tokenizers.load(None, adapted)
   assert made.tokens.codec_frames_per_semantic == 3
   assert made.hashes == dict(soundstream='a', w2vbert='b', mulan='c')

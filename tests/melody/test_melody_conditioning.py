@@ -13,11 +13,12 @@ import pytest
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import configs
 from musiclm_jax import errors
+from musiclm_jax import frozen
 from musiclm_jax import precompute
 from musiclm_jax import specs
 from musiclm_jax.generation import long
-from musiclm_jax.generation import pipeline
 from musiclm_jax.generation import sampler
+from musiclm_jax.generation import windows
 from musiclm_jax.stages import model as stage_lib
 from musiclm_jax.stages import trainer
 from musiclm_jax.tokens import layout as layout_lib
@@ -250,7 +251,9 @@ def test_generation_heeds_a_melody_and_does_without(both_ways):
   drawn = {}
   for name, given in (('with', dict(codes, melody=melody)), ('without', codes)):
     request = long.Request(4, 0, np.arange(4), dict(given))
-    long.generate_stage(made, request, sampler.Draw(0.0))
+    track = long.Track(made, request, sampler.Draw(0.0))
+    while track.done < 4:
+      track.advance(4)
     drawn[name] = request.codes['semantic'][..., 0]
     assert drawn[name].shape == (4, 100) and drawn[name].min() >= 0
   assert np.mean(drawn['with'] == melody[:, :1, 0]) > 0.9
@@ -262,21 +265,11 @@ def test_windows_take_the_melody_of_their_seconds():
                           ('mulan', 'melody', 'semantic'))
   codes = dict(melody=np.arange(20)[None, :, None] + np.zeros((1, 1, 24), int))
   take = lambda start, given: long._window_melody(  # pylint: disable=protected-access
-      stage, given, long.Window(0, start, start + 10, start))
+      stage, given, windows.Window(0, start, start + 10, start))
   assert take(5, codes)[0, :, 0].tolist() == [5, 8, 11]
   assert take(15, codes)[0, :, 0].tolist() == [15, 18, -1]
   nothing = take(5, dict(mulan=np.zeros((3, 1, 12))))
   assert nothing.shape == (3, 3, 24) and np.all(nothing == -1)
-
-
-def test_a_melody_that_nothing_heeds_is_refused():
-  class Plain:
-
-    def get(self, name):
-      return tiny_stage.trained(name)
-
-  with pytest.raises(errors.UserError, match='no stage of the bundle'):
-    pipeline.Pipeline(Plain())._melody(np.zeros((1, 24)), 1)  # pylint: disable=protected-access
 
 
 def test_the_leaf():
@@ -308,6 +301,6 @@ def test_a_bundles_melody_is_loaded_where_it_has_one(
 
   bundle_lib.write_manifest(tmp_path, fake_tokens.TOKENS)
   monkeypatch.setattr(bundle_lib, 'Bundle', Parts)
-  loaded = precompute.Tokenizers.load(tmp_path)
+  loaded = frozen.Tokenizers.load(tmp_path)
   assert loaded.melody == found and sorted(loaded.hashes) == sorted(parts)
   assert (loaded.codec, loaded.semantic, loaded.joint) == parts[:3]
