@@ -1,3 +1,23 @@
 """MusicLM in JAX: text to music, every part trainable."""
 
 __version__ = '0.1.0'
+
+
+def load(bundle=None):
+  """The model that makes music: a `generation.model.Model`.
+
+    model = musiclm_jax.load()
+    audio = model.generate('a lively irish jig on fiddle', seconds=10)
+    for chunk in model.stream('a slow air on flute', seconds=60):
+      ...
+
+  Args:
+    bundle: directory of a bundle; the shipped one by default.
+
+  Raises:
+    UserError: there is no such bundle.
+  """
+  # Imported here, so that what only asks for the version stays light.
+  from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
+  return model.Model(bundle_lib.Bundle(bundle or bundle_lib.shipped()))

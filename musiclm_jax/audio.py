@@ -77,13 +77,7 @@ def write(path, audio, sample_rate_hz, metadata=None):
 
 def check_output(path):
   """Raises UserError where `write` to `path` could not succeed."""
-  path = pathlib.Path(path)
-  if path.suffix.lower() not in ('.wav', '.flac'):
-    raise errors.UserError(
-        f'output {path} has extension {path.suffix!r}; expected .wav or .flac.')
-  if not path.parent.is_dir():
-    raise errors.UserError(
-        f'output folder {path.parent} does not exist; create it first.')
+  errors.check_output(path, ('.wav', '.flac'))
 
 
 @dataclasses.dataclass(frozen=True)

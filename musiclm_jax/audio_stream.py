@@ -162,13 +162,25 @@ class Sink:
         self._largest, float(np.max(np.abs(samples), initial=0.0)))
     self._file.write(samples.data)
 
-  def finish(self):
-    """Puts the file in place."""
+  def read(self):
+    """[N] float32: what was written so far."""
+    self._file.flush()
+    return np.fromfile(self._samples, np.float32)
+
+  def finish(self, path=None, metadata=None):
+    """Puts the file in place.
+
+    Args:
+      path: another place than the one it was made with, of the same extension.
+      metadata: tags as of `audio.write`.
+    """
     import soundfile  # pylint: disable=g-import-not-at-top
     self._file.seek(0)
     scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))
     with soundfile.SoundFile(
         str(self._sound), 'w', self._rate, 1, subtype='PCM_16') as sound:
+      for key, value in (metadata or {}).items():
+        setattr(sound, key, str(value))
       while data := self._file.read(4 * _READ_SAMPLES):
         sound.write(np.frombuffer(data, np.float32) * scale)
-    self._sound.replace(self._path)
+    self._sound.replace(path or self._path)

@@ -200,6 +200,15 @@ class Bundle:
   def has(self, name):
     return (self.directory / name / 'config.json').is_file()
 
+  def stored_spec(self, name):
+    """The spec of component `name` as a dict, without its weights."""
+    path = self.directory / name / 'config.json'
+    try:
+      return json.loads(path.read_text(encoding='utf-8'))['spec']
+    except (json.JSONDecodeError, KeyError) as error:
+      raise errors.UserError(
+          f'{path} is damaged ({error}); export it again.') from error
+
   def get(self, name):
     """The object of component `name`, checked against the manifest."""
     if name not in COMPONENTS:

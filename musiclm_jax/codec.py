@@ -9,17 +9,15 @@ byte. A .npy file holds them as an int16 array [frames, levels], for research.
 Files of any length take the same memory.
 """
 
-import contextlib
 import itertools
 import os
 import pathlib
 import sys
-import time
 
 from musiclm_jax import errors
+from musiclm_jax import progress as progress_lib
 
 _CHUNK_SECONDS = 5
-_QUIET_SECONDS = 5.0  # no progress before
 
 
 def add_arguments(parser):
@@ -61,11 +59,7 @@ def _encode(bundle, args):
   import numpy as np  # pylint: disable=g-import-not-at-top
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(args.output)
-  if path.suffix.lower() not in _WRITERS:
-    raise errors.UserError(
-        f'output {path} has extension {path.suffix!r}; expected '
-        f'{" or ".join(_WRITERS)}.')
-  _check_place(path)
+  errors.check_output(path, tuple(_WRITERS))
   spec = bundle.tokens.codec
   levels = args.levels or spec.num_codebooks
   hop, size = spec.hop_samples, _CHUNK_SECONDS * spec.sample_rate_hz
@@ -77,7 +71,7 @@ def _encode(bundle, args):
     encoder = streaming.Encoder(codec, levels)
     state, num_samples = encoder.init(), 0
     with _WRITERS[path.suffix.lower()](path, codec, levels) as writer, (
-        _Progress('encode', source.seconds)) as progress:
+        progress_lib.Progress()) as progress:
       for block in itertools.chain([first], blocks):
         # Padding every block to one size keeps to one compiled shape; what
         # comes after the end cannot change what came before.
@@ -85,7 +79,8 @@ def _encode(bundle, args):
         state, codes = encoder.step(state, padded[None])
         writer.write(np.asarray(codes)[0, :spec.num_frames(len(block))])
         num_samples += len(block)
-        progress.show(num_samples / spec.sample_rate_hz)
+        progress.show(
+            'encode', num_samples / spec.sample_rate_hz, source.seconds)
       writer.finish(num_samples)
   seconds = num_samples / spec.sample_rate_hz
   stored = path.stat().st_size
@@ -100,7 +95,6 @@ def _decode(bundle, args):
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(args.output)
   audio.check_output(path)
-  _check_place(path)
   spec = bundle.tokens.codec
   stored = _open_codes(args.input, spec, args.salvage)
   levels = args.levels or stored.levels
@@ -115,28 +109,19 @@ def _decode(bundle, args):
   total = left / spec.sample_rate_hz
   size = _CHUNK_SECONDS * spec.frame_rate_hz
   with audio_stream.Sink(path, spec.sample_rate_hz) as sink, (
-      _Progress('decode', total)) as progress:
+      progress_lib.Progress()) as progress:
     for codes in _regroup(stored.blocks(), size):
       padded = np.pad(codes[:, :levels], ((0, size - len(codes)), (0, 0)))
       state, sound = decoder.step(state, padded[None])
       sound = np.asarray(sound)[0, :min(left, len(codes) * spec.hop_samples)]
       sink.write(sound)
       left -= len(sound)
-      progress.show(total - left / spec.sample_rate_hz)
+      progress.show('decode', total - left / spec.sample_rate_hz, total)
     sink.finish()
   if stored.damage:
     print(f'musiclm: warning: {stored.damage}; kept the {total:.1f} s before '
           f'it.', file=sys.stderr)
   print(f'{path}: {total:.1f} s')
-
-
-def _check_place(path):
-  """UserError unless a file can stand at `path`."""
-  if path.is_dir():
-    raise errors.UserError(f'output {path} is a folder; name a file in it.')
-  if not path.parent.is_dir():
-    raise errors.UserError(
-        f'output folder {path.parent} does not exist; create it first.')
 
 
 def _regroup(blocks, size):
@@ -241,26 +226,3 @@ _WRITERS = {
     '.slm': _slm_writer,
     '.npy': lambda path, codec, levels: _ArrayWriter(path),
 }
-
-
-class _Progress(contextlib.AbstractContextManager):
-  """A line on stderr from the fifth second on; redrawn on a terminal."""
-
-  def __init__(self, what, total_seconds):
-    self._what, self._total = what, total_seconds
-    self._next = time.monotonic() + _QUIET_SECONDS
-    self._tty = sys.stderr.isatty()
-    self._open = False
-
-  def show(self, seconds):
-    """`seconds` of audio are done."""
-    if time.monotonic() < self._next:
-      return
-    self._next = time.monotonic() + (0.5 if self._tty else 10.0)
-    self._open = self._tty
-    print(f'{self._what:<9} {seconds:.0f}/{self._total:.0f} s',
-          end='\r' if self._tty else '\n', file=sys.stderr, flush=True)
-
-  def __exit__(self, *unused_error):
-    if self._open:
-      print(file=sys.stderr)

@@ -1,5 +1,7 @@
 """The one exception that the command line turns into a line and exit code 2."""
 
+import pathlib
+
 
 class UserError(ValueError):
   """A mistake in what the user gave: what came, what was expected, what to do.
@@ -13,3 +15,23 @@ def choice(name, value, known):
   """The error for an unknown name: it lists the known ones."""
   return UserError(
       f'unknown {name} {value!r}; known: {", ".join(sorted(known))}.')
+
+
+def check_output(path, extensions, what='output'):
+  """UserError unless a file with one of `extensions` can stand at `path`.
+
+  Args:
+    path: of the file.
+    extensions: for example ('.wav', '.flac').
+    what: how the message calls it.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in extensions:
+    raise UserError(
+        f'{what} {path} has extension {path.suffix!r}; expected '
+        f'{" or ".join(extensions)}.')
+  if path.is_dir():
+    raise UserError(f'{what} {path} is a folder; name a file in it.')
+  if not path.parent.is_dir():
+    raise UserError(
+        f'{what} folder {path.parent} does not exist; create it first.')

@@ -1,105 +1,139 @@
-"""Makes music from a description.
+"""Makes music from a description, a story, a song or a melody.
 
   musiclm generate "a lively irish jig on fiddle with hand drums" -o jig.wav
+  musiclm generate "a waltz on accordion" --samples 2 --best-of 8
+  musiclm generate "a string quartet" --melody hum.wav
+  musiclm generate --story story.yaml -o story.flac --report story.html
+  musiclm generate "with drums" --like song.mp3 --like-weight 0.7
+  musiclm generate --continue-from song.wav --seconds 20
 
 The shipped bundle is used unless --bundle names another. The same seed, prompt
 and settings give the same file on the same machine.
+
+A story is a YAML list of prompts, each with the time from which it is in force,
+`- at: 0:30` and under it `prompt: a lively reel`; it is written again beside the
+result. After --continue-from FILE the result begins with the whole seconds of
+that recording, as the codec renders them, and --seconds of new music follow.
+Without a prompt, MuLan listens to the song, the recording or the melody.
 """
 
+import contextlib
+import dataclasses
 import pathlib
-import sys
 
 from musiclm_jax import errors
+from musiclm_jax import progress as progress_lib
+from musiclm_jax.generation import settings as settings_lib
 
-MAX_SECONDS = 600
-MAX_SAMPLES = 64
+_FILES = dict(
+    story='YAML of timed prompts, instead of a prompt',
+    like='a song to be near to, alone or beside the prompt',
+    melody='a recording, hummed, whistled or played, to follow',
+    continue_from='a recording to go on from')
 
 
 def add_arguments(parser):
   """The options of `musiclm generate`."""
-  parser.add_argument('prompt', help='what the music should be like')
+  parser.add_argument('prompt', nargs='?',
+                      help='what the music should be like')
   parser.add_argument('-o', '--output', default='music.wav', metavar='FILE',
-                      help='.wav or .flac (default: %(default)s)')
-  parser.add_argument('--seconds', type=float, default=10.0,
-                      help='length, 1 to 600 (default: %(default)s)')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--samples', type=int, default=1, metavar='K',
-                      help='how many; K > 1 writes FILE-1, FILE-2, ...')
+                      help='.wav or .flac (default: %(default)s); several '
+                      'samples become FILE-1, FILE-2, ...')
+  for name, text in _FILES.items():
+    parser.add_argument(settings_lib.option(name), metavar='FILE', help=text)
+  for field in dataclasses.fields(settings_lib.Settings):
+    told = field.metadata['help']
+    told = f'{told} (default: {field.default})'.strip()
+    kind = dict(choices=field.metadata['choices']) if (
+        'choices' in field.metadata) else dict(type=field.type, metavar='N')
+    parser.add_argument(settings_lib.option(field.name), help=told, **kind)
+  parser.add_argument('--report', metavar='FILE.html',
+                      help='write a page to hear, see and judge what was made')
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
-  for stage, value in (('semantic', 1.0), ('coarse', 0.95), ('fine', 0.4)):
-    parser.add_argument(f'--temperature-{stage}', type=float, default=value,
-                        metavar='T', help='default: %(default)s')
 
 
 def run(args):
   """Checks everything that can be checked, then loads, samples and writes."""
-  prompt = check_prompt(args.prompt)
-  seconds = check_seconds(args.seconds)
-  paths = output_paths(args.output, args.samples)
-  temperatures = {
-      stage: check_temperature(stage, getattr(args, f'temperature_{stage}'))
-      for stage in ('semantic', 'coarse', 'fine')}
+  errors.check_output(args.output, ('.wav', '.flac'))
+  if args.report:
+    errors.check_output(args.report, ('.html',), '--report')
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
-  directory = args.bundle or bundle_lib.shipped()
-  bundle = bundle_lib.Bundle(directory)
-  bundle.require('soundstream', 'mulan', 'semantic', 'coarse', 'fine')
-  from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.generation import pipeline  # pylint: disable=g-import-not-at-top
-  result = pipeline.Pipeline(bundle).generate(
-      [prompt], seconds=seconds, seed=args.seed, temperatures=temperatures,
-      samples=args.samples, progress=_progress)
-  rate = bundle.tokens.audio.sample_rate_hz
-  for path, sound in zip(paths, result.audio):
-    audio.write(path, sound, rate, metadata={
-        'title': prompt, 'software': 'musiclm_jax',
-        'comment': f'seed={args.seed} bundle={bundle.identity}'})
-    print(f'{path}: {len(sound) / rate:.1f} s of "{prompt}", '
-          f'seed {args.seed}')
-
-
-def check_prompt(prompt):
-  """The prompt without surrounding space; UserError when nothing is left."""
-  if not prompt.strip():
-    raise errors.UserError(
-        'the prompt is empty; describe the music, for example '
-        '"a slow waltz on accordion".')
-  return prompt.strip()
-
-
-def check_seconds(seconds):
-  """`seconds`, or UserError outside 1..600 (NaN included)."""
-  if not 1 <= seconds <= MAX_SECONDS:
-    raise errors.UserError(
-        f'--seconds is {seconds:g}; expected 1 to {MAX_SECONDS}.')
-  return seconds
-
-
-def check_temperature(stage, value):
-  """`value`, or UserError unless it is a positive finite number."""
-  if not 0 < value < 100:
-    raise errors.UserError(
-        f'--temperature-{stage} is {value:g}; expected above 0 and below 100.')
-  return value
+  from musiclm_jax.generation import steering as steering_lib  # pylint: disable=g-import-not-at-top
+  bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
+  names = [f.name for f in dataclasses.fields(settings_lib.Settings)]
+  settings, steering = steering_lib.asked(
+      bundle, args.prompt, named=settings_lib.option,
+      **{name: getattr(args, name) for name in (*_FILES, *names)})
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.generation import model as model_lib  # pylint: disable=g-import-not-at-top
+  model = model_lib.Model(bundle)
+  paths = output_paths(args.output, settings.samples)
+  with contextlib.ExitStack() as stack:
+    sinks = [stack.enter_context(audio_stream.Sink(p, model.sample_rate_hz))
+             for p in output_paths(args.output, settings.drawn)]
+    progress = stack.enter_context(progress_lib.Progress(quiet_seconds=0.0))
+    result = model.make(
+        steering, settings, sounds=sinks, similarity=bool(args.report),
+        progress=lambda stage, done, total: progress.show(
+            stage, done, total, '' if stage == 'similarity' else ' s'))
+    for take, path in zip(result.takes, paths):
+      take.sound.finish(path, _metadata(take, result, bundle))
+    _write_story(args, steering, settings, bundle)
+    sections = _write_report(args.report, result, paths, steering, bundle)
+  for take, path in zip(result.takes, paths):
+    print(_line(take, path, result))
+  for section in sections:
+    print(section.text())
 
 
 def output_paths(output, samples):
-  """The files to write; UserError where one could not be written."""
-  from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
-  if not 1 <= samples <= MAX_SAMPLES:
-    raise errors.UserError(
-        f'--samples is {samples}; expected 1 to {MAX_SAMPLES}.')
+  """The files that so many samples go to."""
   path = pathlib.Path(output)
-  audio.check_output(path)
   if samples == 1:
     return [path]
   return [path.with_name(f'{path.stem}-{i + 1}{path.suffix}')
           for i in range(samples)]
 
 
-def _progress(stage, done, total):
-  """One line a stage on stderr, rewritten in place on a terminal."""
-  end = '\n' if done >= total or not sys.stderr.isatty() else ''
-  start = '\r' if sys.stderr.isatty() else ''
-  print(f'{start}{stage:<9} {done}/{total}', end=end, file=sys.stderr,
-        flush=True)
+def _metadata(take, result, bundle):
+  """Tags of a file: enough to make it again."""
+  comment = (f'{result.settings.changed()} sample={take.sample + 1} '
+             f'bundle={bundle.identity}')
+  return dict(title=result.title, software='musiclm_jax', comment=comment)
+
+
+def _line(take, path, result):
+  seconds = result.known + result.settings.seconds
+  text = f'{path}: {seconds:.1f} s of "{result.title}", seed ' + str(
+      result.settings.seed)
+  if take.similarity is not None:
+    text += f', sample {take.sample + 1}, similarity {take.similarity:.3f}'
+  return text
+
+
+def _write_story(args, steering, settings, bundle):
+  """The story beside the result, with how to make it again."""
+  if not args.story:
+    return
+  from musiclm_jax.generation import story as story_lib  # pylint: disable=g-import-not-at-top
+  output = pathlib.Path(args.output)
+  path = output.with_name(f'{output.stem}.story.yaml')
+  if path.exists() and path.samefile(args.story):
+    return
+  text = story_lib.dump(steering.parts, [
+      f'musiclm generate --story {path.name} -o {output.name} '
+      f'--seconds {settings.seconds:g} --seed {settings.seed}',
+      f'{settings.changed()} bundle={bundle.identity}'])
+  temporary = path.with_name(f'.{path.name}.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  temporary.replace(path)
+
+
+def _write_report(path, result, paths, steering, bundle):
+  """The page, if it was asked for; its sections."""
+  if not path:
+    return []
+  from musiclm_jax.evaluation import generated  # pylint: disable=g-import-not-at-top
+  return generated.write(
+      path, result, paths, steering, bundle, [result.settings.changed()])

@@ -48,27 +48,33 @@ class Section:
     return '\n'.join(rows)
 
 
-def write(path, title, sections, pictures=(), sounds=(), notes=()):
+def write(path, title, sections, pictures=(), sounds=(), notes=(),
+          listen_first=False):
   """Writes the page under a temporary name and moves it into place.
 
   Args:
     path: ends in .html; its folder exists.
     title: of the page.
     sections: Sections.
-    pictures: (caption, path of a PNG) pairs.
+    pictures: (caption, path of a PNG or its bytes) pairs.
     sounds: (row title, [(column title, [N] float32, sample rate)]) pairs.
     notes: lines about how it was made.
+    listen_first: put the sounds before the figures.
   """
   parts = [f'<!doctype html><meta charset="utf-8"><title>{_text(title)}</title>',
            f'<style>{_STYLE}</style><h1>{_text(title)}</h1>']
   parts += [f'<p class="note">{_text(note)}</p>' for note in notes]
+  if sounds and listen_first:
+    parts.append(_sounds(sounds))
   parts += [_section(section) for section in sections]
   for caption, picture in pictures:
-    data = base64.b64encode(pathlib.Path(picture).read_bytes()).decode()
+    if not isinstance(picture, bytes):
+      picture = pathlib.Path(picture).read_bytes()
+    data = base64.b64encode(picture).decode()
     parts.append(f'<h2>{_text(caption)}</h2>'
                  f'<img alt="{_text(caption)}" '
                  f'src="data:image/png;base64,{data}">')
-  if sounds:
+  if sounds and not listen_first:
     parts.append(_sounds(sounds))
   path = pathlib.Path(path)
   temporary = path.with_name(f'.{path.name}.tmp')

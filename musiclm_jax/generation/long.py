@@ -1,67 +1,21 @@
-"""Audio longer than a stage's crop: windows, and how they are put together.
+"""A request on its way through the stages: what is drawn, window by window.
 
-Semantic (paper): windows advance by half of their length, 15 s of 30, with the
-other half as prefix. Coarse (ours): 10 s windows, the last 5 s of the previous
-one as prefix. Fine (paper: AudioLM): independent 3 s windows in batches; the
-last one is aligned to the end and what it shares with the one before it is
-forced (ours).
-
-40 s of semantic tokens come from two windows, the second of which keeps 15 s
-and draws 10 s; 10 s of fine tokens from three windows and one that draws 1 s:
-
->>> for w in overlapping(40, window=30): print(w)
-Window(index=0, start=0, stop=30, drawn_from=0)
-Window(index=1, start=15, stop=40, drawn_from=30)
->>> for w in aligned(10, window=3): print(w)
-Window(index=0, start=0, stop=3, drawn_from=0)
-Window(index=1, start=3, stop=6, drawn_from=3)
-Window(index=2, start=6, stop=9, drawn_from=6)
-Window(index=3, start=7, stop=10, drawn_from=9)
-
-All in seconds; every frame is drawn once:
-
->>> [w.stop - w.drawn_from for w in overlapping(23, window=10)]
-[10, 5, 5, 3]
+Every stage has a track: its windows, the one it is drawing, and how far it is.
+A track draws a piece of a second and stops, so that what is done can be heard,
+shown or dropped. The order in which tracks are asked changes no token: a
+window's random key comes from its index, its programs have one shape, and a
+fine window has its own place in the batch.
 """
 
+import bisect
 import dataclasses
 
 import numpy as np
 
 from musiclm_jax.generation import sampler as sampler_lib
+from musiclm_jax.generation import windows as windows_lib
 
-FINE_ROWS = 4  # windows of a fine batch, real or not, of up to 4 samples
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-  """Seconds start..stop, of which drawn_from..stop are new."""
-
-  index: int
-  start: int
-  stop: int
-  drawn_from: int
-
-
-def overlapping(seconds, window):
-  """Windows that each keep half of the one before as their prefix."""
-  prefix = window // 2
-  windows = [Window(0, 0, min(window, seconds), 0)]
-  while windows[-1].stop < seconds:
-    last = windows[-1].stop
-    start = last - prefix
-    windows.append(Window(
-        len(windows), start, min(start + window, seconds), last))
-  return windows
-
-
-def aligned(seconds, window):
-  """Windows side by side; the last one is moved back to end at the end."""
-  windows = []
-  for first in range(0, seconds, window):
-    stop = min(first + window, seconds)
-    windows.append(Window(len(windows), max(0, stop - window), stop, first))
-  return windows
+PIECE_SECONDS = 1  # what is drawn between two chances to stop
 
 
 @dataclasses.dataclass
@@ -69,13 +23,17 @@ class Request:
   """What the stages share while a batch of rows is generated.
 
   Attributes:
-    seconds: whole seconds.
+    seconds: whole seconds of all the audio.
     seed: the user's.
     samples: [B] index of each row's sample, for its random key.
-    codes: {segment: [B, T, Q]}: grows from stage to stage. 'melody' has a row
-      for every second, of the 4 s that begin there; without it, stages that
-      could be given one do without.
-    progress: None or a function of (stage, seconds done, seconds in all).
+    codes: {segment: [B, T, Q]}: grows from stage to stage. A stage's own may
+      cover the first seconds already. 'mulan' has a row for each of `changes`.
+      'melody' has a row for every second, of the 4 s that begin there; without
+      it, stages that could be given one do without.
+    progress: None or a function of (stage, seconds done, seconds in all). What
+      it raises ends the work.
+    changes: seconds from which the rows of 'mulan' are in force.
+    rows: the shape that rows are padded to; by default the next of 1, 2, 4, 8.
   """
 
   seconds: int
@@ -83,83 +41,172 @@ class Request:
   samples: np.ndarray
   codes: dict
   progress: object = None
+  changes: tuple = (0,)
+  rows: int = 0
+
+  def __post_init__(self):
+    self.rows = self.rows or sampler_lib.padded_rows(len(self.samples))
 
   def report(self, stage, done):
     if self.progress is not None:
       self.progress(stage, min(done, self.seconds), self.seconds)
 
-
-def generate_stage(sampler, request, draw):
-  """Fills `request.codes` with the target of the sampler's stage."""
-  spec = sampler.stage.spec
-  name, crop = spec.target, spec.crop_seconds
-  target = sampler.layout.target
-  rate = target.num_frames // crop
-  request.codes[name] = np.full(
-      (len(request.samples), request.seconds * rate, target.num_codebooks), -1,
-      np.int32)
-  request.report(name, 0)
-  if name == 'fine':
-    _generate_side_by_side(sampler, request, draw)
-    return
-  for window in overlapping(request.seconds, crop):
-    _draw_windows(sampler, request, draw, [window])
-    request.report(name, window.stop)
+  def prompt_at(self, second):
+    """The row of 'mulan' that is in force."""
+    return bisect.bisect_right(self.changes, second) - 1
 
 
-def _generate_side_by_side(sampler, request, draw):
-  """All windows but one that overlaps, in batches; then that one."""
-  name = sampler.stage.spec.target
-  windows = aligned(request.seconds, sampler.stage.spec.crop_seconds)
-  free = [w for w in windows if w.start == w.drawn_from]
-  count = len(request.samples)
-  rows = FINE_ROWS if count <= FINE_ROWS else sampler_lib.ROW_COUNTS[-1]
-  step = max(1, rows // count)
-  for first in range(0, len(free), step):
-    part = free[first:first + step]
-    _draw_windows(sampler, request, draw, part, rows=rows)
-    request.report(name, part[-1].stop)
-  if len(free) < len(windows):
-    _draw_windows(sampler, request, draw, windows[-1:])
-    request.report(name, request.seconds)
+class Track:
+  """One stage's way through its windows.
+
+  Attributes:
+    name: of the stage.
+    conditions: names of the segments that its windows look at.
+    done: seconds that are drawn, without a gap.
+    windows: all of them.
+  """
+
+  def __init__(self, sampler, request, draw=sampler_lib.Draw(), lanes=1):
+    """A track; puts an array for the whole of its target into the request.
+
+    Args:
+      sampler: the stage's Sampler.
+      request: the Request.
+      draw: how its tokens are drawn.
+      lanes: windows of the fine stage that are drawn side by side.
+    """
+    spec, target = sampler.stage.spec, sampler.layout.target
+    self.name, self.conditions = spec.target, spec.conditions
+    self._sampler, self._request, self._draw = sampler, request, draw
+    self._rate = target.num_frames // spec.crop_seconds
+    known = request.codes.get(self.name)
+    codes = np.full((len(request.samples), request.seconds * self._rate,
+                     target.num_codebooks), -1, np.int32)
+    if known is not None:
+      codes[:, :known.shape[1]] = known
+    request.codes[self.name] = codes
+    self.done = 0 if known is None else known.shape[1] // self._rate
+    self._lanes = lanes if self.name == 'fine' else 1
+    if self.name == 'fine':
+      self.windows = windows_lib.aligned(
+          request.seconds, spec.crop_seconds, self.done)
+    else:
+      changes = request.changes if self.name == 'semantic' else ()
+      self.windows = windows_lib.overlapping(
+          request.seconds, spec.crop_seconds, changes, self.done)
+    self._next = 0  # the first window that has not begun
+    self._batch = None
+    if self.windows:
+      request.report(self.name, self.done)
+
+  @property
+  def wants(self):
+    """Up to which second its conditions should be there before it goes on.
+
+    Of the fine stage one window at first, so that something is heard soon, then
+    as many as are done, up to a batch: there is something to hear meanwhile.
+    """
+    if self._batch:
+      return 0
+    count = min(self._lanes, max(1, self._next))
+    return self.windows[self._next:self._next + count][-1].stop
+
+  def advance(self, available):
+    """Draws a piece.
+
+    Args:
+      available: seconds of the conditions that are there, at least those of the
+        next window.
+    """
+    batch = self._batch or self._begin(available)
+    batch.advance()
+    for window, codes in zip(batch.windows, batch.codes()):
+      first = window.drawn_from * self._rate
+      self._request.codes[self.name][:, first:first + codes.shape[1]] = codes
+    first, last = batch.windows[0], batch.windows[-1]
+    self.done = last.stop if batch.finished else first.drawn_from + batch.drawn
+    self._request.report(
+        self.name, first.drawn_from + batch.drawn * len(batch.windows))
+    self._batch = None if batch.finished else batch
+
+  def _begin(self, available):
+    """The next windows that can be drawn together, as a `_Batch`."""
+    first, *others = self.windows[self._next:self._next + self._lanes]
+    shape = lambda w: (w.drawn_from - w.start, w.stop - w.start)
+    batch = [first]
+    for window in others:
+      if window.stop > available or shape(window) != shape(first):
+        break
+      batch.append(window)
+    self._next += len(batch)
+    return _Batch(self._sampler, self._request, self._draw, batch, self._lanes)
 
 
-def _draw_windows(sampler, request, draw, windows, rows=None):
-  """Draws windows of equal length and prefix for every row of the request."""
-  layout, target = sampler.layout, sampler.layout.target
-  codes = request.codes
-  rate = target.num_frames // sampler.stage.spec.crop_seconds
-  tokens = np.concatenate(
-      [_window_tokens(sampler, codes, window) for window in windows])
-  first = windows[0]
-  per_second = rate * target.num_codebooks
-  at = lambda second: target.start + (second - first.start) * per_second
-  count = len(request.samples)
-  keys = sampler_lib.row_keys(
-      request.seed, target.name,
-      np.repeat([w.index for w in windows], count),
-      np.tile(request.samples, len(windows)))
-  tokens = sampler.sample(
-      tokens, keys, prompt=at(first.drawn_from), stop=at(first.stop),
-      draw=draw, rows=rows)
-  drawn = layout.split(tokens)[target.name]
-  for i, window in enumerate(windows):
-    part = drawn[i * count:(i + 1) * count]
-    skip, length = window.drawn_from - window.start, window.stop - window.start
-    codes[target.name][:, window.drawn_from * rate:window.stop * rate] = (
-        part[:, skip * rate:length * rate])
+class _Batch:
+  """Windows of equal length and prefix for every row of the request.
+
+  Window i stands in lane `i % lanes` whatever others are drawn with it.
+  """
+
+  def __init__(self, sampler, request, draw, windows, lanes):
+    self.windows, self.drawn = windows, 0
+    self._layout, self._sampler = sampler.layout, sampler
+    self._count = len(request.samples)
+    places = np.zeros((lanes, request.rows), int)  # others repeat the first
+    self._lanes = [window.index % lanes for window in windows]
+    for number, lane in enumerate(self._lanes):
+      places[lane, :self._count] = (
+          number * self._count + np.arange(self._count))
+    places = places.reshape(-1)
+    tokens = np.concatenate(
+        [_window_tokens(sampler, request, window) for window in windows])
+    keys = sampler_lib.row_keys(
+        request.seed, self._layout.target.name,
+        np.repeat([w.index for w in windows], self._count)[places],
+        np.tile(request.samples, len(windows))[places])
+    self._length = windows[0].stop - windows[0].drawn_from
+    self._prefix = windows[0].drawn_from - windows[0].start
+    self._rows = request.rows
+    self._decoding = sampler.begin(
+        tokens[places], keys, self._position(0), draw)
+
+  @property
+  def finished(self):
+    return self.drawn == self._length
+
+  def _position(self, second):
+    """The position of a second, counted from the first that is drawn."""
+    target = self._layout.target
+    per_second = target.length // self._sampler.stage.spec.crop_seconds
+    return target.start + (self._prefix + second) * per_second
+
+  def advance(self):
+    self.drawn = min(self.drawn + PIECE_SECONDS, self._length)
+    self._sampler.advance(self._decoding, self._position(self.drawn))
+
+  def codes(self):
+    """For each window, [B, T, Q] of what is drawn."""
+    part = slice(self._position(0), self._position(self.drawn))
+    codes = self._layout.target.to_codes(
+        np.asarray(self._decoding.tokens)[:, part])
+    lanes = codes.reshape((-1, self._rows) + codes.shape[1:])
+    return [lanes[lane, :self._count] for lane in self._lanes]
 
 
-def _window_tokens(sampler, codes, window):
+def _window_tokens(sampler, request, window):
   """[B, L] tokens of a window: its conditions and what is drawn already."""
-  layout, crop = sampler.layout, sampler.stage.spec.crop_seconds
+  layout, codes = sampler.layout, request.codes
+  crop = sampler.stage.spec.crop_seconds
   parts = {}
   for placed in layout.placed:
     if placed.name == 'melody':
       parts['melody'] = _window_melody(sampler.stage.spec, codes, window)
       continue
     known = codes[placed.name]
-    if placed.name != 'mulan':  # one for all of the audio
+    if placed.name == 'mulan':
+      row = request.prompt_at(window.drawn_from)
+      known = known[:, row:row + 1]
+    else:
       rate = placed.num_frames // crop
       stop = window.drawn_from if placed is layout.target else window.stop
       known = known[:, window.start * rate:stop * rate]
@@ -183,3 +230,44 @@ def _window_melody(spec, codes, window):
     known = known[:, :count]
     parts[:, :known.shape[1]] = known
   return parts
+
+
+class Tracks:
+  """The tracks of a request, pulled by the last one.
+
+  Attributes:
+    all: {stage: Track} of what is to be drawn, in order.
+  """
+
+  def __init__(self, request, samplers, draws, names, lanes=1):
+    """Tracks.
+
+    Args:
+      request: the Request.
+      samplers: function from a stage's name to its Sampler.
+      draws: {stage: Draw}.
+      names: the stages to draw, in order.
+      lanes: as of `Track`.
+    """
+    self._request = request
+    self.all = {name: Track(samplers(name), request, draws[name], lanes)
+                for name in names}
+
+  def whole(self, names=None):
+    """Draws all of these stages, one after the other, in full batches."""
+    for name in names or self.all:
+      self.reach(name, self._request.seconds)
+
+  def reach(self, name, second):
+    """Draws until `name` is there up to a second."""
+    track = self.all.get(name)
+    while track and track.done < second:
+      self.step(name)
+
+  def step(self, name):
+    """Draws a piece of `name`, and before it others that it looks at."""
+    track = self.all[name]
+    needed = [self.all[n] for n in track.conditions if n in self.all]
+    for other in needed:
+      self.reach(other.name, track.wants)
+    track.advance(min([t.done for t in needed], default=self._request.seconds))

@@ -2,8 +2,9 @@
 
 import collections
 import datetime
-import sys
 import time
+
+from musiclm_jax import progress as progress_lib
 
 _WINDOW_SECONDS = 60.0
 
@@ -22,19 +23,15 @@ class Progress:
   def __init__(self, num_steps, seconds_left, stream=None, every_seconds=None):
     self._num_steps = num_steps
     self._seconds_left = seconds_left
-    self._stream = stream or sys.stderr
-    self._tty = self._stream.isatty()
-    if every_seconds is None:
-      every_seconds = 0.5 if self._tty else 10.0
-    self._every = every_seconds
+    self._line = progress_lib.Line(stream)
+    self._every = (
+        self._line.every_seconds if every_seconds is None else every_seconds)
     self._last = -float('inf')
     self._marks = collections.deque()
-    self._open = False
 
   def say(self, text):
     """A line of its own, at once."""
-    self._write(('\n' if self._open else '') + text + '\n')
-    self._open = False
+    self._line.say(text)
 
   def mark(self, step):
     """Counts a finished step into the rate; call it for every step."""
@@ -69,16 +66,7 @@ class Progress:
       parts.append(f'ETA {datetime.timedelta(seconds=round(left))}')
     if 'loss' in metrics:
       parts.append(f'loss {metrics["loss"]:.4g}')
-    line = '  '.join(parts)
-    if self._tty:
-      self._write(f'\r\x1b[K{line}')
-      self._open = True
-    else:
-      self._write(line + '\n')
-
-  def _write(self, text):
-    self._stream.write(text)
-    self._stream.flush()
+    self._line.draw('  '.join(parts))
 
 
 def _rate(rate):

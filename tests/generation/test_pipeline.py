@@ -1,91 +1,172 @@
-"""From text to audio with tiny random stages and stand-in tokenizers."""
+"""Windows, tracks and the way from codes to audio, on a tiny random bundle."""
 
+import types
+
+import jax
 import numpy as np
 import pytest
+import tiny_bundle
 import tiny_stage
 
-from musiclm_jax import errors
 from musiclm_jax.generation import long
 from musiclm_jax.generation import pipeline
+from musiclm_jax.generation import sampler
 
-RATE, HOP = 24_000, 480
-
-
-class FakeCodec:
-  """Each frame becomes its mean code; remembers only the last frame."""
-
-  spec = tiny_stage.tokens_spec().codec
-
-  def decode(self, codes):
-    assert codes.min() >= 0 and codes.shape[-1] == 12
-    past = np.concatenate([codes[:, :1] * 0, codes[:, :-1]], axis=1)
-    value = (codes + past).mean(axis=-1) / 16.0
-    return np.repeat(value, HOP, axis=1).astype(np.float32)
+_MULAN = np.arange(12, dtype=np.int32)[None, None]
 
 
-class FakeMulan:
+class Recorder:
+  """Stands in for a Sampler: draws the number of the window that it begins."""
 
-  def embed_text(self, texts):
-    return np.stack([np.full(128, float(len(t))) for t in texts])
+  def __init__(self, name):
+    self.stage = tiny_stage.trained(name)
+    self.layout = self.stage.layout
+    self.begun = []
 
-  def quantize(self, embeddings):
-    first = embeddings[:, :1].astype(np.int64)
-    return (first + np.arange(12)) % 16
+  def begin(self, tokens, keys, prompt, draw):
+    del draw
+    tokens = np.array(tokens)
+    self.begun.append(
+        (tokens.copy(), np.asarray(jax.random.key_data(keys)), prompt))
+    return types.SimpleNamespace(
+        tokens=tokens, position=prompt, mark=len(self.begun))
+
+  def advance(self, decoding, stop):
+    low, _ = self.layout.legal_ranges()
+    part = slice(decoding.position, stop)
+    decoding.tokens[:, part] = low[part] + decoding.mark
+    decoding.position = stop
 
 
-class FakeBundle:
+def recorded(name, seconds, lanes=1, **more):
+  """(the Recorder, the codes) of a stage that draws `seconds`."""
+  made, rng = Recorder(name), np.random.default_rng(0)
+  codes = {p.name: rng.integers(
+      0, 16, (1, seconds * p.num_frames // made.stage.spec.crop_seconds,
+              p.num_codebooks))
+           for p in made.layout.placed
+           if p.name not in ('mulan', made.layout.target.name)}
+  request = long.Request(seconds, 0, np.zeros(1, int), {
+      'mulan': _MULAN, **codes, **more.pop('codes', {})}, **more)
+  track = long.Track(made, request, lanes=lanes)
+  while track.done < seconds:
+    track.advance(seconds)
+  return made, request.codes
 
-  def __init__(self):
-    self.parts = {name: tiny_stage.trained(name, num_layers=1)
-                  for name in ('semantic', 'coarse', 'fine')}
-    self.parts.update(soundstream=FakeCodec(), mulan=FakeMulan())
 
-  def get(self, name):
-    return self.parts[name]
+def part_of(made, name, tokens):
+  placed = made.layout.segment(name)
+  return placed.to_codes(tokens[:, placed.start:placed.stop])
+
+
+def test_overlapping_windows_keep_their_prefix():
+  made, codes = recorded('coarse', 4)  # 2 s crops
+  np.testing.assert_array_equal(
+      codes['coarse'][0, :, 0], np.repeat([1, 2, 3], [100, 50, 50]))
+  tokens, _, prompt = made.begun[1]
+  assert prompt == made.layout.target.start + 200
+  prefix = part_of(made, 'coarse', tokens)
+  assert (prefix[0, :50] == 1).all() and (prefix[0, 50:] == -1).all()
+  np.testing.assert_array_equal(
+      part_of(made, 'semantic', tokens), codes['semantic'][:, 25:75])
+
+
+def test_conditions_beyond_the_end_are_padding():
+  made, codes = recorded('coarse', 1)
+  tokens, _, prompt = made.begun[0]
+  assert prompt == made.layout.target.start
+  found = part_of(made, 'semantic', tokens)
+  np.testing.assert_array_equal(found[:, :25], codes['semantic'])
+  assert (found[:, 25:] == -1).all()
+
+
+def test_each_window_takes_the_prompt_in_force_where_its_new_part_begins():
+  mulan = np.stack([_MULAN[0, 0], _MULAN[0, 0] + 4])[None]
+  made, _ = recorded('coarse', 5, codes=dict(mulan=mulan), changes=(0, 3))
+  found = [part_of(made, 'mulan', tokens)[0, 0, 0]
+           for tokens, _, _ in made.begun]
+  assert found == [0, 0, 4, 4]  # new parts begin at 0, 2, 3, 4
+  # A semantic window ends at a change.
+  _, codes = recorded('semantic', 8, codes=dict(mulan=mulan), changes=(0, 3))
+  np.testing.assert_array_equal(
+      codes['semantic'][0, ::25, 0], [1, 1, 1, 2, 2, 3, 3, 4])
+
+
+def test_what_is_known_is_a_prefix_and_stays():
+  known = np.full((1, 150, 4), 9)
+  made, codes = recorded('coarse', 5, codes=dict(coarse=known))
+  np.testing.assert_array_equal(
+      codes['coarse'][0, ::50, 0], [9, 9, 9, 1, 2])
+  assert (part_of(made, 'coarse', made.begun[0][0])[0, :50] == 9).all()
+
+
+def test_fine_windows_are_drawn_side_by_side_in_their_own_lanes():
+  made, codes = recorded('fine', 6, lanes=4)  # 1 s crops
+  assert [len(tokens) for tokens, _, _ in made.begun] == [4, 4]
+  np.testing.assert_array_equal(
+      codes['fine'][0, ::50, 0], [1, 1, 1, 1, 2, 2])
+  # What a lane is given depends on its window alone, not on how many there are.
+  fewer, _ = recorded('fine', 2, lanes=4)
+  for place in (0, 1):
+    expected = jax.random.key_data(sampler.row_keys(0, 'fine', place, [0]))
+    for found in (made, fewer):
+      np.testing.assert_array_equal(found.begun[0][1][place], expected[0])
+  # Lanes without a window repeat the first.
+  np.testing.assert_array_equal(fewer.begun[0][0][2], fewer.begun[0][0][0])
+
+
+def test_the_last_fine_window_ends_at_the_end_and_its_overlap_is_forced():
+  """4 s in crops of 3: seconds 1 to 4, of which 1 to 3 are there already."""
+  stage = tiny_stage.stage_model('fine', seconds=3)
+  layout = stage.layout
+  made = Recorder('fine')
+  made.stage, made.layout = types.SimpleNamespace(spec=stage.spec), layout
+  coarse = np.random.default_rng(0).integers(0, 16, (1, 200, 4))
+  request = long.Request(4, 0, np.zeros(1, int), dict(coarse=coarse))
+  track = long.Track(made, request)
+  while track.done < 4:
+    track.advance(4)
+  np.testing.assert_array_equal(
+      request.codes['fine'][0, :, 0], np.repeat([1, 2], [150, 50]))
+  tokens, _, prompt = made.begun[1]
+  np.testing.assert_array_equal(part_of(made, 'coarse', tokens), coarse[:, 50:])
+  forced = part_of(made, 'fine', tokens)
+  assert (forced[0, :100] == 1).all() and (forced[0, 100:] == -1).all()
+  assert prompt == layout.target.start + 2 * 50 * 8
 
 
 @pytest.fixture(scope='module', name='made')
-def _made():
-  return pipeline.Pipeline(FakeBundle())
+def _made(model):
+  return model._pipeline  # pylint: disable=protected-access
 
 
-def test_shapes_and_range(made):
-  seen = []
-  result = made.generate(['a jig', 'a slow air'], seconds=2.5, samples=2,
-                         progress=lambda *a: seen.append(a))
-  assert result.audio.shape == (4, 60_000)
-  assert result.audio.dtype == np.float32
-  assert np.abs(result.audio).max() <= 0.99
-  assert np.abs(result.audio).max(axis=1).min() > 0.01
-  assert result.semantic.shape == (4, 75)
-  assert result.acoustic.shape == (4, 150, 12)
-  assert result.semantic.min() >= 0 and result.acoustic.min() >= 0
-  assert result.prompts == ['a jig', 'a jig', 'a slow air', 'a slow air']
-  np.testing.assert_array_equal(result.mulan[0], (5 + np.arange(12)) % 16)
-  assert (result.semantic[0] != result.semantic[1]).any()
-  assert [s for s, d, _ in seen if d == 3] == [
-      'semantic', 'coarse', 'fine', 'audio']
-  assert {t for _, _, t in seen} == {3}
-
-
-def test_same_seed_same_bytes(made):
-  first = made.generate('a jig', seconds=3, seed=7)
-  again = made.generate('a jig', seconds=3, seed=7)
-  other = made.generate('a jig', seconds=3, seed=8)
-  assert first.audio.tobytes() == again.audio.tobytes()
-  assert first.audio.tobytes() != other.audio.tobytes()
+def test_complete_draws_only_what_is_missing(made):
+  rng = np.random.default_rng(0)
+  given = {'coarse': rng.integers(0, 16, (1, 100, 4)).astype(np.int32)}
+  codes, audio = made.complete(given, 2)
+  assert sorted(codes) == ['coarse', 'fine']  # nobody needed S or M
+  np.testing.assert_array_equal(codes['coarse'], given['coarse'])
+  assert codes['fine'].shape == (1, 100, 8) and codes['fine'].min() >= 0
+  # In pieces of a second or at once, the codec renders the same.
+  expected = made.codec.decode(
+      np.concatenate([codes['coarse'], codes['fine']], axis=-1))
+  assert audio.shape == (1, 2 * tiny_bundle.RATE)
+  np.testing.assert_allclose(
+      audio, expected, atol=1e-5 * np.abs(expected).max())
+  again, _ = made.complete(given, 2)
+  np.testing.assert_array_equal(codes['fine'], again['fine'])
 
 
 def test_no_program_is_compiled_twice(made):
+  draw = lambda seconds, seed: made.complete(
+      {'mulan': _MULAN}, seconds, seed=seed)
   for seconds in (1, 3, 5):
-    made.generate('a jig', seconds=seconds)
-  counts = [
-      made.sampler(n).compilations for n in ('semantic', 'coarse', 'fine')]
-  for seconds in (1, 3, 5):
-    made.generate('another', seconds=seconds, seed=3,
-                  temperatures={'semantic': 0.7, 'fine': 0.0})
-  assert counts == [
-      made.sampler(n).compilations for n in ('semantic', 'coarse', 'fine')]
+    draw(seconds, 0)
+  count = lambda: [made.sampler(n).compilations for n in sampler.STAGES]
+  before = count()
+  for seconds in (5, 2, 3):
+    draw(seconds, 1)
+  assert count() == before
 
 
 def test_a_longer_clip_begins_like_a_shorter_one(made):
@@ -94,128 +175,34 @@ def test_a_longer_clip_begins_like_a_shorter_one(made):
   Within the first window of each stage nothing depends on the length but the
   padding of conditions that a position may or may not look at.
   """
-  short = made.generate('a jig', seconds=4, seed=1)
-  longer = made.generate('a jig', seconds=9, seed=1)
-  np.testing.assert_array_equal(short.semantic, longer.semantic[:, :100])
-  np.testing.assert_array_equal(short.acoustic[:, :200],
-                                longer.acoustic[:, :200])
+  short, heard = made.complete({'mulan': _MULAN}, 3, seed=1)
+  longer, more = made.complete({'mulan': _MULAN}, 5, seed=1)
+  np.testing.assert_array_equal(short['semantic'], longer['semantic'][:, :75])
+  for name in ('coarse', 'fine'):
+    np.testing.assert_array_equal(short[name][:, :100], longer[name][:, :100])
+  assert heard[:, :48_000].tobytes() == more[:, :48_000].tobytes()
 
 
-def stage_windows(monkeypatch, name, seconds):
-  """The windows that a stage draws, and the prefix it is given for each."""
-  stage = tiny_stage.trained(name)
-  seen = []
-
-  class Recorder:
-    layout = stage.layout
-    def __init__(self):
-      self.stage = stage
-    def sample(self, tokens, keys, prompt, stop, draw, rows=None):
-      del keys, draw
-      tokens = tokens.copy()
-      seen.append((tokens.copy(), prompt, stop, rows))
-      low, _ = self.layout.legal_ranges()
-      tokens[:, prompt:stop] = low[prompt:stop] + len(seen)  # this call's mark
-      return tokens
-
-  rng = np.random.default_rng(0)
-  rates = {'semantic': (25, 1), 'coarse': (50, 4)}
-  codes = {n: rng.integers(0, 16, (1, seconds * r, q))
-           for n, (r, q) in rates.items() if n in stage.spec.conditions}
-  codes['mulan'] = rng.integers(0, 16, (1, 1, 12))
-  request = long.Request(seconds, 0, np.zeros(1, int), codes)
-  long.generate_stage(Recorder(), request, None)
-  return stage.layout, seen, codes
+def test_bytes_are_the_same_however_many_windows_are_real(bundle, made):
+  """Two lanes: the third window stands alone in a batch of two."""
+  wide = pipeline.Pipeline(bundle, lanes=2)
+  coarse = np.random.default_rng(0).integers(0, 16, (1, 200, 4))
+  three, sound = wide.complete({'coarse': coarse[:, :150]}, 3)
+  four, longer = wide.complete({'coarse': coarse}, 4)
+  np.testing.assert_array_equal(three['fine'], four['fine'][:, :150])
+  assert sound.tobytes() == longer[:, :sound.shape[1]].tobytes()
+  one, _ = made.complete({'coarse': coarse}, 4)
+  assert one['fine'].shape == four['fine'].shape
 
 
-def test_overlapping_windows_keep_their_prefix(monkeypatch):
-  layout, seen, codes = stage_windows(monkeypatch, 'coarse', 4)  # 2 s crops
-  marks = codes['coarse'][0, :, 0]
-  np.testing.assert_array_equal(
-      marks, np.repeat([1, 2, 3], [100, 50, 50]))
-  tokens, prompt, stop, _ = seen[1]
-  assert prompt == layout.target.start + 200 and stop == layout.length
-  prefix = layout.segment('coarse').to_codes(tokens[:, layout.target.start:])
-  assert (prefix[0, :50] == 1).all() and (prefix[0, 50:] == -1).all()
-  semantic = layout.segment('semantic')
-  found = semantic.to_codes(tokens[:, semantic.start:semantic.stop])
-  np.testing.assert_array_equal(found, codes['semantic'][:, 25:75])
+def test_what_progress_raises_ends_the_work(made):
+  class Stop(Exception):
+    pass
 
+  def progress(stage, done, total):
+    assert total == 5
+    if stage == 'coarse' and done:
+      raise Stop
 
-def test_conditions_beyond_the_end_are_padding(monkeypatch):
-  layout, seen, codes = stage_windows(monkeypatch, 'coarse', 1)
-  tokens, prompt, stop, _ = seen[0]
-  assert (prompt, stop) == (layout.target.start, layout.target.start + 200)
-  semantic = layout.segment('semantic')
-  found = semantic.to_codes(tokens[:, semantic.start:semantic.stop])
-  np.testing.assert_array_equal(found[:, :25], codes['semantic'])
-  assert (found[:, 25:] == -1).all()
-
-
-def test_fine_windows_share_one_shape(monkeypatch):
-  _, seen, codes = stage_windows(monkeypatch, 'fine', 6)  # 1 s crops
-  assert [(len(t), rows) for t, _, _, rows in seen] == [(4, 4), (2, 4)]
-  np.testing.assert_array_equal(
-      codes['fine'][0, :, 0], np.repeat([1, 2], [200, 100]))
-
-
-def test_window_plans_cover_every_second_once():
-  for seconds in list(range(1, 70)) + [599, 600]:
-    plans = [long.overlapping(seconds, crop) for crop in (30, 10, 1)]
-    for windows in plans + [long.aligned(seconds, 3)]:
-      drawn = [s for w in windows for s in range(w.drawn_from, w.stop)]
-      assert drawn == list(range(seconds))
-      assert [w.index for w in windows] == list(range(len(windows)))
-    for window in long.overlapping(seconds, 30):
-      assert window.stop - window.start <= 30
-      assert window.index == 0 or window.drawn_from - window.start == 15
-    for window in long.aligned(seconds, 3):
-      assert window.stop - window.start == min(3, seconds)
-
-
-def test_long_audio_decodes_in_stretches(made):
-  codes = np.random.default_rng(0).integers(0, 16, (1, 50 * 95, 12))
-  request = long.Request(95, 0, np.zeros(1, int), {})
-  np.testing.assert_array_equal(
-      made._decode(codes, request), FakeCodec().decode(codes))  # pylint: disable=protected-access
-
-
-@pytest.mark.parametrize('settings,message', [
-    (dict(prompts=[]), 'no prompt'),
-    (dict(prompts=['']), 'the prompt is'),
-    (dict(prompts=['  ']), 'the prompt is'),
-    (dict(seconds=0), 'seconds is 0; expected 1 to 600'),
-    (dict(seconds=-3), 'seconds is -3'),
-    (dict(seconds=601), 'seconds is 601'),
-    (dict(seconds=float('nan')), 'seconds is nan'),
-    (dict(seconds='ten'), 'seconds is ten'),
-    (dict(samples=0), 'samples is 0'),
-    (dict(temperatures={'fine': -1}), 'fine temperature is -1'),
-    (dict(temperatures={'medium': 1}), 'unknown stage'),
-    (dict(top_p=0.0), 'top_p'),
-])
-def test_bad_settings_are_refused(made, settings, message):
-  with pytest.raises(errors.UserError, match=message):
-    made.generate(**{'prompts': ['a jig'], **settings})
-
-
-def test_complete_draws_only_what_is_missing():
-  made = pipeline.Pipeline(FakeBundle())
-  rng = np.random.default_rng(0)
-  given = {'coarse': rng.integers(0, 16, (2, 100, 4)).astype(np.int32)}
-  codes, audio = made.complete(given, 2)
-  assert sorted(codes) == ['coarse', 'fine']  # nobody needed S or M
-  np.testing.assert_array_equal(codes['coarse'], given['coarse'])
-  assert codes['fine'].shape == (2, 100, 8) and codes['fine'].min() >= 0
-  assert audio.shape == (2, 2 * RATE)
-  again, _ = made.complete(given, 2)
-  np.testing.assert_array_equal(codes['fine'], again['fine'])
-
-
-def test_complete_from_text_codes_equals_generate():
-  made = pipeline.Pipeline(FakeBundle())
-  result = made.generate(['a tune', 'another one'], seconds=2, seed=3)
-  codes, _ = made.complete({'mulan': result.mulan[:, None]}, 2, seed=3,
-                           samples=np.zeros(2, int))
-  np.testing.assert_array_equal(codes['semantic'][..., 0], result.semantic)
-  np.testing.assert_array_equal(codes['fine'], result.acoustic[..., 4:])
+  with pytest.raises(Stop):
+    made.complete({'mulan': _MULAN}, 5, progress=progress)

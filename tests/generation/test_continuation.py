@@ -1,0 +1,32 @@
+"""Sampling inside another program draws what the sampler draws."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import tiny_stage
+from musiclm_jax.generation import continuation
+from musiclm_jax.generation import sampler
+
+
+@pytest.mark.parametrize('name', ['semantic', 'fine'])
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_it_draws_what_the_sampler_draws(name, temperature):
+  trained = tiny_stage.trained(name)
+  layout, draw = trained.layout, sampler.Draw(temperature)
+  tokens = layout.build(tiny_stage.codes(layout))
+  rng = jax.random.PRNGKey(3)
+  inside = jax.jit(functools.partial(
+      continuation.continuation, trained.model, draw=draw))
+  found = np.asarray(inside(trained.params, tokens, rng))
+  low, high = (bound[layout.target.start:] for bound in layout.legal_ranges())
+  assert np.all((found >= low) & (found < high))
+  free = tokens.copy()
+  free[:, layout.target.start:] = 0
+  expected = sampler.Sampler(trained).sample(
+      free, jax.random.split(rng, len(tokens)), layout.target.start, draw=draw)
+  np.testing.assert_array_equal(found, expected[:, layout.target.start:])
+  # What stands in the target does not matter.
+  np.testing.assert_array_equal(found, inside(trained.params, free, rng))
