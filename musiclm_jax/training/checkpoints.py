@@ -105,6 +105,10 @@ class Checkpoints:
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         shutil.move(self._directory / 'checkpoints' / str(step), target)
+    self.reload()
+
+  def reload(self):
+    """Looks again which checkpoints there are."""
     self._manager.reload()
 
   def _as_stored(self, step, abstract_state):
@@ -116,30 +120,34 @@ class Checkpoints:
     same = abstract_state, lambda state: state
     try:
       stored = self._manager.item_metadata(step)['state']
-      found = _shapes(getattr(stored, 'tree', stored))
+      found = shapes(getattr(stored, 'tree', stored))
     except Exception:  # pylint: disable=broad-exception-caught
       return same  # Unreadable: the restore says how.
-    wanted = _shapes(abstract_state)
+    wanted = shapes(abstract_state)
     if not found or found == wanted:
       return same
     other, back = layers.other_layout(abstract_state)
-    if found == _shapes(other):
+    if found == shapes(other):
       return other, jax.jit(back, out_shardings=jax.tree.map(
           lambda x: x.sharding, abstract_state))
     self._refuse(step, found, wanted)
 
   def _refuse(self, step, found, wanted):
     """Says which arrays a checkpoint has instead of the model's."""
-    lines = [
-        f'{name}: {found.get(name, "absent")}, expected '
-        f'{wanted.get(name, "absent")}'
-        for name in sorted(set(found) | set(wanted), key=_parameters_first)
-        if found.get(name) != wanted.get(name)]
     raise errors.UserError(
         f'checkpoint {step} of {self._directory} has other arrays than this '
-        f'model ({"; ".join(lines[:3])}{"; ..." if len(lines) > 3 else ""}); '
-        f'train in another MODEL_DIR, or restore the settings it was made '
-        f'with.')
+        f'model ({difference(found, wanted)}); train in another MODEL_DIR, or '
+        f'restore the settings it was made with.')
+
+
+def difference(found, wanted):
+  """Which shapes differ, as text; both are as of `shapes`."""
+  lines = [
+      f'{name}: {found.get(name, "absent")}, expected '
+      f'{wanted.get(name, "absent")}'
+      for name in sorted(set(found) | set(wanted), key=_parameters_first)
+      if found.get(name) != wanted.get(name)]
+  return '; '.join(lines[:3]) + ('; ...' if len(lines) > 3 else '')
 
 
 def none_yet(model_dir):
@@ -152,13 +160,13 @@ def _parameters_first(name):
   return 'params' not in name.split('/')[0], name
 
 
-def _shapes(tree):
+def shapes(tree):
   """{path: shape} with paths that do not depend on the container types."""
-  shapes = {}
+  found = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = '/'.join(
         str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))))
         for k in path)
-    shapes[name] = tuple(np.shape(leaf) if not hasattr(leaf, 'shape')
+    found[name] = tuple(np.shape(leaf) if not hasattr(leaf, 'shape')
                          else leaf.shape)
-  return shapes
+  return found

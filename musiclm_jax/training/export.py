@@ -1,4 +1,4 @@
-"""From a run's newest checkpoint to a component of a bundle."""
+"""From a run's newest checkpoint to a component of a bundle, or to T5X's."""
 
 import pathlib
 
@@ -11,11 +11,13 @@ from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import metrics_writer
+from musiclm_jax.training import optim
 from musiclm_jax.training import step as step_lib
+from musiclm_jax.training import t5x_checkpoints
 
 
 def export(trainable, source, model_dir, out_dir, corpus_dir=None,
-           storage='float32', metadata=None):
+           storage='float32', metadata=None, from_t5x=False):
   """Writes the component that `trainable` was trained to be.
 
   Args:
@@ -28,6 +30,7 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
     storage: 'float32', 'float16' or 'int8'.
     metadata: JSON values for people, beside those that the run itself gives:
       steps, corpus, licence, metrics of the last evaluation, git commit.
+    from_t5x: whether `model_dir` is a run of T5X, or a checkpoint in one.
   Returns:
     The metadata as written.
   Raises:
@@ -36,7 +39,8 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   """
   if storage not in bundle.STORAGES:
     raise errors.choice('storage', storage, bundle.STORAGES)
-  step, state = restore(trainable, source, model_dir)
+  reader = restore_t5x if from_t5x else restore
+  step, state = reader(trainable, source, model_dir)
   corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
   corpus = records.load(corpus_dir) if corpus_dir else None
   about = dict(steps=step, metrics=metrics_writer.last(model_dir, 'eval'))
@@ -73,3 +77,40 @@ def restore(trainable, source, model_dir):
     raise checkpoints.none_yet(model_dir)
   step, state, _ = restored
   return step, jax.device_get(state)
+
+def restore_t5x(trainable, source, directory):
+  """(step, state) of T5X's newest checkpoint; the state holds parameters only.
+
+  Args:
+    trainable: a stage's, as it was trained.
+    source: its batch source.
+    directory: as of `t5x_checkpoints.read`.
+  """
+  _require_stage(trainable)
+  abstract = step_lib.abstract_state(trainable, source.batch_shapes())
+  step, params = t5x_checkpoints.read(directory, abstract.params)
+  return step, optim.State(step=step, params=params, opt_state=())
+
+
+def to_t5x(trainable, source, model_dir, out_dir):
+  """Writes a run's newest checkpoint as T5X's; returns its path.
+
+  Args:
+    trainable: a stage's, as it was trained.
+    source: its batch source.
+    model_dir: the run.
+    out_dir: a directory for `checkpoint_<step>`.
+  Raises:
+    UserError: there is nothing to write, nowhere to write it, or no stage.
+  """
+  _require_stage(trainable)
+  step, state = restore(trainable, source, model_dir)
+  return t5x_checkpoints.write(out_dir, step, state)
+
+
+def _require_stage(trainable):
+  model = getattr(trainable, 'model', None)
+  if not isinstance(getattr(model, 'spec', None), specs.StageSpec):
+    raise errors.UserError(
+        f'{type(trainable).__name__} is no stage; T5X trains stages alone. '
+        f'Name the leaf of a stage, such as semantic_base.')
