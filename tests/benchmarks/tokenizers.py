@@ -8,11 +8,16 @@ fairer than threads that wait for each other.
 
 Random weights of a leaf's sizes: speed does not depend on them. w2v-BERT's peer
 is the Wav2Vec2Conformer of `transformers` with the same width, heads, inner
-width, kernel and number of blocks, over features of the same rate (its
-relative positions off, as ours at the base size). MuLan's is a ResNet of the
-same shape over the same log-mel windows. For both the peer gets its input
-features for nothing and ours computes them from 24 kHz audio;
-`*_model_vs_torch` leaves them out on our side too. Ours and the peer take
+width, kernel and number of blocks (rotary positions, or none, as ours). Two
+columns: the conformer blocks alone on both sides (`w2vbert_model_vs_torch`),
+and from audio to tokens on both sides (`w2vbert_vs_torch`): for the peer that
+is the log-mel of `transformers` (SeamlessM4TFeatureExtractor, as w2v-BERT 2.0
+has it), our subsampling in PyTorch, the blocks, and the nearest centroid; it
+gets 16 kHz for nothing, where ours begins at 24 kHz.
+
+MuLan's peer is a ResNet of the same shape over the same log-mel windows, which
+it gets for nothing where ours computes them from 24 kHz audio;
+`mulan_model_vs_torch` leaves them out on our side too. Ours and the peer take
 turns; medians are compared, ratios are ours over the peer's speed, above 1 is
 faster.
 """
@@ -49,9 +54,9 @@ PARTS = ('w2vbert', 'mulan', 'melody')
 RATE_HZ = 24_000
 
 
-def noise(seconds):
+def noise(seconds, rate_hz=RATE_HZ):
   rng = np.random.default_rng(0)
-  return (0.1 * rng.normal(size=(1, seconds * RATE_HZ))).astype(np.float32)
+  return (0.1 * rng.normal(size=(1, seconds * rate_hz))).astype(np.float32)
 
 
 def random_tree(shapes):
@@ -72,25 +77,24 @@ def trainable(name, size):
   return configs.load(f'{name}_{size}', settings).arguments['trainable']
 
 
-def inference(module, *inputs):
+def inference(module, make_input):
   """A call in inference mode."""
   def call():
     with torch.inference_mode():
-      return module(*inputs)
+      return module(make_input())
 
   return call
 
 
-def faster(compile_too, module, *inputs):
-  """{'torch': call, 'torch_compiled': call}; compiled where that works."""
-  calls = {'torch': inference(module, *inputs)}
+def faster(compile_too, module, make_input, name='torch'):
+  """{name: call, name + '_compiled': call}; compiled where that works."""
+  calls = {name: inference(module, make_input)}
   if not compile_too:
     return calls
   try:
-    compiled = torch.compile(module)
-    with torch.inference_mode():
-      compiled(*inputs)
-    calls['torch_compiled'] = inference(compiled, *inputs)
+    compiled = inference(torch.compile(module), make_input)
+    compiled()
+    calls[f'{name}_compiled'] = compiled
   except Exception as error:  # pylint: disable=broad-exception-caught
     print(f'torch.compile: {type(error).__name__}, eager only')
   return calls
@@ -104,10 +108,11 @@ def w2vbert(args):
       net.init, jax.random.key(0), jnp.zeros((1, RATE_HZ)))['params'])
   audio, rng = noise(args.seconds), np.random.default_rng(0)
   shape = lambda *s: rng.normal(size=s).astype(np.float32)
+  centroids = shape(config.num_clusters, config.dim)
   made = tokenizer.SemanticTokenizer(
       config, jax.tree.map(jnp.asarray, tokenizer.inference_params(
           params, config)), np.zeros(config.dim, np.float32),
-      np.ones(config.dim, np.float32), shape(config.num_clusters, config.dim))
+      np.ones(config.dim, np.float32), centroids)
   calls = {'ours': lambda: made.encode(audio)}
   frames = args.seconds * config.semantic_spec().frame_rate_hz
   blocks = config.contrastive_blocks + config.feature_block
@@ -115,8 +120,13 @@ def w2vbert(args):
   calls['model'] = stack(config, params, jnp.asarray(x))
   if torch:
     try:
+      twin = conformer_twin(config, blocks)
+      tensor = torch.tensor(x)
+      calls.update(faster(args.compile, twin, lambda: tensor))
+      heard = noise(args.seconds, config.mel_spec().sample_rate_hz)[0]
       calls.update(faster(
-          args.compile, conformer_twin(config, blocks), torch.tensor(x)))
+          args.compile, tokenizer_twin(config, twin, centroids),
+          mels_of_transformers(config, heard), 'whole'))
     except ImportError:
       print('transformers is not installed: no peer of w2v-BERT')
   return report('w2vbert', 'w2vbert_vs_torch', 'w2vbert_model_vs_torch',
@@ -167,6 +177,49 @@ def conformer_twin(config, blocks):
   return Encoder().eval()
 
 
+def mels_of_transformers(config, audio):
+  """A function that computes [1, M, mels] log-mel of [N] audio, each time."""
+  import transformers  # pylint: disable=g-import-not-at-top
+  spec = config.mel_spec()
+  extractor = transformers.SeamlessM4TFeatureExtractor(
+      feature_size=spec.num_mels, num_mel_bins=spec.num_mels,
+      sampling_rate=spec.sample_rate_hz)
+
+  def mels():
+    made = extractor(audio, sampling_rate=spec.sample_rate_hz,
+                     return_tensors='pt')['input_features']
+    return made.reshape(1, -1, spec.num_mels)  # frames come in pairs
+
+  return mels
+
+
+def tokenizer_twin(config, encoder, centroids):
+  """[B, M, mels] -> [B, ceil(M / 4)] tokens: what ours does, in PyTorch."""
+  nn = torch.nn
+  first, second = config.conv_channels
+  bands = -(-config.num_mels // 4)
+
+  class Tokens(nn.Module):
+
+    def __init__(self):
+      super().__init__()
+      self.convs = nn.Sequential(
+          nn.Conv2d(1, first, 3, 2, 1), nn.SiLU(),
+          nn.Conv2d(first, second, 3, 2, 1), nn.SiLU())
+      self.project = nn.Sequential(
+          nn.Linear(second * bands, config.dim), nn.LayerNorm(config.dim),
+          nn.Linear(config.dim, config.dim))
+      self.encoder = encoder
+      self.register_buffer('centroids', torch.tensor(centroids))
+
+    def forward(self, mels):
+      x = self.convs(mels[:, None]).transpose(1, 2).flatten(2)
+      x = self.encoder(self.project(x))
+      return torch.cdist(x, self.centroids[None]).argmin(-1)
+
+  return Tokens().eval()
+
+
 def mulan(args):
   """The windows of a clip, and the tower alone."""
   config = trainable('mulan', args.size).model
@@ -187,9 +240,10 @@ def mulan(args):
   arguments = jax.tree.map(jnp.asarray, (params['audio_tower'], x))
   calls['model'] = lambda: jax.block_until_ready(run(*arguments))
   if torch:
+    tensor = torch.tensor(x)[:, None]
     calls.update(faster(
         args.compile, resnet_twin(config.audio, joint.embedding_dim),
-        torch.tensor(x)[:, None]))
+        lambda: tensor))
   return report('mulan', 'mulan_audio_vs_torch', 'mulan_model_vs_torch',
                 side_by_side.alternate(calls, args.runs), args.seconds)
 
@@ -265,16 +319,23 @@ def report(name, ratio, model_ratio, seconds, length):
   """Prints and returns the figures of one tokenizer on `length` seconds."""
   ours = seconds['ours']
   figures = {f'{name}_s': ours, f'{name}_xrt': length / ours}
-  line = f'{name}: {ours:.3f} s, {length / ours:.1f} x real time'
-  peers = [s for k, s in seconds.items() if k.startswith('torch')]
-  if peers:
-    peer = min(peers)
-    figures.update({f'{name}_torch_s': peer, ratio: peer / ours,
-                    model_ratio: peer / seconds['model']})
-    line += (f'; PyTorch without its features {peer:.3f} s, so '
-             f'{peer / ours:.2f} times as fast '
-             f'({peer / seconds["model"]:.2f} network against network)')
-  print(line, flush=True)
+  print(f'{name}: {ours:.3f} s, {length / ours:.1f} x real time', flush=True)
+  best = lambda kind: min(
+      (s for k, s in seconds.items() if k.startswith(kind)), default=None)
+  network, whole = best('torch'), best('whole')
+  if network is None:
+    return figures
+  from_audio = network if whole is None else whole
+  figures.update({
+      f'{name}_torch_s': from_audio, ratio: from_audio / ours,
+      f'{name}_model_s': seconds['model'], f'{name}_model_torch_s': network,
+      model_ratio: network / seconds['model']})
+  free = '' if whole is not None else ' (its log-mel for nothing)'
+  print(f'  {"":12}  {"network alone":>14}  {"from audio":>12}{free}\n'
+        f'  {"ours":12}  {seconds["model"]:12.3f} s  {ours:10.3f} s\n'
+        f'  {"PyTorch":12}  {network:12.3f} s  {from_audio:10.3f} s\n'
+        f'  {"as fast":12}  {network / seconds["model"]:11.2f} x  '
+        f'{from_audio / ours:9.2f} x', flush=True)
   return figures
 
 
