@@ -50,7 +50,10 @@ _EXTRAS = {
     ],
     'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
     'bench': ['torch>=2.6', 'transformers>=5.0', 'encodec>=0.1.1'],
-    'test': ['pytest>=8.3', 'hypothesis>=6.100', 'matplotlib>=3.9'],
+    'test': [
+        'pytest>=8.3', 'pytest-xdist>=3.6', 'hypothesis>=6.100',
+        'matplotlib>=3.9',
+    ],
 }
 _EXTRAS['all'] = sorted(set(
     sum((_EXTRAS[k] for k in ('train', 'data', 'web', 'eval', 'test')), [])))

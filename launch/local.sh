@@ -80,7 +80,9 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.jax_cache}
 if [ "${1:-}" = test ]; then
   shift
   cd "$root"
-  exec "$venv/bin/python" -m pytest "$@"
+  cores=$(nproc)
+  exec "$venv/bin/python" -m pytest -n $((cores < 4 ? cores : 4)) \
+    --dist loadfile "$@"
 fi
 if [ "${1:-}" = t5x ]; then
   shift
