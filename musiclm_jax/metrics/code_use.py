@@ -7,6 +7,7 @@ codes): 1 where every code is as frequent as any other.
 import numpy as np
 
 from musiclm_jax.metrics import token_baselines
+from musiclm_jax.tokens import frequencies
 
 _DRAWS = 400
 
@@ -50,5 +51,5 @@ def _resampled(codes, size, seed):
     counts = np.stack([np.bincount(clip[clip >= 0], minlength=size)
                        for clip in codes[..., level]])
     result.append(
-        token_baselines.entropy_of_counts(weights @ counts) / np.log(size))
+        frequencies.entropy_of_counts(weights @ counts) / np.log(size))
   return np.stack(result, axis=1)

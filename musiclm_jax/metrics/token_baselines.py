@@ -26,6 +26,8 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.tokens import frequencies
+
 GUESSES = ('uniform', 'unigram', 'previous', 'above', 'repeat', 'recent')
 _RECENT_FRAMES = 8
 # Contexts seen 0 times, 1-3, 4-15, 16 and more have weights of their own.
@@ -35,24 +37,9 @@ _WEIGHT_SHARE = 4  # every fourth sequence fits the weights, the others counts
 
 
 def entropy(codes, codebook_size):
-  """[Q] nats: `entropy_of_counts` of each level; codes [B, T, Q]."""
-  return np.array([
-      entropy_of_counts(np.bincount(
-          _known(codes[..., level]), minlength=codebook_size))
-      for level in range(codes.shape[-1])])
-
-
-def entropy_of_counts(counts):
-  """[..., K] counts -> [...] nats: the plug-in entropy, corrected.
-
-  Biased low by about (used - 1) / 2n nats for n tokens (Miller, 1955), which is
-  added; never above ln K.
-  """
-  total = np.maximum(counts.sum(axis=-1), 1)
-  share = counts / total[..., None]
-  nats = -(share * np.log(np.maximum(share, 1e-300))).sum(axis=-1)
-  used = np.maximum((counts > 0).sum(axis=-1), 1)
-  return np.minimum(nats + (used - 1) / (2 * total), np.log(counts.shape[-1]))
+  """[Q] nats: the entropy of each level's frequencies; codes [B, T, Q]."""
+  return frequencies.entropy_of_counts(
+      frequencies.level_counts(codes, codebook_size))
 
 
 def usage(codes, codebook_size):

@@ -50,6 +50,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import frequencies
 from musiclm_jax.tokens import layout as layout_lib
 
 # Set apart from any training seed, so that evaluation crops never move with it.
@@ -159,6 +160,26 @@ class TaskBatches:
       split = self.train_split
     count = self.eval_batches_count * self.batch_size
     yield from self._dataset(split, _EVAL_SEED, 0, count)
+
+  def baselines(self):
+    """What a stage's evaluation losses have to beat, in nats per token.
+
+    Returns:
+      {'unigram_entropy': of the evaluation's targets, the mean over its tokens,
+      'unigram_entropy/level_<n>': where a frame has several levels, n counted
+      from 1}.
+    """
+    target = layout_lib.for_stage(self.stage).target
+    counts = sum(frequencies.level_counts(
+        target.to_codes(batch['decoder_target_tokens'][:, target.start:]),
+        target.codebook_size) for batch in self.eval_batches())
+    nats = frequencies.entropy_of_counts(counts)
+    mean = np.average(nats, weights=counts.sum(axis=-1))
+    values = {'unigram_entropy': float(mean)}
+    if target.num_codebooks > 1:
+      values.update({f'unigram_entropy/level_{target.first_level + i + 1}':
+                     float(x) for i, x in enumerate(nats)})
+    return values
 
   def batch_shapes(self):
     """The batch as ShapeDtypeStructs, without looking at the cache."""

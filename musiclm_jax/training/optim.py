@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from musiclm_jax import errors
+from musiclm_jax.training import spikes
 
 
 @flax.struct.dataclass
@@ -43,6 +44,8 @@ class OptimizerConfig:
     b1: decay of the first moment.
     b2: decay of the second moment.
     eps: added to the root of the second moment.
+    skip_deviations: a step whose loss lies so many standard deviations above
+      its recent mean changes nothing (training/spikes.py); 0 skips none.
   """
 
   name: str = 'adamw'
@@ -56,6 +59,7 @@ class OptimizerConfig:
   b1: float = 0.9
   b2: float = 0.95  # ours
   eps: float = 1e-8
+  skip_deviations: float = 0.0
 
   def __post_init__(self):
     if self.name not in OPTIMIZERS:
@@ -74,9 +78,12 @@ class OptimizerConfig:
   def make(self):
     """The optax transformation; its updates are to be added to the params."""
     optimizer = OPTIMIZERS[self.name](self, self.schedule_fn())
-    if not self.clip_norm:
-      return optimizer
-    return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimizer)
+    if self.clip_norm:
+      optimizer = optax.chain(
+          optax.clip_by_global_norm(self.clip_norm), optimizer)
+    if self.skip_deviations:
+      optimizer = spikes.skip(optimizer, self.skip_deviations)
+    return optimizer
 
   def schedule_fn(self):
     """step (int or int32 scalar, 0 for the first update) -> float32 rate."""
@@ -99,10 +106,13 @@ class OptimizerConfig:
     Returns:
       (the next `State`, `metrics` with `grad_norm` and `learning_rate`).
     """
-    updates, opt_state = self.make().update(
-        grads, state.opt_state, state.params)
+    optimizer = optax.with_extra_args_support(self.make())
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, loss=metrics['loss'])
     metrics = dict(metrics, grad_norm=optax.global_norm(grads),
                    learning_rate=self.schedule_fn()(state.step))
+    if self.skip_deviations:
+      metrics['steps_skipped'] = opt_state.skipped
     params = optax.apply_updates(state.params, adjust(updates))
     return state.replace(step=state.step + 1, params=params,
                          opt_state=opt_state), metrics

@@ -59,7 +59,8 @@ class BatchSource(Protocol):
     """A finite iterator over the fixed evaluation batches.
 
     A source may also have `preview_batch(count)`, the examples that previews
-    are made of; else they are the first ones of the evaluation; and
-    `batch_shapes()`, a batch as ShapeDtypeStructs, for preflight, which has no
-    data.
+    are made of; else they are the first ones of the evaluation;
+    `baselines()`, {name: value} of what the evaluation's metrics have to beat,
+    to stand beside them; and `batch_shapes()`, a batch as ShapeDtypeStructs,
+    for preflight, which has no data.
     """

@@ -109,6 +109,31 @@ def test_eval_batches_are_fixed_and_of_the_eval_split(cache_dir):
              for a, b in zip(some, missing))
 
 
+def test_unigram_entropies_are_those_of_the_evaluation_targets(cache_dir):
+  batches = make(cache_dir, eval_batches_count=2)
+  target = layout_lib.for_stage(STAGE).target
+  counts = [collections.Counter() for _ in range(4)]
+  for batch in batches.eval_batches():
+    tokens = batch['decoder_target_tokens'][:, target.start:]
+    for position, token in itertools.product(range(target.length), range(3)):
+      if tokens[token, position]:
+        counts[position % 4][tokens[token, position]] += 1
+  expected = []
+  for count in counts:
+    shares = np.array(list(count.values())) / sum(count.values())
+    expected.append(-(shares * np.log(shares)).sum() +
+                    (len(count) - 1) / (2 * sum(count.values())))
+  found = batches.baselines()
+  assert found.pop('unigram_entropy') == pytest.approx(np.mean(expected))
+  assert found == pytest.approx({
+      f'unigram_entropy/level_{i + 1}': x for i, x in enumerate(expected)})
+  fine = make(cache_dir, stage=specs.StageSpec('fine', fake_tokens.TOKENS))
+  assert set(fine.baselines()) == {'unigram_entropy'} | {
+      f'unigram_entropy/level_{i}' for i in range(5, 13)}
+  one = make(cache_dir, stage=specs.StageSpec('semantic', fake_tokens.TOKENS))
+  assert set(one.baselines()) == {'unigram_entropy'}
+
+
 def test_task_names_and_lengths_are_checked(cache_dir):
   lengths = {'inputs': 3 + 1 + 250 + 1, 'targets': 2000}
   assert source.feature_lengths(STAGE) == lengths
