@@ -12,7 +12,9 @@ rates (training/health.py); run.json keeps the record.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
+import sys
 import time
 
 import jax
@@ -22,6 +24,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import disk
 from musiclm_jax.training import gates
 from musiclm_jax.training import health
 from musiclm_jax.training import mesh as mesh_lib
@@ -31,6 +34,8 @@ from musiclm_jax.training import prefetch as prefetch_lib
 from musiclm_jax.training import progress as progress_lib
 from musiclm_jax.training import run_record
 from musiclm_jax.training import step as step_lib
+from musiclm_jax.training import together
+from musiclm_jax.training import watchdog as watchdog_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Result:
 def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
           rules=(), eval_every=1000, checkpoint_every=1000, log_every=50,
           keep=3, max_minutes=None, prefetch=2, devices=None,
-          recovery=health.Recovery(), preview_clips=2):
+          recovery=health.Recovery(), preview_clips=2, hang_minutes=10.0):
   """Trains until `num_steps`, from the newest checkpoint if there is one.
 
   Args:
@@ -69,7 +74,9 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
     devices: devices of the mesh; all by default.
     recovery: a `health.Recovery`: what to do when training diverges.
     preview_clips: examples that the trainable shows at each evaluation, if it
-      offers previews; 0 shows none.
+      offers previews, on one host; 0 shows none.
+    hang_minutes: without a step for so long the run says which host is late;
+      after twice that, one of several hosts ends. 0 never does.
   Returns:
     A `Result`.
   Raises:
@@ -79,8 +86,9 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
   """
   run = _Run(trainable, source, model_dir, num_steps, seed, mesh, rules,
              eval_every, checkpoint_every, log_every, keep, max_minutes,
-             prefetch, devices, recovery, preview_clips)
-  return run.start()
+             prefetch, devices, recovery, preview_clips, hang_minutes)
+  with disk.explained(model_dir):
+    return run.start()
 
 
 def check_directory(model_dir):
@@ -88,8 +96,9 @@ def check_directory(model_dir):
   path = pathlib.Path(model_dir)
   try:
     path.mkdir(parents=True, exist_ok=True)
-    (path / '.writable').touch()
-    (path / '.writable').unlink()
+    trial = path / f'.writable_{jax.process_index()}'
+    trial.touch()
+    trial.unlink()
   except OSError as error:
     raise errors.UserError(
         f'cannot write to MODEL_DIR {path} ({error.strerror}); choose '
@@ -101,7 +110,8 @@ class _Run:
 
   def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
                rules, eval_every, checkpoint_every, log_every, keep,
-               max_minutes, prefetch, devices, recovery, preview_clips):
+               max_minutes, prefetch, devices, recovery, preview_clips,
+               hang_minutes):
     if num_steps < 1 or log_every < 1:
       raise errors.UserError(
           f'num_steps is {num_steps} and log_every {log_every}; both must be '
@@ -123,7 +133,10 @@ class _Run:
     self.mesh = mesh_lib.make_mesh(mesh, devices)
     self.rules = partitioning.with_rules(rules)
     self.progress = progress_lib.Progress(
-        num_steps, self.deadline.seconds_left)
+        num_steps, self.deadline.seconds_left, together.stream())
+    self.watchdog = watchdog_lib.Watchdog(
+        model_dir, 60.0 * hang_minutes, lambda text: print(
+            text, file=sys.stderr, flush=True))
 
   def start(self):
     say = self.progress.say
@@ -144,7 +157,7 @@ class _Run:
       stop = stack.enter_context(health.StopSignal())
       while True:
         step, state = self._begin()
-        run_record.write(self.model_dir, record, self.events)
+        self._write_record()
         try:
           return self._run_from(step, state, stop)
         except health.Diverged as error:
@@ -155,11 +168,13 @@ class _Run:
   def _run_from(self, step, state, stop):
     with contextlib.ExitStack() as stack:
       self.writer = stack.enter_context(
-          metrics_writer.MetricsWriter(self.model_dir, step))
+          metrics_writer.MetricsWriter(
+              self.model_dir, step, writes=together.is_first()))
       if self._rollbacks() and self.events[-1].get('back_to') == step:
         self.writer.say(step, 'rollback', self.events[-1]['what'])
       batches = stack.enter_context(prefetch_lib.Prefetch(
           self.source.batches(step), self.program.place, self.prefetch))
+      stack.enter_context(self.watchdog)
       return self._steps(step, state, batches, stop)
 
   # ---- before the first step ----
@@ -178,7 +193,7 @@ class _Run:
     restored = self.checkpoints.restore(self.program.state, self.progress.say)
     if restored is not None:
       step, state, _ = restored
-      self.checkpoints.set_aside(newer_than=step)
+      self._set_aside(newer_than=step)
       self.progress.say(f'resuming {self.model_dir} at step {step}.')
       return step, state
     state = self.program.init(self.program.place(batch))
@@ -214,7 +229,7 @@ class _Run:
     used = {e.get('back_to') for e in self.events}
     fresh = [step for step in steps if step not in used] or steps[-1:]
     back_to = fresh[-1] if fresh else 0
-    self.checkpoints.set_aside(newer_than=back_to)
+    self._set_aside(newer_than=back_to)
     self._happened('rollback', trouble.step, trouble.what, back_to=back_to,
                    rate_factor=factor)
     where = f'checkpoint {back_to}' if fresh else 'the beginning'
@@ -227,7 +242,16 @@ class _Run:
   def _happened(self, kind, step, what, **more):
     """Adds an event to run.json."""
     self.events.append(dict(kind=kind, step=step, what=what, **more))
-    run_record.write(self.model_dir, self.record, self.events)
+    self._write_record()
+
+  def _write_record(self):
+    if together.is_first():
+      run_record.write(self.model_dir, self.record, self.events)
+
+  def _set_aside(self, newer_than):
+    together.first_does(
+        'set_aside', lambda: self.checkpoints.set_aside(newer_than))
+    self.checkpoints.reload()
 
   def _watch(self, split, step):
     """Looks at the gates of `split`; returns why to stop, or ''."""
@@ -251,12 +275,16 @@ class _Run:
     pending, reason, metrics, began = [], '', {}, time.monotonic()
     first = step
     while not reason:
+      if step > first:
+        self.watchdog.beat(step, watchdog_lib.WAITING)
       try:
         batch = next(batches)
       except StopIteration:
         raise errors.UserError(
             f'the data ended at step {step} of {self.num_steps}; a source '
             f'must repeat.') from None
+      if step > first:  # the first one compiles
+        self.watchdog.beat(step, watchdog_lib.COMPUTING)
       state, values = self.program.update(state, batch)
       step += 1
       pending.append(values)
@@ -267,7 +295,8 @@ class _Run:
         self.progress.say(f'first step after {time.monotonic() - began:.1f} s.')
       self.progress.mark(step)
       reason = self._reason(step, stop)
-      evaluates = self._is_due(self.eval_every, step, reason, stop)
+      evaluates = (not reason.startswith('SIG') and
+                   self._is_due(self.eval_every, step, reason))
       saves = self._is_due(self.checkpoint_every, step, reason) or reason
       halt = ''
       if step % self.log_every == 0 or saves or evaluates:
@@ -291,15 +320,12 @@ class _Run:
     """Why to stop after `step`, or ''."""
     if step >= self.num_steps:
       return 'finished'
-    if stop.name:
-      return stop.name
-    return 'time' if self.deadline.passed() else ''
+    own = stop.name or ('time' if self.deadline.passed() else '')
+    return together.reason(own, step)
 
-  def _is_due(self, every, step, reason, stop=None):
-    """Whether an interval ends here, or the run does (not by a signal)."""
-    if not every or (stop is not None and stop.name):
-      return False
-    return step % every == 0 or bool(reason)
+  def _is_due(self, every, step, reason):
+    """Whether an interval ends here, or the run does."""
+    return bool(every) and (step % every == 0 or bool(reason))
 
   def _log(self, step, pending, state):
     """Checks and writes the mean of the metrics since the last row.
@@ -328,6 +354,7 @@ class _Run:
     """Writes and returns the metrics averaged over the evaluation batches."""
     totals = []
     for i, batch in enumerate(self.source.eval_batches()):
+      self.watchdog.beat(step, watchdog_lib.EVALUATING)
       shardings = mesh_lib.batch_shardings(self.mesh, batch, strict=False)
       totals.append(self.program.evaluate(
           state, mesh_lib.put(batch, shardings), i))
@@ -336,6 +363,7 @@ class _Run:
       return {}
     totals = jax.device_get(totals)
     means = {k: float(np.mean([t[k] for t in totals])) for k in totals[-1]}
+    means.update(self.baselines)
     self.writer.write(step, 'eval', means)
     # One value for each of many levels is for the file, not for the eye.
     self.progress.say(f'step {step} eval  ' + '  '.join(
@@ -343,9 +371,16 @@ class _Run:
     self._show(step, state)
     return means
 
+  @functools.cached_property
+  def baselines(self):
+    """What the source says that the evaluation has to beat."""
+    make = getattr(self.source, 'baselines', dict)
+    return make()
+
   def _show(self, step, state):
     """Sounds and pictures of a few held-out examples."""
-    if not self.preview_clips or not hasattr(self.trainable, 'previews'):
+    if not (self.preview_clips and together.is_alone() and
+            hasattr(self.trainable, 'previews')):
       return
     if hasattr(self.source, 'preview_batch'):
       batch = self.source.preview_batch(self.preview_clips)
@@ -355,6 +390,7 @@ class _Run:
     self.writer.show(step, self.trainable.previews(state, batch))
 
   def _save(self, step, state):
+    self.watchdog.beat(step, watchdog_lib.SAVING)
     health.check_state(step, state)
     self.checkpoints.save(step, state, dict(
         step=step, seed=self.seed, devices=self.mesh.size))

@@ -16,7 +16,16 @@ class MetricsWriter:
   stands twice. A metric that appears later adds a column.
   """
 
-  def __init__(self, model_dir, start_step=0):
+  def __init__(self, model_dir, start_step=0, writes=True):
+    """Reads what there is.
+
+    Args:
+      model_dir: of the run.
+      start_step: rows after it are dropped.
+      writes: False keeps rows in memory alone: another host writes them.
+    """
+    self._writes = writes
+    self._board = None
     self._path = pathlib.Path(model_dir) / 'metrics.csv'
     found = read(model_dir)
     self._rows = [r for r in found if int(r['step']) <= start_step]
@@ -24,6 +33,8 @@ class MetricsWriter:
     self._columns = list(_FIXED)
     for row in self._rows:
       self._columns += [k for k in row if k not in self._columns]
+    if not writes:
+      return
     self._rewrite()
     # Imported late: it costs most of a second.
     import tensorboardX  # pylint: disable=g-import-not-at-top
@@ -35,13 +46,16 @@ class MetricsWriter:
     return self
 
   def __exit__(self, *unused):
-    self._board.close()
+    if self._board is not None:
+      self._board.close()
 
   def write(self, step, split, metrics):
     """One row. `split` is 'train' or 'eval'; `metrics` maps names to floats."""
     row = dict(step=str(step), split=split,
                **{k: f'{v:.8g}' for k, v in metrics.items()})
     self._rows.append(row)
+    if not self._writes:
+      return
     new = [k for k in row if k not in self._columns]
     if new:
       self._columns += new
@@ -60,6 +74,8 @@ class MetricsWriter:
 
   def say(self, step, name, text):
     """A line of text for TensorBoard."""
+    if self._board is None:
+      return
     self._board.add_text(name, text, step)
     self._board.flush()
 
