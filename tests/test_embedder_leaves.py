@@ -9,12 +9,12 @@ import pytest
 from musiclm_jax import configs
 
 _LEAVES = [f'{model}_{size}' for model in ('w2vbert', 'mulan')
-           for size in ('tiny', 'demo', 'gpu', 'base')]
+           for size in ('tiny', 'demo', 'gpu', 'base')] + ['mulan_ast_base']
 
 
 def _load(leaf):
   bindings = dict(MODEL_DIR='/nowhere', CORPUS_DIR='/nowhere')
-  if leaf == 'mulan_base':
+  if leaf in ('mulan_base', 'mulan_ast_base'):
     bindings['TEXT_CHECKPOINT'] = '/nowhere/bert'
   return configs.load(leaf, bindings).arguments
 
@@ -50,3 +50,19 @@ def test_source_and_model_agree_on_the_text(leaf):
   assert source.max_tokens == (0 if text.frozen else text.max_tokens)
   assert source.window_seconds == (
       arguments['trainable'].model.joint.window_seconds)
+
+
+@pytest.mark.parametrize('leaf', [x for x in _LEAVES if 'mulan' in x])
+def test_the_gates_of_mulan_wait_for_the_end_of_the_warm_up(leaf):
+  arguments = _load(leaf)
+  trainable = arguments['trainable']
+  steps = trainable.stuck_rows * arguments['log_every']
+  assert steps >= 2 * trainable.optimizer.warmup_steps
+
+
+def test_the_paper_sized_mulan_fits_by_micro_batches():
+  for leaf, batch in (('mulan_base', 6144), ('mulan_ast_base', 5120)):
+    arguments = _load(leaf)
+    assert arguments['source'].batch_size == batch  # paper
+    rows = arguments['trainable'].microbatch
+    assert batch % rows == 0 and rows % 256 == 0  # over up to 256 devices

@@ -16,7 +16,7 @@ _ROW_COUNTS = {1: (1, 16), 7: (1, 4), 21: (1, 2)}
 
 
 class JointEmbedder:
-  """The joint embedding of a bundle.
+  """The joint embedding of a bundle; `averages` are BatchNorm's, if any.
 
   Attributes:
     config: `MulanConfig`.
@@ -24,24 +24,25 @@ class JointEmbedder:
     codebooks: [Q, K, D] float32 of the RVQ.
   """
 
-  def __init__(self, config, params, codebooks, text_shift):
+  def __init__(self, config, params, codebooks, text_shift, averages=None):
     self.config = config
     self.spec = config.joint
     self.codebooks = np.asarray(codebooks)
-    self._params = jax.tree.map(jnp.asarray, params)
+    self._variables = jax.tree.map(jnp.asarray, dict(
+        # Inference has no use for the temperature, and stored models lack it.
+        params=dict(dict(raw_temperature=0.0), **params),
+        batch_stats=averages or {}))
     self._shift = np.asarray(text_shift)
     self._rate = specs.AudioSpec().sample_rate_hz
     module = mulan_model.Mulan(config)
-    # Inference has no use for the temperature, and stored models lack it.
-    self._params.setdefault('raw_temperature', jnp.zeros(()))
     self._windows = jax.jit(
-        lambda params, audio, count: module.apply(
-            {'params': params}, audio, count, method='embed_windows'),
+        lambda variables, audio, count: module.apply(
+            variables, audio, count, method='embed_windows'),
         static_argnums=2)
-    self._text = jax.jit(lambda params, features: module.apply(
-        {'params': params}, features, method='embed_text_features'))
-    self._text_ids = jax.jit(lambda params, ids, mask: module.apply(
-        {'params': params}, ids, mask, method='embed_text_ids'))
+    self._text = jax.jit(lambda variables, features: module.apply(
+        variables, features, method='embed_text_features'))
+    self._text_ids = jax.jit(lambda variables, ids, mask: module.apply(
+        variables, ids, mask, method='embed_text_ids'))
     self._quantize = jax.jit(quantize.rvq_encode)
     self._tokenizer = None
 
@@ -52,7 +53,7 @@ class JointEmbedder:
       audio: [B, N] float32 at 24 kHz, N > 0; zero-padded under 10 s.
 
     Returns:
-      [B, W, D] float32, each of unit length; W = floor(seconds) - 9, at least 1.
+      [B, W, D] float32, each of unit length; W = max(1, floor(seconds) - 9).
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 2 or not audio.shape[1]:
@@ -82,7 +83,8 @@ class JointEmbedder:
       part = block[i:i + rows]
       padded = np.pad(part, ((0, rows - len(part)), (0, 0)))
       parts.append(np.asarray(
-          self._windows(self._params, jnp.asarray(padded), count))[:len(part)])
+          self._windows(self._variables, jnp.asarray(padded), count)
+          )[:len(part)])
     return np.concatenate(parts)
 
   def embed_audio(self, audio):
@@ -102,13 +104,13 @@ class JointEmbedder:
     parts = []
     for i in range(0, len(texts), 64):
       ids, mask = self._tokenizer.batch(texts[i:i + 64], text.max_tokens)
-      parts.append(np.asarray(self._text_ids(self._params, ids, mask)))
+      parts.append(np.asarray(self._text_ids(self._variables, ids, mask)))
     return shifted(np.concatenate(parts), self._shift)
 
   def embed_text_features(self, features):
     """[B, F] features of the frozen text encoder -> [B, D]."""
     return shifted(
-        np.asarray(self._text(self._params, features)), self._shift)
+        np.asarray(self._text(self._variables, features)), self._shift)
 
   def quantize(self, embeddings):
     """[B, D] -> [B, Q] int32 codes, 0..K-1."""
@@ -128,4 +130,4 @@ def from_component(component: bundle.Component):
   config = specs.from_dict(mulan_model.MulanConfig, component.config)
   tree = component.tree()
   return JointEmbedder(config, tree['params'], tree['rvq']['codebooks'],
-                       tree['rvq']['text_shift'])
+                       tree['rvq']['text_shift'], tree.get('averages'))

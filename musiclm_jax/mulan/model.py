@@ -1,14 +1,15 @@
 """MuLan (Huang et al., 2022): audio and text in one space of 128 dimensions.
 
-  audio: 10 s window -> log-mel image -> ResNet -> mean-pool -> linear -> L2
+  audio: 10 s window -> log-mel image -> ResNet, mean-pool -> linear -> L2
+                                      or AST, [CLS]
   text:  caption -> BERT-family encoder -> linear -> L2
   loss:  decoupled, both directions in one denominator (mulan/losses.py)
 
-Deviations: GroupNorm (see nn/resnet.py); at small sizes the text encoder is a
-frozen sentence encoder, mean-pooled, of which only the projection trains; the
-first and last frame of a window are blanked, because their analysis windows reach
-past it: every 10 s window of a long recording then has the same embedding
-whether it is cut out first or not.
+Deviations: GroupNorm by default (see nn/resnet.py); at small sizes the text
+encoder is a frozen sentence encoder, mean-pooled, of which only the projection
+trains; the first and last frame of a window are blanked, because their analysis
+windows reach past it: every 10 s window of a long recording then has the same
+embedding whether it is cut out first or not.
 """
 
 import dataclasses
@@ -20,10 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
 from musiclm_jax import specs
+from musiclm_jax.nn import ast as ast_lib
 from musiclm_jax.nn import resnet
 from musiclm_jax.nn import text_encoder
 
+TOWERS = ('resnet', 'ast')
 _EPS = 1e-12
 
 
@@ -64,10 +68,12 @@ class MulanConfig:
 
   Attributes:
     joint: rates, windows and the RVQ's shape.
-    num_mels: log-mel bands.
+    num_mels: log-mel bands: 64 with the ResNet-50, 128 with AST.
     mel_mean: subtracted from the log-mel; a typical value for music.
     mel_std: what it is divided by.
-    audio: the audio tower.
+    tower: the audio tower: 'resnet' or 'ast'.
+    audio: sizes of the ResNet, where it is the tower.
+    ast: sizes of the AST, where it is the tower.
     text: the text tower.
     augment: SpecAugment on the training windows.
     temperature_init: first value of the learned temperature.
@@ -75,14 +81,27 @@ class MulanConfig:
   """
 
   joint: specs.JointSpec = specs.JointSpec()
-  num_mels: int = 64  # paper (with ResNet-50)
+  num_mels: int = 64  # paper
   mel_mean: float = -1.0  # ours
   mel_std: float = 2.0  # ours
+  tower: str = 'resnet'  # paper: the one of MusicLM
   audio: resnet.ResNetConfig = resnet.ResNetConfig()
+  ast: ast_lib.AstConfig = ast_lib.AstConfig()
   text: TextConfig = TextConfig()
   augment: SpecAugmentConfig = SpecAugmentConfig()
   temperature_init: float = 0.1  # paper
   temperature_min: float = 0.01  # ours; the paper says (0, 1]
+
+  def __post_init__(self):
+    if self.tower not in TOWERS:
+      raise errors.choice('tower', self.tower, TOWERS)
+    if self.tower == 'ast':
+      self.ast.grid(self.window_frames, self.num_mels)
+
+  @property
+  def rows_see_each_other(self):
+    """Whether an embedding in training depends on the rest of the batch."""
+    return self.tower == 'resnet' and self.audio.norm == 'batch'
 
   def mel_spec(self):
     return audio_lib.MelSpec(
@@ -114,11 +133,14 @@ class AudioTower(nn.Module):
   config: MulanConfig
 
   @nn.compact
-  def __call__(self, mels):
+  def __call__(self, mels, train=False):
     cfg = self.config
     x = jnp.pad(mels[:, 1:-1], ((0, 0), (1, 1), (0, 0)))
-    x = resnet.ResNet(cfg.audio, name='resnet')(x[..., None])
-    x = jnp.mean(x, axis=(1, 2))
+    if cfg.tower == 'ast':
+      x = ast_lib.Ast(cfg.ast, name='ast')(x)
+    else:
+      x = resnet.ResNet(cfg.audio, name='resnet')(x[..., None], train)
+      x = jnp.mean(x, axis=(1, 2))
     return unit(nn.Dense(cfg.joint.embedding_dim, name='project')(x))
 
 
@@ -139,26 +161,35 @@ class Mulan(nn.Module):
         'raw_temperature',
         lambda rng: jnp.asarray(np.log(share / (1.0 - share)), jnp.float32))
 
-  def __call__(self, batch, rng=None):
-    """Embeddings of a batch.
+  def __call__(self, batch):
+    """Embeddings of a batch, nothing random.
 
     Args:
-      batch: 'audio' [B, N] at 24 kHz, one window, and 'text_features' [B, F], or
-        'text_ids' [B, L] and 'text_mask' [B, L] where the encoder trains.
-      rng: PRNG key for SpecAugment and dropout; None does neither.
+      batch: 'audio' [B, N] at 24 kHz, one window, and 'text_features' [B, F],
+        or 'text_ids' [B, L] and 'text_mask' [B, L] where the encoder trains.
 
     Returns:
       `Outputs`.
     """
-    mels = self.mels(batch['audio'])[:, :self.config.window_frames]
-    if rng is not None:
-      mels = spec_augment(rng, mels, self.config.augment)
     if self.config.text.frozen:
       text = self.embed_text_features(batch['text_features'])
     else:
-      text = self.embed_text_ids(batch['text_ids'], batch['text_mask'],
-                                 deterministic=rng is None)
-    return Outputs(self.audio_tower(mels), text, self.temperature())
+      text = self.embed_text_ids(batch['text_ids'], batch['text_mask'])
+    return Outputs(
+        self.embed_audio(batch['audio']), text, self.temperature())
+
+  def embed_audio(self, waveform, keys=None):
+    """[B, N] at 24 kHz, one window -> [B, D].
+
+    Args:
+      waveform: [B, N] float32.
+      keys: [B] PRNG keys of SpecAugment in training; None: nothing is blanked
+        and BatchNorm uses its moving averages.
+    """
+    mels = self.mels(waveform)[:, :self.config.window_frames]
+    if keys is not None:
+      mels = spec_augment(keys, mels, self.config.augment)
+    return self.audio_tower(mels, keys is not None)
 
   def mels(self, waveform):
     """[B, N] at 24 kHz -> [B, ceil(N / 240), num_mels], normalised."""
@@ -202,23 +233,24 @@ def unit(x):
   return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + _EPS)
 
 
-def spec_augment(rng, mels, config):
-  """Blanks random bands of [B, T, F] mels, each row its own (SpecAugment)."""
-  time_rng, mel_rng = jax.random.split(rng)
-  batch, frames, bands = mels.shape
-  time = _bands(time_rng, batch, frames, config.time_masks, config.time_frames)
-  mel = _bands(mel_rng, batch, bands, config.mel_masks, config.mel_bands)
-  return jnp.where(time[:, :, None] | mel[:, None, :], 0.0, mels)
+def spec_augment(keys, mels, config):
+  """Blanks random bands of [B, T, F] mels, each row by its own of [B] keys."""
+  def blank(key, frames, bands):
+    time_key, mel_key = jax.random.split(key)
+    time = _bands(time_key, frames, config.time_masks, config.time_frames)
+    mel = _bands(mel_key, bands, config.mel_masks, config.mel_bands)
+    return time[:, None] | mel[None, :]
+
+  blanks = jax.vmap(lambda key: blank(key, *mels.shape[1:]))(keys)
+  return jnp.where(blanks, 0.0, mels)
 
 
-def _bands(rng, batch, size, count, widest):
-  """[batch, size] bool, True within `count` bands of 0..widest each."""
-  if not count:
-    return jnp.zeros((batch, size), bool)
-  width_rng, start_rng = jax.random.split(rng)
-  shape = (batch, count, 1)
-  widths = jax.random.randint(width_rng, shape, 0, min(widest, size) + 1)
+def _bands(key, size, count, widest):
+  """[size] bool, True within `count` bands of 0..widest each."""
+  width_key, start_key = jax.random.split(key)
+  widths = jax.random.randint(
+      width_key, (count, 1), 0, min(widest, size) + 1)
   starts = jnp.floor(
-      jax.random.uniform(start_rng, shape) * (size - widths + 1))
+      jax.random.uniform(start_key, (count, 1)) * (size - widths + 1))
   place = jnp.arange(size)
-  return jnp.any((place >= starts) & (place < starts + widths), axis=1)
+  return jnp.any((place >= starts) & (place < starts + widths), axis=0)

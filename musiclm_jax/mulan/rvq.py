@@ -1,7 +1,7 @@
-"""MuLan's tokens: residual k-means over embeddings, and how well text meets audio.
+"""MuLan's tokens: residual k-means, and how well text meets audio.
 
-MusicLM trains its stages on tokens of audio and prompts them with tokens of text,
-so what matters is that both fall into the same cells. With little data the two
+MusicLM trains its stages on tokens of audio and prompts them with tokens of
+text, so what matters is that both fall into the same cells. With little data the two
 towers leave a gap: two settings, both ours, narrow it.
 """
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.mulan import embedder
+from musiclm_jax.mulan import gap
+from musiclm_jax.mulan import losses
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import sources
 from musiclm_jax.nn import quantize
@@ -29,6 +31,9 @@ class RvqConfig:
     align_means: add to every text embedding the difference of the two mean
       embeddings, so that both clouds share a centre.
     iters: Lloyd iterations per level.
+    min_usage: a level that uses less of its codebook has collapsed and is
+      refused; of the entries that so many vectors, spread evenly, would use. 0
+      refuses nothing.
     report_tracks: validation tracks in the report, at most.
     seed: of the draws and the k-means.
   """
@@ -37,11 +42,12 @@ class RvqConfig:
   include_text: bool = True  # ours
   align_means: bool = True  # ours
   iters: int = 20  # ours
+  min_usage: float = 0.1  # ours
   report_tracks: int = 256
   seed: int = 0
 
 
-def fit(config, params, corpus, rvq_config):
+def fit(config, params, corpus, rvq_config, averages=None):
   """Fits the codebooks to a corpus.
 
   Args:
@@ -50,23 +56,30 @@ def fit(config, params, corpus, rvq_config):
     corpus: `records.Corpus`; its train split is fitted to, its validation split
       (or else the train split) reported on.
     rvq_config: `RvqConfig`.
+    averages: of BatchNorm, if there is any.
 
   Returns:
     ({'codebooks': [Q, K, D], 'text_shift': [D]}, report).
+
+  Raises:
+    UserError: nothing to fit to, or a codebook that collapsed.
   """
   joint = config.joint
   plain = embedder.JointEmbedder(
       config, params, np.zeros((1, 1, joint.embedding_dim), np.float32),
-      np.zeros(joint.embedding_dim, np.float32))
+      np.zeros(joint.embedding_dim, np.float32), averages)
   split = corpus.split('train')
   audio = clip_embeddings(plain, split, rvq_config)
   captions = sorted({c for t in split for c in t.captions})
   text = text_embeddings(plain, captions, corpus)
   fitted = fit_codebooks(audio, text, joint, rvq_config)
   trained = embedder.JointEmbedder(
-      config, params, fitted['codebooks'], fitted['text_shift'])
+      config, params, fitted['codebooks'], fitted['text_shift'], averages)
+  check_usage(trained.quantize(audio), joint.codebook_size,
+              rvq_config.min_usage)
   return fitted, dict(
       audio_vectors=len(audio), text_vectors=len(text),
+      audio_spread=float(losses.spread(audio)),
       **quantize.level_report(audio, fitted['codebooks']),
       **gap_report(trained, corpus, rvq_config))
 
@@ -95,6 +108,32 @@ def fit_codebooks(audio, text, joint, rvq_config):
   return dict(codebooks=np.asarray(codebooks), text_shift=shift)
 
 
+def check_usage(codes, size, least):
+  """Refuses codebooks that have collapsed: better none than a useless one.
+
+  k-means leaves an entry empty only where there are fewer distinct vectors than
+  entries, so this is the mark of embeddings that are all the same.
+
+  Args:
+    codes: [M, Q] int of the vectors that the codebooks were fitted to.
+    size: K.
+    least: share of `quantize.usage`.
+
+  Raises:
+    UserError: a level uses less.
+  """
+  usage = np.asarray(quantize.usage(jax.numpy.asarray(codes), size))
+  level = int(usage.argmin())
+  if usage[level] < least:
+    used = len(np.unique(codes[:, level]))
+    raise errors.UserError(
+        f'the RVQ has collapsed: the {len(codes)} vectors it was fitted to use '
+        f'{used} of the {size} entries of level {level + 1}. The embeddings '
+        f'are nearly all the same: the recordings are (silence?), or training '
+        f'went wrong (see spread/audio in metrics.csv). Train again, or export '
+        f'all the same with rvq.RvqConfig.min_usage = 0.')
+
+
 def clip_embeddings(joint, split, config):
   """[M, D] embeddings of clips of 10 to 30 s all over `split`.
 
@@ -113,12 +152,16 @@ def clip_embeddings(joint, split, config):
   for i in order[:config.num_clips]:
     track, start = jobs[i]
     samples = min(_CLIP_SECONDS * rate, track.num_samples - start)
-    windows = joint.embed_audio_windows(
-        split.read(track, start, samples)[None])[0]
-    count = np.arange(1, len(windows) + 1)[:, None]
-    means = np.asarray(mulan_model.unit(np.cumsum(windows, 0) / count))
-    kept += [windows, means[1:]]
+    kept.append(clip_vectors(joint.embed_audio_windows(
+        split.read(track, start, samples)[None])[0]))
   return np.concatenate(kept)
+
+
+def clip_vectors(windows):
+  """[W, D] windows of a clip -> [2 W - 1, D]: they, and their running means."""
+  count = np.arange(1, len(windows) + 1)[:, None]
+  means = np.asarray(mulan_model.unit(np.cumsum(windows, 0) / count))
+  return np.concatenate([windows, means[1:]])
 
 
 def text_embeddings(joint, captions, corpus):
@@ -138,37 +181,21 @@ def gap_report(joint, corpus, config):
   """How M_A of a track and M_T of its caption agree, on validation tracks.
 
   Returns:
-    tracks; equal_first_level, the share of tracks whose first M_A token is that
-    of M_T, and equal_first_level_shuffled, with captions of other tracks;
-    means_cosine between the mean embeddings; positive_cosine and
-    shuffled_cosine of pairs; text_to_audio_top1 and top10 among `tracks`.
+    {} without captions; else the split and number of tracks, what `gap.measure`
+    says, and text_to_audio_top1 and top10 among the tracks.
   """
   name = 'validation' if 'validation' in corpus.splits else 'train'
-  tracks = [t for t in corpus.split(name) if t.captions]
+  split = corpus.split(name)
+  tracks = [t for t in split if t.captions]
   if not tracks:
     return {}
-  stride = -(-len(tracks) // config.report_tracks)
-  tracks = tracks[::stride]
-  split = corpus.split(name)
+  tracks = tracks[::-(-len(tracks) // config.report_tracks)]
   clip = _CLIP_SECONDS * split.sample_rate_hz
   audio = np.concatenate([
       joint.embed_audio(split.read(t, 0, min(clip, t.num_samples))[None])
       for t in tracks])
   text = joint.embed_text([t.captions[0] for t in tracks])
-  audio_ids = joint.quantize(audio)[:, 0]
-  text_ids = joint.quantize(text)[:, 0]
-  scores = text @ audio.T
-  rank = np.sum(scores >= np.diagonal(scores)[:, None], -1) - 1
-  means = [x.mean(0) / np.linalg.norm(x.mean(0)) for x in (audio, text)]
-  same = audio_ids[:, None] == text_ids[None]
-  off = ~np.eye(len(tracks), dtype=bool)
-  average = lambda x: float(np.mean(x)) if x.size else 0.0
   return dict(
-      split=name, tracks=len(tracks),
-      equal_first_level=average(np.diagonal(same)),
-      equal_first_level_shuffled=average(same[off]),
-      means_cosine=float(means[0] @ means[1]),
-      positive_cosine=average(np.diagonal(scores)),
-      shuffled_cosine=average(scores[off]),
-      text_to_audio_top1=average(rank < 1),
-      text_to_audio_top10=average(rank < 10))
+      split=name, tracks=len(tracks), **gap.measure(joint, audio, text),
+      **{f'text_to_audio_top{k}': float(losses.retrieval(text, audio, k))
+         for k in (1, 10)})

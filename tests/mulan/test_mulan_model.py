@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax import errors
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import trainer
+from musiclm_jax.nn import ast
 from musiclm_jax.nn import resnet
 from musiclm_jax.nn import text_encoder
 from musiclm_jax.training import optim
@@ -17,6 +19,10 @@ TINY = mulan_model.MulanConfig(
     num_mels=16, audio=resnet.ResNetConfig(
         stage_blocks=(1, 1), stage_channels=(8, 16), block='basic',
         stem='patches', stem_channels=8, norm_groups=4))
+TINY_AST = dataclasses.replace(TINY, tower='ast', ast=ast.AstConfig(
+    stride=16, dim=32, num_layers=2, num_heads=2, mlp_dim=64))
+BATCH_NORM = dataclasses.replace(
+    TINY, audio=dataclasses.replace(TINY.audio, norm='batch'))
 _SMALL_BERT = text_encoder.TextEncoderConfig(
     vocab_size=60, dim=16, num_layers=1, num_heads=2, mlp_dim=32, max_length=16,
     pooling='cls')
@@ -102,8 +108,8 @@ def test_windows_of_a_recording_equal_windows_cut_out(variables):
 def test_spec_augment_blanks_bands_of_limited_width():
   mels = np.ones((40, 300, 32), np.float32)
   config = mulan_model.SpecAugmentConfig(1, 50, 1, 8)
-  out = np.asarray(mulan_model.spec_augment(
-      jax.random.PRNGKey(0), mels, config))
+  keys = jax.random.split(jax.random.PRNGKey(0), 40)
+  out = np.asarray(mulan_model.spec_augment(keys, mels, config))
   frames = (out == 0).all(2)  # blank in every band
   bands = (out == 0).all(1)
   assert frames.sum(1).max() <= 50 and bands.sum(1).max() <= 8
@@ -112,11 +118,14 @@ def test_spec_augment_blanks_bands_of_limited_width():
     assert np.abs(np.diff(row.astype(int))).sum() <= 2  # one band
   np.testing.assert_array_equal(
       out == 0, frames[:, :, None] | bands[:, None, :])
+  # A row's bands are its key's, whatever rows stand beside it.
+  np.testing.assert_array_equal(
+      mulan_model.spec_augment(keys[7:9], mels[:2], config), out[7:9])
 
 
-def _learn(config, batch, steps):
+def _learn(config, batch, steps, rate=3e-3, **kwargs):
   trained = trainer.MulanTrainable(config, optim.OptimizerConfig(
-      learning_rate=3e-3, warmup_steps=5, schedule='constant'))
+      learning_rate=rate, warmup_steps=5, schedule='constant'), **kwargs)
   state = jax.jit(trained.init)(jax.random.PRNGKey(0), batch)
   update, evaluate = jax.jit(trained.update), jax.jit(trained.evaluate)
   before = evaluate(state, batch, None)
@@ -137,6 +146,51 @@ def test_learns_one_batch():
   for name in ('text_to_audio_top1', 'audio_to_text_top1'):
     assert after[name] >= 0.75
   assert after['text_to_audio_top10'] == 1.0
+
+
+def test_a_transformer_tower_learns_one_batch():
+  rng = np.random.default_rng(0)
+  batch = dict(audio=_tones(6), text_features=rng.normal(
+      size=(6, 384)).astype(np.float32))
+  before, after = _learn(TINY_AST, batch, 40, microbatch=3)
+  assert after['loss'] < before['loss'] - 1.5
+  assert after['text_to_audio_top1'] >= 0.8
+
+
+def test_a_tower_with_batch_norm_learns_and_keeps_averages():
+  """Evaluated with the averages: they follow the batch that is trained on."""
+  rng = np.random.default_rng(0)
+  batch = dict(audio=_tones(6), text_features=rng.normal(
+      size=(6, 384)).astype(np.float32))
+  before, after = _learn(BATCH_NORM, batch, 40)
+  assert after['loss'] < before['loss'] - 1.5
+  assert after['text_to_audio_top1'] >= 0.8
+
+
+def test_batch_norm_is_refused_with_gradient_caching():
+  with pytest.raises(errors.UserError) as caught:
+    trainer.MulanTrainable(BATCH_NORM, microbatch=2)
+  message = str(caught.value)
+  assert 'microbatch is 2' in message and "'group'" in message
+  assert '\n' not in message
+  # A ResNet that is not the tower does no harm.
+  trainer.MulanTrainable(
+      dataclasses.replace(TINY_AST, audio=BATCH_NORM.audio), microbatch=2)
+
+
+def test_the_transformer_has_its_size():
+  counts = _shapes(
+      mulan_model.MulanConfig(tower='ast', num_mels=128),
+      _abstract(audio=(2, 240_000), text_features=(2, 384)))
+  # See tests/nn/test_ast.py; and 768 -> 128.
+  assert counts['audio_tower'] == 86_167_296 + 768 * 128 + 128
+
+
+def test_bad_towers():
+  with pytest.raises(errors.UserError, match='ast, resnet'):
+    mulan_model.MulanConfig(tower='vit')
+  with pytest.raises(errors.UserError, match='smaller than a patch'):
+    mulan_model.MulanConfig(tower='ast', num_mels=8)
 
 
 def test_a_text_tower_from_ids_learns_one_batch():

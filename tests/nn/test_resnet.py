@@ -1,5 +1,7 @@
 """The residual network: ResNet-50's sizes, shapes, invariances."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,7 @@ def test_output_shape(stem, block):
 
 
 def test_patches_equal_a_strided_convolution():
-  stem = resnet.PatchStem(8, 4)
+  stem = resnet.PatchStem(dataclasses.replace(_SMALL, norm_groups=4))
   x = np.random.default_rng(0).normal(size=(1, 10, 8, 1)).astype(np.float32)
   params = stem.init(jax.random.PRNGKey(0), x)
   padded = np.pad(x, ((0, 0), (0, 2), (0, 0), (0, 0)))
@@ -63,11 +65,37 @@ def test_rows_do_not_see_each_other():
 
 def test_groups_divide_any_number_of_channels():
   x = np.random.default_rng(0).normal(size=(1, 4, 4, 12)).astype(np.float32)
-  module = resnet.GroupNorm(8)  # 12 channels: 4 groups
+  module = resnet.Norm(_SMALL)  # 8 groups, but 12 channels: 4 groups
   params = module.init(jax.random.PRNGKey(0), x)
   y = np.asarray(module.apply(params, x)).reshape(1, 16, 4, 3)
   np.testing.assert_allclose(y.mean((1, 3)), 0.0, atol=1e-5)
   np.testing.assert_allclose(y.std((1, 3)), 1.0, atol=1e-3)
+
+
+def test_batch_norm_has_the_batch_in_training_and_its_averages_after():
+  x = 2.0 + 3.0 * np.random.default_rng(0).normal(size=(6, 5, 4, 2))
+  module = resnet.Norm(dataclasses.replace(
+      _SMALL, norm='batch', norm_decay=0.75))
+  variables = module.init(jax.random.PRNGKey(0), x)
+  y, changed = module.apply(variables, x, True, mutable=['batch_stats'])
+  mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+  np.testing.assert_allclose(
+      y, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
+  found = changed['batch_stats']['norm']
+  np.testing.assert_allclose(found['mean'], 0.25 * mean, rtol=1e-4)
+  np.testing.assert_allclose(found['var'], 0.75 + 0.25 * variance, rtol=1e-4)
+  variables = dict(variables, **changed)
+  np.testing.assert_allclose(
+      module.apply(variables, x),
+      (x - 0.25 * mean) / np.sqrt(0.75 + 0.25 * variance + 1e-5), atol=1e-4)
+
+
+def test_batch_norm_has_as_many_parameters():
+  group, batch = (_shapes(dataclasses.replace(_SMALL, norm=norm), 41, 16)[0]
+                  for norm in resnet.NORMS)
+  # Two averages for each scale and bias.
+  scales = 2 * (8 + 8 + 8 + 12 + 12 + 12)  # stem, two blocks, one skip
+  assert batch == group + scales
 
 
 def test_bad_settings():
@@ -77,3 +105,5 @@ def test_bad_settings():
     resnet.ResNetConfig(block='wide')
   with pytest.raises(errors.UserError, match='patches'):
     resnet.ResNetConfig(stem='none')
+  with pytest.raises(errors.UserError, match='batch, group'):
+    resnet.ResNetConfig(norm='layer')
