@@ -1,7 +1,8 @@
 """Run by test_mesh.py under 8 fake CPU devices; prints JSON.
 
-argv: folder of the tests, scratch folder. Trains the toy and a stage on several
-meshes and says how far each lands from the same run on one device.
+argv: folder of the tests, scratch folder, 'short' or 'long'. Trains the toy and
+a stage on several meshes and says how far each lands from the same run on one
+device.
 """
 
 import json
@@ -22,9 +23,12 @@ from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import optim
 from musiclm_jax.training import step as step_lib
 
+LONG = sys.argv[3] == 'long'
+MIXTURE = {'data': 2, 'fsdp': 2, 'model': 2}
 STAGE_MESHES = (
-    {'data': 8}, {'fsdp': 8}, {'data': 4, 'model': 2}, {'model': 8},
-    {'data': 2, 'fsdp': 2, 'model': 2})
+    {'data': 8}, {'fsdp': 8}, {'data': 4, 'model': 2}, {'model': 8}, MIXTURE
+    ) if LONG else (MIXTURE,)
+TOY_MESHES = ((-1, 1), (4, 2), (2, 4)) if LONG else ((4, 2),)
 
 
 def distance(a, b):
@@ -41,7 +45,7 @@ def toy(name, steps, mesh):
 def toys():
   """{mesh: where a parameter and its moment lie, and the distance}."""
   one, out = toy('one', 20, (1, 1)), {}
-  for mesh in ((-1, 1), (4, 2), (2, 4)):
+  for mesh in TOY_MESHES:
     state = toy(str(mesh), 20, mesh)
     w, mu = state.params['w'], state.opt_state[1][0].mu['w']
     out[str(mesh)] = dict(
@@ -84,8 +88,9 @@ def stages():
   one, _ = stage({})
   total = sum(x.nbytes for x in jax.tree.leaves(one))
   runs = {json.dumps(mesh): dict(mesh=mesh) for mesh in STAGE_MESHES}
-  runs['rules'] = dict(mesh={'data': 8}, rules=[('embed', 'data')])
-  runs['microbatch'] = dict(mesh={'data': 2, 'fsdp': 4}, microbatch=8)
+  if LONG:
+    runs['rules'] = dict(mesh={'data': 8}, rules=[('embed', 'data')])
+    runs['microbatch'] = dict(mesh={'data': 2, 'fsdp': 4}, microbatch=8)
   out = {}
   for name, settings in runs.items():
     state, init = stage(**settings)

@@ -1,0 +1,46 @@
+"""Short runs that several tests start, here or in processes of their own."""
+
+import dataclasses
+
+import tiny_stage
+import toy_trainable
+
+from musiclm_jax.stages import trainer
+from musiclm_jax.training import hosts
+from musiclm_jax.training import loop
+from musiclm_jax.training import optim
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSource:
+  """Random codes of a small stage, a function of the step."""
+
+  stage: object
+  batch_size: int = 8
+
+  def batches(self, start_step):
+    step = start_step
+    while True:
+      yield tiny_stage.batch_of(self.stage.layout, tiny_stage.codes(
+          self.stage.layout, self.batch_size, seed=step))
+      step += 1
+
+  def eval_batches(self):
+    return iter(())
+
+
+def make(kind, sleep=0.0):
+  """(trainable, source)."""
+  if kind == 'toy':
+    return toy_trainable.Toy(), toy_trainable.ToySource(sleep=sleep)
+  stage = tiny_stage.stage_model('fine', seconds=1, scan_layers=True)
+  # A large epsilon: with a small one, gradients of 1e-9 become whole steps.
+  return trainer.StageTrainable(stage, optim.OptimizerConfig(
+      learning_rate=1e-2, warmup_steps=1, eps=1e-3)), StageSource(stage)
+
+
+def train(kind, model_dir, steps, sleep=0.0, mesh=(-1, 1)):
+  hosts.join()
+  trainable, source = make(kind, sleep)
+  return loop.train(trainable, source, str(model_dir), steps, mesh=mesh,
+                    eval_every=0, checkpoint_every=10, log_every=1)

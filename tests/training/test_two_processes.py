@@ -1,0 +1,87 @@
+"""Two processes that meet over loopback train as one device does."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / 'stages'))
+
+import runs  # pylint: disable=g-import-not-at-top,wrong-import-position
+
+from musiclm_jax.training import export
+from musiclm_jax.training import metrics_writer
+
+
+def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
+  """Both processes of a run, each with `devices` devices of its own."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  env = dict(os.environ, JAX_PLATFORMS='cpu', NPROC='32',
+             XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}',
+             MUSICLM_COORDINATOR=f'127.0.0.1:{port}', MUSICLM_NUM_PROCESSES='2')
+  return [subprocess.Popen(
+      [sys.executable, str(HERE / 'two_processes.py'), str(HERE.parent),
+       str(model_dir), str(steps), str(sleep), kind, json.dumps(mesh)],
+      env=dict(env, MUSICLM_PROCESS_ID=str(number)), text=True,
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for number in range(2)]
+
+
+def finish(processes):
+  """[what each said]; both must have ended well."""
+  said = [p.communicate(timeout=300)[1] for p in processes]
+  assert [p.returncode for p in processes] == [0, 0], '\n'.join(said)
+  return said
+
+
+def distance(kind, model_dir, other_dir):
+  """How far the newest checkpoints of two runs are apart."""
+  states = [export.restore(*runs.make(kind), path)[1]
+            for path in (model_dir, other_dir)]
+  return max(float(np.max(np.abs(a - b))) for a, b in zip(
+      *map(jax.tree.leaves, states), strict=True))
+
+
+def test_they_train_stop_together_and_go_on_alone(tmp_path):
+  """One process gets the signal, both stop; one device finishes the run."""
+  runs.train('toy', tmp_path / 'one', 30, mesh=(1, 1))
+  processes = start(tmp_path / 'two', 'toy', 30, {'fsdp': 2, 'model': 2}, 0.05)
+  end = time.monotonic() + 200
+  while time.monotonic() < end and all(p.poll() is None for p in processes):
+    rows = metrics_writer.read(tmp_path / 'two', 'train')
+    if rows and int(rows[-1]['step']) >= 3:
+      processes[1].send_signal(signal.SIGTERM)
+      break
+    time.sleep(0.05)
+  first, _ = finish(processes)
+  assert 'stopped by SIGTERM at step' in first and '4 device(s)' in first
+  rows = metrics_writer.read(tmp_path / 'two', 'train')
+  stopped = int(rows[-1]['step'])
+  assert stopped % 5 == 0 and 5 <= stopped < 30
+  # Both have told how far they are.
+  notes = sorted(p.name for p in (tmp_path / 'two' / 'hosts').iterdir())
+  assert notes in (['0', '1'], [])  # none where it was over too soon
+  result = runs.train('toy', tmp_path / 'two', 30, mesh=(1, 1))
+  assert result.reason == 'finished'
+  assert distance('toy', tmp_path / 'one', tmp_path / 'two') < 1e-5
+  ids = [float(r['id']) for r in metrics_writer.read(tmp_path / 'two', 'train')]
+  assert ids == list(range(30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mesh', [
+    {'data': 4}, {'fsdp': 4}, {'data': 2, 'model': 2}])
+def test_a_stage_trains_as_on_one_device(tmp_path, mesh):
+  runs.train('stage', tmp_path / 'one', 3, mesh=(1, 1))
+  finish(start(tmp_path / 'two', 'stage', 3, mesh))
+  assert distance('stage', tmp_path / 'one', tmp_path / 'two') < 2e-5
