@@ -17,6 +17,7 @@ from musiclm_jax import errors
 from musiclm_jax.nn import kmeans
 
 _SAY_SECONDS = 10.0
+_LEAST_STD = 1e-4  # ours; a block ends in a LayerNorm: features are about 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,29 @@ def fit(extract, split, num_clusters, config, say=None):
         config.init_vectors, _seldom(say))
   return (dict(mean=fitted.mean, std=fitted.std, centroids=fitted.centroids),
           fitted.report())
+
+
+def check(fitted, report, least_codes):
+  """UserError where the clusters tell next to nothing apart.
+
+  Args:
+    fitted: of `fit`; features that hardly move are refused however evenly their
+      rounding errors fall into clusters.
+    report: of `fit`.
+    least_codes: ids in even use, exp(entropy), that are enough.
+  """
+  codes, moves = np.exp(report['entropy_nats']), float(np.max(fitted['std']))
+  if moves < _LEAST_STD:
+    what = f'no feature moves by more than {moves:.1g} over the corpus'
+  elif codes < least_codes:
+    what = (f'the k-means uses {codes:.1f} of {report["clusters"]} ids evenly; '
+            f'expected at least {least_codes:g}')
+  else:
+    return
+  raise errors.UserError(
+      f'{what}: the semantic tokens would tell nothing. Export an earlier '
+      f'checkpoint, train the model again (a lower learning rate), or choose '
+      f'a corpus with more than silence and one sound.')
 
 
 def collect(extract, split, config, vectors, say=lambda line: None):

@@ -1,5 +1,6 @@
 """Audio -> semantic tokens, 25 a second: frozen w2v-BERT and its k-means."""
 
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,18 +25,18 @@ def inference_params(params, config):
 
 
 class FeatureExtractor:
-  """([B, N] audio at 24 kHz, [B] samples) -> [B, ceil(N / 960), D], jitted."""
+  """([B, N] audio at 24 kHz, [B] samples) -> [B, ceil(N / 960), D], jitted.
+
+  Two of one config share what is compiled.
+  """
 
   def __init__(self, config, params):
-    module = w2vbert_model.W2vBert(config)
+    self.config = config
     self.params = params
-    self.apply = lambda params, audio, num_samples: module.apply(
-        {'params': params}, audio, num_samples, method='features')
-    self._jitted = jax.jit(self.apply)
 
   def __call__(self, audio, num_samples):
-    return self._jitted(
-        self.params, jnp.asarray(audio), jnp.asarray(num_samples))
+    return _features(self.config, self.params, jnp.asarray(audio),
+                     jnp.asarray(num_samples))
 
 
 class SemanticTokenizer:
@@ -56,16 +57,8 @@ class SemanticTokenizer:
     self.centroids = np.asarray(centroids)
     self._rate = specs.AudioSpec().sample_rate_hz
     self.hop_samples = self._rate // self.spec.frame_rate_hz
-    extract = FeatureExtractor(config, params)
+    self._extract = FeatureExtractor(config, params)
     self._weights = dict(params=params, mean=mean, std=std, centroids=centroids)
-
-    @jax.jit
-    def tokens(weights, audio, num_samples):
-      features = extract.apply(weights['params'], audio, num_samples)
-      features = (features - weights['mean']) / weights['std']
-      return quantize.nearest(features, weights['centroids'])
-
-    self._tokens = tokens
 
   def encode(self, audio):
     """Semantic tokens.
@@ -94,6 +87,28 @@ class SemanticTokenizer:
       parts.append(self._encode_rows(rest, padded))
     return np.concatenate(parts, axis=1)
 
+  def features(self, audio):
+    """What the tokens are clusters of, before it is standardised.
+
+    Args:
+      audio: [B, N] float32 at 24 kHz, N > 0, 30 s at most.
+
+    Returns:
+      [B, ceil(N / 960), D] float32.
+    """
+    audio = np.asarray(audio, np.float32)
+    longest = _WINDOW_SECONDS * self._rate
+    if audio.ndim != 2 or not 0 < audio.shape[1] <= longest:
+      raise ValueError(
+          f'audio has shape {audio.shape}; expected [B, N] with N from 1 to '
+          f'{longest}.')
+    return np.asarray(self._extract(
+        audio, np.full(len(audio), audio.shape[1], np.int32)))
+
+  def quantize(self, features):
+    """Features [..., D] of `features` -> tokens [...] int32."""
+    return np.asarray(_nearest(self._weights, jnp.asarray(features)))
+
   def _encode_rows(self, audio, padded_samples):
     """[R, n] -> [R, ceil(n / hop)] through batches of few shapes."""
     rows, num_samples = audio.shape
@@ -102,11 +117,30 @@ class SemanticTokenizer:
     for start in range(0, rows, step):
       part = audio[start:start + step]
       shape = ((0, step - len(part)), (0, padded_samples - num_samples))
-      ids = self._tokens(
-          self._weights, jnp.asarray(np.pad(part, shape)),
+      ids = _tokens(
+          self.config, self._weights, jnp.asarray(np.pad(part, shape)),
           jnp.full(step, num_samples, jnp.int32))
       tokens.append(np.asarray(ids)[:len(part)])
     return np.concatenate(tokens)[:, :-(-num_samples // self.hop_samples)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _features(config, params, audio, num_samples):
+  return w2vbert_model.W2vBert(config).apply(
+      {'params': params}, audio, num_samples, method='features')
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _tokens(config, weights, audio, num_samples):
+  return _nearest(
+      weights, _features(config, weights['params'], audio, num_samples))
+
+
+@jax.jit
+def _nearest(weights, features):
+  """Features -> ids of the nearest standardised centroid."""
+  features = (features - weights['mean']) / weights['std']
+  return quantize.nearest(features, weights['centroids'])
 
 
 def from_component(component: bundle.Component):

@@ -12,6 +12,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.nn import kmeans as streaming
+from musiclm_jax.training import optim
 from musiclm_jax.w2vbert import kmeans
 from musiclm_jax.w2vbert import model as w2vbert_model
 from musiclm_jax.w2vbert import tokenizer
@@ -118,6 +119,32 @@ def test_export_keeps_what_inference_reads(exported, tokens):
   assert 0 < report['inertia'] < 1
   # 3 s, 5.03 s and 0.5 s give 75, 126 and 13 steps: padding is left out.
   assert report['vectors'] == 75 + 126 + 13
+
+
+def test_a_collapsed_k_means_is_not_exported(exported):
+  fitted, report = exported['weights']['kmeans'], exported['metadata']['kmeans']
+  kmeans.check(fitted, report, 2.0)
+  # Four ids of twelve in even use.
+  few = dict(report, entropy_nats=np.log(4.0))
+  kmeans.check(fitted, few, 3.9)
+  with pytest.raises(errors.UserError, match='uses 4.0 of 12 ids evenly'):
+    kmeans.check(fitted, few, 4.1)
+  still = dict(fitted, std=np.full(8, 1e-6, np.float32))
+  with pytest.raises(errors.UserError, match='no feature moves by more than'):
+    kmeans.check(still, report, 2.0)
+
+
+def test_export_checks_the_k_means(corpus, monkeypatch):
+  """A share of the clusters that no k-means over 12 reaches."""
+  seen = dict(vectors=9, clusters=12, entropy_nats=np.log(3.0))
+  fitted = dict(mean=np.zeros(8), std=np.ones(8), centroids=np.zeros((12, 8)))
+  monkeypatch.setattr(kmeans, 'fit', lambda *unused: (fitted, seen))
+  parts = ('encoder', 'input', 'contrastive_0', 'prediction_0')
+  state = optim.State(0, {name: {} for name in parts}, None)
+  trained = trainer.W2vBertTrainable(_CONFIG)
+  assert trained.export(state, corpus)['weights']['kmeans'] is fitted
+  with pytest.raises(errors.UserError, match='uses 3.0 of 12 .* least 6'):
+    dataclasses.replace(trained, collapsed_share=0.5).export(state, corpus)
 
 
 def _levels(audio, samples):
