@@ -3,6 +3,7 @@
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
   musiclm evaluate codec --data DIR [--data DIR2] [--bundle DIR] [--clips 12]
   musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
+  musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 200]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
@@ -17,6 +18,12 @@ audio files.
 melody: does the melody embedder find a tune again that another instrument
 plays, in another key, or that is hummed? Among 500 tunes, beside chance and
 chroma-DTW. --corpus has tunes in several versions, as folk_gm has.
+
+semantic: what do w2v-BERT's features and tokens know? Linear classifiers of
+instrument family, rhythm type and the melody's pitch class, beside log-mel, the
+network before its training, and chance. --corpus says what they are, as folk_gm
+does; without it, as for quick. A run is judged like a bundle, once `musiclm
+export` has made it one.
 """
 
 import dataclasses
@@ -26,13 +33,15 @@ import time
 
 from musiclm_jax import errors
 
-EVALUATIONS = ('quick', 'codec', 'melody')
+EVALUATIONS = ('quick', 'codec', 'melody', 'semantic')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
-_CLIPS = dict(quick=24, codec=12, melody=24)
+_CLIPS = dict(quick=24, codec=12, melody=24, semantic=200)
+_TRAIN_CLIPS = 600
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
-_ONLY = dict(corpus=('quick', 'melody'), record=('quick',), data=('codec',))
+_ONLY = dict(corpus=('quick', 'melody', 'semantic'),
+             record=('quick',), data=('codec',), train_clips=('semantic',))
 
 
 def add_arguments(parser):
@@ -41,8 +50,8 @@ def add_arguments(parser):
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
   parser.add_argument('--corpus', metavar='DIR',
-                      help='quick, melody: music to judge on, its test or '
-                      'validation split')
+                      help='quick, melody, semantic: music to judge '
+                      'on, its test or validation split')
   parser.add_argument('--data', metavar='DIR', action='append',
                       help='codec: a corpus or a folder of audio files; may be '
                       'given again')
@@ -50,6 +59,9 @@ def add_arguments(parser):
                       help='held-out clips; melody: queries that chroma-DTW is '
                       'tried on (default: ' + ', '.join(
                           f'{c} for {e}' for e, c in _CLIPS.items()) + ')')
+  parser.add_argument('--train-clips', type=int, default=None, metavar='N',
+                      help='semantic: clips that the classifiers learn from '
+                      f'(default: {_TRAIN_CLIPS})')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('-o', '--out', default='evaluation', metavar='DIR',
                       help='where the pictures go (default: %(default)s)')
@@ -66,8 +78,8 @@ def run(args):
   for option, what in _ONLY.items():
     if getattr(args, option) and args.what not in what:
       raise errors.UserError(
-          f'--{option} goes with `musiclm evaluate {what[0]}`, not with '
-          f'{args.what}.')
+          f'--{option.replace("_", "-")} goes with `musiclm evaluate '
+          f'{what[0]}`, not with {args.what}.')
   if args.what == 'codec' and not args.data:
     raise errors.UserError(
         '`musiclm evaluate codec` wants --data DIR: a corpus (`musiclm data '
@@ -81,6 +93,11 @@ def run(args):
   if not MIN_CLIPS <= args.clips <= MAX_CLIPS:
     raise errors.UserError(
         f'--clips is {args.clips}; expected {MIN_CLIPS} to {MAX_CLIPS}.')
+  if args.train_clips is None:
+    args.train_clips = _TRAIN_CLIPS
+  if args.train_clips < MIN_CLIPS:
+    raise errors.UserError(
+        f'--train-clips is {args.train_clips}; expected at least {MIN_CLIPS}.')
   for option, value, suffix in (('--json', args.json, ''),
                                 ('--report', args.report, '.html')):
     _check_output(option, value, suffix)
@@ -94,7 +111,8 @@ def run(args):
       f'[{time.monotonic() - start:4.0f} s] {line}', file=sys.stderr,
       flush=True)
   show = lambda section: print(section.text() + '\n', flush=True)
-  evaluate = dict(quick=_quick, codec=_codec, melody=_melody)[args.what]
+  evaluate = dict(quick=_quick, codec=_codec, melody=_melody,
+                  semantic=_semantic)[args.what]
   done = evaluate(args, bundle, out, say, show)
   done.figures['wall_seconds'] = time.monotonic() - start
   _write(args, bundle, done)
@@ -172,6 +190,22 @@ def _melody(args, bundle, out, say, show):
       dict(corpus=args.corpus, seed=args.seed),
       f'The melody embedder of {bundle.identity}',
       f'{result.figures["melody_queries"]:.0f} queries of {args.corpus}, seed '
+      f'{args.seed}')
+
+
+def _semantic(args, bundle, out, say, show):
+  """The semantic tokenizer alone, beside log-mel."""
+  del out  # there is nothing to draw
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import semantic  # pylint: disable=g-import-not-at-top
+  bundle.require('w2vbert')
+  corpus = args.corpus or held_out.default_corpus(say)
+  result = semantic.evaluate(bundle, corpus, args.clips, args.train_clips,
+                             args.seed, say, show)
+  return _Done(
+      result.figures, result.sections, dict(corpus=str(corpus), seed=args.seed),
+      f'The semantic tokens of {bundle.identity}',
+      f'{result.figures["semantic_test_clips"]:.0f} clips of {corpus}, seed '
       f'{args.seed}')
 
 

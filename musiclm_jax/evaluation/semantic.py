@@ -1,0 +1,369 @@
+"""What do the semantic tokens know? Linear probes on frozen w2v-BERT.
+
+  clips of 10 s ──> log-mel ───────────┐ clip: mean, deviation      instrument
+               ──> untrained network ──┤   (tokens: histogram) ──>  family,
+               ──> w2v-BERT features ──┤                            rhythm type
+               ──> semantic tokens ────┘ every 40 ms, as it is ──>  the melody's
+                                                                    pitch class
+
+Each probe is fitted on training clips, its penalty chosen on validation, and
+judged on test clips of other tunes; intervals draw tunes. Log-mel is what the
+model is given, and random blocks already mix it over time: features that know
+no more than those of the same network before its training have learned nothing
+for the task. Chance is the best constant answer.
+"""
+
+import dataclasses
+import functools
+import zlib
+
+import jax
+import numpy as np
+
+from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax import specs
+from musiclm_jax.evaluation import held_out
+from musiclm_jax.evaluation import report
+from musiclm_jax.metrics import probes
+from musiclm_jax.w2vbert import model as w2vbert_model
+from musiclm_jax.w2vbert import tokenizer as tokenizer_lib
+
+CLIP_SECONDS = 10
+FRAMES_PER_CLIP = 20  # of those with a note, for the pitch class
+_BATCH = 8
+_HELD_SHARE = 5  # one cluster in so many validates, without a split for it
+INPUTS = dict(features='w2v-BERT features', tokens='semantic tokens',
+              untrained='untrained network', mel='log-mel')
+BASELINES = dict(mel='log-mel', untrained='untrained')
+CLIP_TASKS = dict(family='instrument family', rhythm='rhythm type')
+TASKS = dict(CLIP_TASKS, pitch='pitch class of the melody, every 40 ms')
+SPLITS = ('train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """10 s of a recording, from sample `start` on."""
+
+  split: records.Split
+  track: records.Track
+  start: int
+
+  def pitch_classes(self, num_frames, frame_seconds):
+    """[T] 0..11, what the melody plays in the middle of each frame, or -1."""
+    begin = self.start / self.split.sample_rate_hz
+    return pitch_classes(self.track.meta.get('melody') or (), begin +
+                         (np.arange(num_frames) + 0.5) * frame_seconds)
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """Figures, flat, and report.Sections."""
+
+  figures: dict
+  sections: list
+
+
+def pitch_classes(melody, seconds):
+  """[T] pitch class 0..11 (C is 0) at each of [T] moments; -1: no note.
+
+  Args:
+    melody: notes [start s, length s, MIDI pitch], in order of their starts.
+    seconds: [T].
+  """
+  if not len(melody):
+    return np.full(len(seconds), -1)
+  starts, lengths, pitches = np.asarray(melody, np.float64).T
+  note = np.searchsorted(starts, seconds, side='right') - 1
+  sounds = (note >= 0) & (seconds < (starts + lengths)[note])
+  return np.where(sounds, pitches[note].astype(int) % 12, -1)
+
+
+def choose(directory, rate, clips, train_clips):
+  """The clips of each split; the same ones each time.
+
+  Args:
+    directory: a corpus with `family`, `rhythm` or `melody`, as folk_gm has.
+    rate: samples a second that the bundle works at.
+    clips: of test, and of validation, at most.
+    train_clips: training clips, at most.
+
+  Returns:
+    {'train', 'validation', 'test': [Clip]}; the test ones may be those of the
+    validation split, where the corpus has no other. Without a validation split
+    a fifth of the training split's tunes take its place. No tune is in two of
+    them.
+
+  Raises:
+    UserError: no such corpus, or a split without a clip.
+  """
+  corpus, name = held_out.open_corpus(directory, rate)
+  if 'train' not in corpus.splits:
+    raise errors.UserError(
+        f'the corpus {directory} has no train split for the probes to learn '
+        f'from, only {", ".join(corpus.splits)}.')
+  train, test = corpus.split('train'), corpus.split(name)
+  judged = {_piece(t) for t in test}
+  learned, held = {_piece(t) for t in train} - judged, train
+  if name != 'validation' and 'validation' in corpus.splits:
+    held = corpus.split('validation')
+  else:
+    learned = {p for p in learned if zlib.crc32(p.encode()) % _HELD_SHARE}
+  found = dict(
+      train=_clips(train, lambda t: _piece(t) in learned),
+      validation=_clips(held, lambda t: _piece(t) not in learned | judged),
+      test=_clips(test))
+  for split, made in found.items():
+    if not made:
+      raise errors.UserError(
+          f'the corpus {directory} has no {split} clip of {CLIP_SECONDS} s '
+          f'that is not hummed; choose a larger one.')
+  return {split: made[:train_clips if split == 'train' else clips]
+          for split, made in found.items()}
+
+
+def _clips(split, wanted=lambda track: True):
+  """Clips that do not overlap: one of each track, then another of each."""
+  samples = CLIP_SECONDS * split.sample_rate_hz
+  tracks = held_out.in_turn(
+      (t for t in split if t.num_samples >= samples and wanted(t)
+       and not held_out.is_hummed(t)), lambda t: t.meta.get('family', ''))
+  places = [t.num_samples // samples for t in tracks]
+  return [
+      Clip(split, t, (zlib.crc32(t.id.encode()) + turn) % count * samples)
+      for turn in range(max(places, default=0))
+      for t, count in zip(tracks, places) if turn < count]
+
+
+def _piece(track):
+  """What versions of one tune share."""
+  return track.meta.get('cluster', track.meta.get('tune', track.id))
+
+
+def evaluate(bundle, corpus, clips=200, train_clips=600, seed=0, say=None,
+             show=None):
+  """Probes of a bundle's semantic tokenizer.
+
+  Args:
+    bundle: a bundle.Bundle with 'w2vbert'.
+    corpus: a corpus's directory.
+    clips: test clips, and validation clips, at most.
+    train_clips: training clips, at most.
+    seed: draws the frames of the pitch class and the untrained network.
+    say: None or a function of a line of progress.
+    show: None or a function of each finished Section.
+
+  Returns:
+    An `Evaluation`.
+
+  Raises:
+    UserError: no w2v-BERT, or a corpus that states nothing to be probed for.
+  """
+  bundle.require('w2vbert')
+  say, show = say or (lambda line: None), show or (lambda section: None)
+  chosen = choose(
+      corpus, bundle.tokens.audio.sample_rate_hz, clips, train_clips)
+  tasks = _tasks(chosen, corpus)
+  tokenizer = bundle.get('w2vbert')
+  say(', '.join(f'{len(chosen[s])} {s} clips' for s in SPLITS))
+  untrained = _untrained(tokenizer, seed)
+  heard = {name: _hear(tokenizer, untrained, chosen[name], seed, say, name)
+           for name in SPLITS}
+  result = Evaluation(
+      {f'semantic_{name}_clips': float(len(chosen[name])) for name in SPLITS},
+      [])
+  for task in tasks:
+    say(f'probes: {TASKS[task]}')
+    section, figures = _probe(task, heard)
+    result.sections.append(section)
+    result.figures.update(figures)
+    show(section)
+  return result
+
+
+def _tasks(chosen, corpus):
+  """The tasks that the training and test clips have labels of."""
+  several = lambda clips, name: len(
+      {c.track.meta.get(name) for c in clips} - {None, ''}) > 1
+  tasks = [t for t in CLIP_TASKS if several(chosen['train'], t) and any(
+      c.track.meta.get(t) for c in chosen['test'])]
+  if all(any(c.track.meta.get('melody') for c in clips)
+         for clips in chosen.values()):
+    tasks.append('pitch')
+  if not tasks:
+    raise errors.UserError(
+        f'the tracks of {corpus} state no `family`, `rhythm` or `melody` to be '
+        f'probed for; `musiclm data folk_gm` makes a corpus that does.')
+  return tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+  """What the probes are given of one split; rows are clips, or frames.
+
+  Attributes:
+    clips: [Clip].
+    pooled: {input: [n, D] of clips}.
+    frames: {input: [m, D] of frames with a note}; 'tokens' is sparse.
+    pitches: [m] pitch classes.
+    pieces: [m] the tune of each frame.
+  """
+
+  clips: list
+  pooled: dict
+  frames: dict
+  pitches: np.ndarray
+  pieces: np.ndarray
+
+  def examples(self, task, name):
+    """`probes.Examples` of a task from one of `INPUTS`."""
+    if task == 'pitch':
+      return probes.Examples(self.frames[name], self.pitches, self.pieces)
+    labels = np.array([c.track.meta.get(task) or '' for c in self.clips])
+    known = labels != ''
+    pieces = np.array([_piece(c.track) for c in self.clips])
+    return probes.Examples(
+        self.pooled[name][known], labels[known], pieces[known])
+
+
+def _untrained(tokenizer, seed):
+  """The features of the tokenizer's network as a training starts it."""
+  module = w2vbert_model.W2vBert(tokenizer.config)
+  init = jax.jit(functools.partial(module.init, method='features'))
+  rate = specs.AudioSpec().sample_rate_hz
+  params = init(jax.random.key(seed), np.zeros((1, rate), np.float32))['params']
+  return tokenizer_lib.FeatureExtractor(tokenizer.config, params)
+
+
+def _hear(tokenizer, untrained, clips, seed, say, split):
+  """`_Heard` of some clips."""
+  rng = np.random.default_rng([seed, SPLITS.index(split)])
+  size = len(tokenizer.centroids)
+  pooled, frames = ({name: [] for name in INPUTS} for _ in range(2))
+  pitches, pieces = [], []
+  for start in range(0, len(clips), _BATCH):
+    if start and not start % (10 * _BATCH):
+      say(f'{split}: {start} of {len(clips)} clips')
+    rows = clips[start:start + _BATCH]
+    made = _inputs(tokenizer, untrained, rows)
+    for row, clip in enumerate(rows):
+      mine = {name: made[name][row] for name in INPUTS}
+      known = clip.pitch_classes(
+          len(mine['tokens']), 1 / tokenizer.spec.frame_rate_hz)
+      drawn = np.sort(rng.permutation(np.flatnonzero(known >= 0))[
+          :FRAMES_PER_CLIP])
+      for name in INPUTS:
+        pooled[name].append(_pooled(mine[name], size))
+        frames[name].append(mine[name][drawn])
+      pitches.append(known[drawn])
+      pieces += [_piece(clip.track)] * len(drawn)
+  flat = {name: np.concatenate(parts) for name, parts in frames.items()}
+  flat['tokens'] = _one_hot(flat['tokens'], size)
+  return _Heard(clips, {n: np.stack(x) for n, x in pooled.items()}, flat,
+                np.concatenate(pitches), np.array(pieces))
+
+
+def _pooled(stream, size):
+  """[D] of a clip: mean and deviation of [T, D], or of [T] tokens a histogram.
+
+  A histogram's roots have length 1, and their products compare histograms.
+  """
+  if stream.ndim == 1:
+    return np.sqrt(np.bincount(stream, minlength=size) / len(stream))
+  return np.concatenate([stream.mean(0), stream.std(0)])
+
+
+def _one_hot(tokens, size):
+  """[n] -> [n, size], sparse."""
+  from scipy import sparse  # pylint: disable=g-import-not-at-top
+  count = len(tokens)
+  return sparse.csr_matrix(
+      (np.ones(count, np.float32), (np.arange(count), tokens)), (count, size))
+
+
+def _inputs(tokenizer, untrained, clips):
+  """{name of INPUTS: [B, T, D], or of 'tokens' [B, T]} of clips."""
+  samples = CLIP_SECONDS * clips[0].split.sample_rate_hz
+  audio = np.zeros((_BATCH, samples), np.float32)  # one shape for all
+  for row, clip in enumerate(clips):
+    audio[row] = clip.split.read(clip.track, clip.start, samples)
+  features = tokenizer.features(audio)
+  return dict(
+      features=features, tokens=tokenizer.quantize(features),
+      untrained=np.asarray(untrained(audio, np.full(_BATCH, samples))),
+      mel=np.asarray(_log_mel(audio, tokenizer.config.mel_spec(),
+                              tokenizer.spec.subsampling)))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _log_mel(audio, spec, per_token):
+  """[B, N] -> [B, T, per_token * mels]: the log-mel frames of each token."""
+  rate = specs.AudioSpec().sample_rate_hz
+  mels = audio_lib.log_mel(
+      audio_lib.resample(audio, rate, spec.sample_rate_hz), spec)
+  return mels.reshape(len(mels), -1, per_token * spec.num_mels)
+
+
+def _probe(task, heard):
+  """One task by every input: (report.Section, figures)."""
+  found = {}
+  for name in INPUTS:
+    splits = [heard[split].examples(task, name) for split in SPLITS]
+    found[name] = probes.probe(*splits, standardise=name != 'tokens')
+  train, _, test = splits
+  key = f'semantic_{task}'
+  count, pieces = len(test.labels), len(np.unique(test.groups))
+  figures = {
+      f'{key}_chance': found['mel'].chance, f'{key}_examples': count,
+      f'{key}_tunes': pieces, f'{key}_classes': len(np.unique(train.labels)),
+      f'{key}_train_examples': len(train.labels)}
+  lines = []
+  for name, result in found.items():
+    low, high = result.interval()
+    figures.update({f'{key}_{name}': result.accuracy, f'{key}_{name}_low': low,
+                    f'{key}_{name}_high': high})
+    said = [f'95 % interval {low:.2f} to {high:.2f}']
+    if name not in BASELINES:
+      for other, title in BASELINES.items():
+        gained = _gain(result, found[other])
+        figures.update(zip(
+            (f'{key}_{name}_over_{other}{x}' for x in ('', '_low', '_high')),
+            gained))
+        said.append(
+            'over {} {:+.2f}, {:+.2f} to {:+.2f}'.format(title, *gained))
+    lines.append(report.Line(INPUTS[name], f'{result.accuracy:.2f}',
+                             '; '.join(said)))
+  lines.append(report.Line('chance', f'{found["mel"].chance:.2f}',
+                           'the most frequent answer'))
+  return report.Section(
+      f'{TASKS[task]}: share named rightly, {count} '
+      f'{"frames" if task == "pitch" else "clips"} of {pieces} tunes',
+      tuple(lines), _verdict(figures, key)), {
+          name: float(value) for name, value in figures.items()}
+
+
+def _gain(result, other):
+  """(mean, low, high) of what one probe names rightly more than another."""
+  more = result.correct.astype(float) - other.correct
+  return (more.mean(), *probes.grouped_interval(more, result.groups))
+
+
+def _verdict(figures, key):
+  """What the intervals allow to say."""
+  said = []
+  for name in ('features', 'tokens'):
+    if figures[f'{key}_{name}_low'] <= figures[f'{key}_chance']:
+      said.append(f'the {name} cannot be told from chance')
+      continue
+    against = [f'{_side(figures, f"{key}_{name}_over_{other}")} {title}'
+               for other, title in (('mel', 'log-mel'),
+                                    ('untrained', 'the untrained network'))]
+    said.append(f'the {name} know more than chance, {" and ".join(against)}')
+  return '; '.join(said)
+
+
+def _side(figures, key):
+  if figures[f'{key}_low'] > 0:
+    return 'more than'
+  return 'less than' if figures[f'{key}_high'] < 0 else 'about as much as'
