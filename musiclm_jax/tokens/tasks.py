@@ -18,6 +18,7 @@ from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import source
+from musiclm_jax.tokens import task_metrics
 from musiclm_jax.tokens import vocabularies
 
 # The accelerator belongs to JAX.
@@ -53,6 +54,7 @@ def stage_task(cache, stage, melody_dropout=0.0):
                             codebooks=cache.codebooks,
                             melody_dropout=melody_dropout),
       ],
+      metric_fns=[task_metrics.nats_per_token, task_metrics.agreement],
       output_features=vocabularies.stage_features(stage))
 
 

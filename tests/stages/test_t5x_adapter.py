@@ -1,0 +1,169 @@
+"""A stage under T5X: the same steps as under our loop. Needs T5X installed."""
+
+from flax import core
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+
+import tiny_stage
+from musiclm_jax.nn import partitioning
+from musiclm_jax.stages import model as model_lib
+from musiclm_jax.stages import trainer
+from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import optim
+from musiclm_jax.training import step as step_lib
+
+pytestmark = pytest.mark.t5x
+OPTIMIZER = optim.OptimizerConfig(
+    learning_rate=1e-2, warmup_steps=2, weight_decay=0.1, eps=1e-3)
+
+
+@pytest.fixture(name='adapter', scope='module')
+def _adapter():
+  pytest.importorskip('t5x')
+  # pylint: disable-next=g-import-not-at-top
+  from musiclm_jax.stages import t5x_adapter
+  return t5x_adapter
+
+
+def stage_of(name, **settings):
+  """With every term of the loss."""
+  stage = tiny_stage.stage_model(name, seconds=1, **settings)
+  return model_lib.StageModel(
+      stage.spec, stage.config, z_loss=1e-3, label_smoothing=0.1)
+
+
+def batch_of(stage, seed, ends=True):
+  codes = tiny_stage.codes(stage.layout, batch=4, seed=seed)
+  if ends:
+    codes[stage.spec.name][1, -5:] = -1  # a track that ends
+  return tiny_stage.batch_of(stage.layout, codes)
+
+
+def our_steps(trainable, batches):
+  """(metrics of each step, evaluation, initial and final parameters)."""
+  mesh, rules = mesh_lib.make_mesh((1, 1)), partitioning.with_rules(())
+  with step_lib.context(mesh, rules):
+    program = step_lib.build(trainable, batches[0], mesh, rules, seed=0)
+    state = program.init(program.place(batches[0]))
+    first = jax.device_get(state.params)
+    rows = []
+    for batch in batches:
+      state, metrics = program.update(state, program.place(batch))
+      rows.append(jax.device_get(metrics))
+    evaluated = program.evaluate(state, program.place(batches[0]), 0)
+  return rows, jax.device_get(evaluated), first, jax.device_get(state.params)
+
+
+def t5x_steps(adapter, trainable, batches, first):
+  """The same from T5X's trainer, from the parameters `first`."""
+  # pylint: disable=g-import-not-at-top
+  from t5x import partitioning as t5x_partitioning
+  from t5x import train_state as train_state_lib
+  from t5x import trainer as t5x_trainer
+  # pylint: enable=g-import-not-at-top
+  parts = None
+  if trainable.microbatch:
+    parts = len(batches[0]['decoder_loss_weights']) // trainable.microbatch
+  model = adapter.T5XStage(trainable, microbatches=parts)
+  variables = model.get_initial_variables(jax.random.PRNGKey(0), {})
+  assert jax.tree.map(np.shape, variables['params'].unfreeze()) == jax.tree.map(
+      np.shape, first)
+  state = train_state_lib.FlaxOptimTrainState.create(
+      model.optimizer_def, variables.copy({'params': jax.tree.map(
+          jnp.asarray, first)}))
+  update = jax.jit(lambda state, batch, rate: t5x_trainer.train_with_lr(
+      state, batch, rate, jax.random.PRNGKey(1), model, parts))
+  rows = []
+  partitioner = t5x_partitioning.PjitPartitioner(
+      num_partitions=adapter.num_partitions((1, 1)),
+      logical_axis_rules=adapter.logical_axis_rules((1, 1)))
+  with partitioner.mesh:
+    for step, batch in enumerate(batches):
+      state, metrics = update(
+          state, batch, adapter.learning_rate_fn(trainable)(step))
+      rows.append(computed(metrics))
+    _, evaluated = jax.jit(model.eval_fn)(state.params, batches[0])
+  return rows, computed(evaluated), core.unfreeze(state.params)
+
+
+def computed(metrics):
+  return {name: float(metric.compute()) for name, metric in metrics.items()
+          if not name.startswith('timing/')}
+
+
+@pytest.mark.parametrize('name, settings, microbatch', [
+    ('semantic', dict(head='vocab'), 0), ('coarse', {}, 0),
+    ('fine', dict(scan_layers=True, remat='full'), 2)])
+def test_both_loops_take_the_same_steps(adapter, name, settings, microbatch):
+  stage = stage_of(name, **settings)
+  # T5X averages over microbatches, not over tokens: the same without padding.
+  batches = [batch_of(stage, seed, ends=not microbatch) for seed in range(3)]
+  trainable = trainer.StageTrainable(stage, OPTIMIZER, microbatch)
+  rows, evaluated, first, last = our_steps(trainable, batches)
+  t5x_rows, t5x_evaluated, t5x_last = t5x_steps(
+      adapter, trainable, batches, first)
+  assert rows[2]['loss'] < rows[0]['loss'] - 0.01
+  for ours, theirs in zip(rows + [evaluated], t5x_rows + [t5x_evaluated]):
+    assert set(evaluated) <= set(theirs)
+    for key in evaluated:
+      assert theirs[key] == pytest.approx(ours[key], rel=1e-5, abs=1e-6), key
+  for ours, theirs in zip(t5x_rows, rows):
+    assert ours['learning_rate'] == pytest.approx(theirs['learning_rate'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+               t5x_last, last)
+
+
+def test_adafactor_has_its_shardings(adapter):
+  trainable = trainer.StageTrainable(
+      stage_of('semantic'), optim.OptimizerConfig('adafactor'))
+  model = adapter.T5XStage(trainable)
+  variables = model.get_initial_variables(jax.random.PRNGKey(0), {})
+  optimizer = model.optimizer_def.create(variables['params'])
+  axes = model.optimizer_def.derive_logical_axes(
+      optimizer, jax.tree.map(lambda _: None, variables['params']))
+  assert axes.state.param_states is not None
+
+
+def test_scores_and_predictions(adapter):
+  stage = stage_of('coarse')
+  params = tiny_stage.init(stage)
+  batch = jax.tree.map(jnp.asarray, batch_of(stage, 0, ends=False))
+  target = stage.layout.target
+
+  def decode(model, params, tokens, rng):
+    del model, params, rng
+    return tokens[:, target.start:target.stop] * 0 + target.first_id
+
+  plain = adapter.T5XStage(trainer.StageTrainable(stage))
+  with pytest.raises(ValueError, match='no decode_fn'):
+    plain.predict_batch(params, batch)
+  model = adapter.T5XStage(trainer.StageTrainable(stage), decode)
+  level = np.tile(np.arange(target.num_codebooks), target.num_frames)
+  drawn = target.first_id + 0 * level
+  tokens, aux = model.predict_batch_with_aux(params, batch)
+  np.testing.assert_array_equal(tokens, np.broadcast_to(drawn, tokens.shape))
+  sequence = np.array(batch['decoder_target_tokens'])
+  sequence[:, target.start:target.stop] = drawn
+  shifted = np.pad(sequence, ((0, 0), (1, 0)))[:, :-1]
+  scores = model.score_batch(params, dict(
+      decoder_input_tokens=shifted, decoder_target_tokens=sequence,
+      decoder_loss_weights=batch['decoder_loss_weights']))
+  np.testing.assert_allclose(aux['scores'], scores, rtol=1e-6)
+
+
+def test_rules_name_the_axes_that_t5x_has(adapter):
+  rules = dict(adapter.logical_axis_rules({'data': -1}))
+  assert rules['batch'] == 'data' and rules['mlp'] == 'model'
+  assert rules['embed'] is None
+  assert set(rules.values()) <= {'data', 'model', None}
+  own = adapter.logical_axis_rules({'data': -1}, [('mlp', None)])
+  assert own[0] == ('mlp', None)
+
+
+def test_microbatches(adapter):
+  batches = type('Batches', (), dict(batch_size=8))()
+  count = lambda size: adapter.num_microbatches(
+      trainer.StageTrainable(microbatch=size), batches)
+  assert count(0) is None and count(2) == 4
