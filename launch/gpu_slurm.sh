@@ -22,7 +22,8 @@
 set -euo pipefail
 fail() { echo "launch/gpu_slurm.sh: $1" >&2; exit 2; }
 
-[ $# -gt 0 ] || fail "no command; expected one of launch/local.sh, such as train"
+[ $# -gt 0 ] ||
+  fail "no command; expected one of launch/local.sh, such as train"
 root=${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 [ -f "$root/launch/host.sh" ] ||
   fail "$root is no checkout; submit from the root of the repository"

@@ -16,7 +16,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "launch/host.sh: $1" >&2; exit 2; }
 
-[ $# -gt 0 ] || fail "no command; expected one of launch/local.sh, such as train"
+[ $# -gt 0 ] ||
+  fail "no command; expected one of launch/local.sh, such as train"
 export MUSICLM_COORDINATOR=${MUSICLM_COORDINATOR:-}
 index=${MUSICLM_PROCESS_ID:-${SLURM_PROCID:-${JOB_COMPLETION_INDEX:-}}}
 if [ -n "$index" ]; then export MUSICLM_PROCESS_ID=$index; fi
@@ -29,7 +30,7 @@ if [ "${DRY_RUN:-}" = 1 ]; then
   exit
 fi
 mkdir -p "$log_dir" 2>/dev/null ||
-  fail "cannot write to LOG_DIR $log_dir; set it to a folder that can be written"
+  fail "cannot write to LOG_DIR $log_dir; set it to another folder"
 # Not a pipe: signals reach the program itself, which then saves a checkpoint.
 exec > >(exec tee -a "$log_dir/$name.log") 2>&1
 echo "$(date -u +%FT%TZ) $(uname -n) $name: $*"

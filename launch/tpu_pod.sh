@@ -2,7 +2,10 @@
 # One program on all workers of a Cloud TPU VM slice, from your own machine:
 #
 #   bash launch/tpu_pod.sh NAME ZONE train semantic_base \
-#       --gin.MODEL_DIR="'gs://bucket/semantic'" --gin.CACHE_DIR="'gs://b/cache'"
+#       --gin.MODEL_DIR="'/mnt/bucket/semantic'" \
+#       --gin.CACHE_DIR="'/mnt/bucket/cache'"
+#
+# (folders that every worker sees, such as a bucket mounted by gcsfuse).
 #
 # Copies the commit that is checked out to every worker, prepares its
 # environment from the lock files, runs the command on all of them as one
@@ -10,8 +13,8 @@
 #
 # A preempted slice is made anew and goes on from the newest checkpoint, if it
 # is known what to make: ACCELERATOR=v5litepod-256 VERSION=v2-alpha-tpuv5-lite,
-# and SPOT=1 for a spot slice. A slice that is there no more at the start is made
-# as well. RETRIES (default 100) limits it. Needs gcloud, logged in; project
+# and SPOT=1 for a spot slice. A slice that is not there at the start is made as
+# well. RETRIES (default 100) limits it. Needs gcloud, logged in; project
 # and account are gcloud's own settings.
 #
 # DRY_RUN=1 shows the commands for one attempt.
@@ -19,7 +22,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 fail() { echo "launch/tpu_pod.sh: $1" >&2; exit 2; }
 
-[ $# -ge 3 ] || fail "expected NAME ZONE COMMAND ..., such as: pod0 us-central1-a train semantic_base"
+[ $# -ge 3 ] ||
+  fail "expected NAME ZONE COMMAND ..., such as: pod0 us-east5-a train semantic_base"
 name=$1 zone=$2
 shift 2
 log_dir=${LOG_DIR:-$PWD/${name}_logs}
@@ -38,7 +42,7 @@ state() {  # READY, PREEMPTED ... or nothing where there is no such slice
 
 make_slice() {
   if [ -z "${ACCELERATOR:-}" ] || [ -z "${VERSION:-}" ]; then
-    fail "$name in $zone is ${1:-not there}; set ACCELERATOR and VERSION to have it made"
+    fail "$name is ${1:-not there}; set ACCELERATOR and VERSION to have it made"
   fi
   if [ -n "$1" ]; then do_it "${vm[@]}" delete "${at[@]}" --quiet; fi
   local spot=()
@@ -63,7 +67,8 @@ attempt() {
   if [ "$now" != READY ]; then make_slice "$now"; fi
   copy
   # The command as the remote shell must read it: each word quoted.
-  on_all "cd musiclm_jax && MUSICLM_COORDINATOR=auto bash launch/host.sh$(printf ' %q' "$@")"
+  on_all "cd musiclm_jax && MUSICLM_COORDINATOR=auto bash launch/host.sh$(
+    printf ' %q' "$@")"
 }
 
 collect() {  # the logs; gcloud copies from one worker at a time
