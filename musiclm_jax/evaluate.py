@@ -3,7 +3,8 @@
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
   musiclm evaluate codec --data DIR [--data DIR2] [--bundle DIR] [--clips 12]
   musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
-  musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 200]
+  musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 300]
+  musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
@@ -24,6 +25,11 @@ instrument family, rhythm type and the melody's pitch class, beside log-mel, the
 network before its training, and chance. --corpus says what they are, as folk_gm
 does; without it, as for quick. A run is judged like a bundle, once `musiclm
 export` has made it one.
+
+joint: do captions and recordings find each other in MuLan's space? Retrieval in
+both directions and zero-shot tags beside chance, the RVQ's distortion by level,
+the gap between both clouds. --corpus is a corpus, of which the test split
+counts, or a folder of audio files with captions; without it, as for quick.
 """
 
 import dataclasses
@@ -33,14 +39,14 @@ import time
 
 from musiclm_jax import errors
 
-EVALUATIONS = ('quick', 'codec', 'melody', 'semantic')
+EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
-_CLIPS = dict(quick=24, codec=12, melody=24, semantic=200)
-_TRAIN_CLIPS = 600
+_CLIPS = dict(quick=24, codec=12, melody=24, semantic=300, joint=200)
+_TRAIN_CLIPS = 1_500
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
-_ONLY = dict(corpus=('quick', 'melody', 'semantic'),
+_ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint'),
              record=('quick',), data=('codec',), train_clips=('semantic',))
 
 
@@ -50,7 +56,7 @@ def add_arguments(parser):
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
   parser.add_argument('--corpus', metavar='DIR',
-                      help='quick, melody, semantic: music to judge '
+                      help='quick, melody, semantic, joint: music to judge '
                       'on, its test or validation split')
   parser.add_argument('--data', metavar='DIR', action='append',
                       help='codec: a corpus or a folder of audio files; may be '
@@ -112,7 +118,7 @@ def run(args):
       flush=True)
   show = lambda section: print(section.text() + '\n', flush=True)
   evaluate = dict(quick=_quick, codec=_codec, melody=_melody,
-                  semantic=_semantic)[args.what]
+                  semantic=_semantic, joint=_joint)[args.what]
   done = evaluate(args, bundle, out, say, show)
   done.figures['wall_seconds'] = time.monotonic() - start
   _write(args, bundle, done)
@@ -207,6 +213,22 @@ def _semantic(args, bundle, out, say, show):
       f'The semantic tokens of {bundle.identity}',
       f'{result.figures["semantic_test_clips"]:.0f} clips of {corpus}, seed '
       f'{args.seed}')
+
+
+def _joint(args, bundle, out, say, show):
+  """The joint embedding alone, beside chance."""
+  del out  # there is nothing to draw
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import joint  # pylint: disable=g-import-not-at-top
+  bundle.require('mulan')
+  corpus = args.corpus or held_out.default_corpus(say)
+  result = joint.evaluate(bundle, corpus, args.clips, say, show)
+  return _Done(
+      result.figures, result.sections,
+      dict(corpus=str(corpus), split=result.pairs.name),
+      f'The joint embedding of {bundle.identity}',
+      f'{len(result.pairs.tracks)} recordings of {corpus}, split '
+      f'{result.pairs.name}')
 
 
 def _write(args, bundle, done):

@@ -203,11 +203,8 @@ class Mixture:
   def split(self, name):
     if name not in self.splits:
       raise errors.choice(f'split of {self.name}', name, self.splits)
-    # A shard named by its full path is found whatever the split's directory.
-    return Split(self.name, self.sample_rate_hz, [
-        dataclasses.replace(t, shard=str(s.directory.resolve() / t.shard))
-        for s in (c.split(name) for c in self._corpora if name in c.splits)
-        for t in s])
+    return join(self.name, [
+        c.split(name) for c in self._corpora if name in c.splits])
 
 
 def load(directories):
@@ -257,6 +254,14 @@ class Split:
     if num_samples is not None and len(audio) < num_samples:
       audio = np.pad(audio, (0, num_samples - len(audio)))
     return audio
+
+
+def join(name, splits):
+  """The tracks of several splits of one rate, in order, as one `Split`."""
+  # A shard named by its full path is found whatever the split's directory.
+  return Split(name, splits[0].sample_rate_hz, [
+      dataclasses.replace(t, shard=str(s.directory.resolve() / t.shard))
+      for s in splits for t in s])
 
 
 def _read_index(directory):

@@ -116,17 +116,23 @@ def open_corpus(directory, rate, option='--corpus'):
   Raises:
     UserError: no corpus, another rate, or nothing held out.
   """
-  corpus = records.Corpus(directory)
-  if corpus.sample_rate_hz != rate:
-    raise errors.UserError(
-        f'the corpus {directory} has {corpus.sample_rate_hz} Hz, the bundle '
-        f'{rate} Hz; make the corpus again at {rate} Hz.')
+  corpus = corpus_at(directory, rate)
   name = next((s for s in SPLITS if s in corpus.splits), None)
   if name is None:
     raise errors.UserError(
         f'the corpus {directory} has no test or validation split, only '
         f'{", ".join(corpus.splits)}; choose another {option}.')
   return corpus, name
+
+
+def corpus_at(directory, rate):
+  """The corpus in `directory`; UserError unless it has `rate` Hz."""
+  corpus = records.Corpus(directory)
+  if corpus.sample_rate_hz != rate:
+    raise errors.UserError(
+        f'the corpus {directory} has {corpus.sample_rate_hz} Hz, the bundle '
+        f'{rate} Hz; make the corpus again at {rate} Hz.')
+  return corpus
 
 
 def in_turn(things, group):

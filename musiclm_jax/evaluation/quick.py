@@ -17,6 +17,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
+from musiclm_jax.evaluation import joint as joint_lib
 from musiclm_jax.evaluation import ladder as ladder_lib
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import stage_losses
@@ -144,20 +145,11 @@ def _retrieval(joint, pool):
   rows = [i for i, caption in enumerate(pool.captions) if caption]
   audio = streams_lib.by_batch(joint.embed_audio, pool.audio[rows], 16)
   text = joint.embed_text([pool.captions[i] for i in rows])
-  scores, count = text @ audio.T, len(rows)
-  figures, lines = {'retrieval_clips': count}, []
-  for k in (1, 5, 10):
-    figures[f'retrieval_r{k}'] = retrieval.recall(scores, k)
-    chance = figures[f'retrieval_r{k}_chance'] = retrieval.recall_chance(
-        count, k)
-    lines.append(report.Line(
-        f'R@{k}', f'{figures[f"retrieval_r{k}"]:.2f}', f'chance {chance:.2f}'))
-  figures['retrieval_map'] = retrieval.mean_average_precision(scores)
-  chance = figures['retrieval_map_chance'] = (
-      retrieval.average_precision_chance(count))
-  lines.append(report.Line('mAP', f'{figures["retrieval_map"]:.2f}',
-                           f'chance {chance:.2f}'))
-  return report.Section(f'MuLan: caption to audio, among {count} clips',
+  captions = np.array([pool.captions[i] for i in rows])
+  figures, lines = joint_lib.recalls(
+      'retrieval', text @ audio.T, captions[:, None] == captions)
+  figures['retrieval_clips'] = len(rows)
+  return report.Section(f'MuLan: caption to audio, among {len(rows)} clips',
                         tuple(lines)), figures
 
 

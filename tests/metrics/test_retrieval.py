@@ -1,5 +1,7 @@
 """Retrieval figures on scores whose answer is known."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,41 @@ def test_interval_covers_the_mean():
   low, high = retrieval.bootstrap_interval(values)
   assert low < values.mean() < high
   assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_several_right_items_by_hand():
+  scores = np.array([[0.9, 0.8, 0.1, 0.5], [0.9, 0.8, 0.1, 0.5],
+                     [0.5, 0.5, 0.1, 0.2]])
+  right = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0]], bool)
+  # In order: right wrong right wrong; wrong right right wrong; a tie.
+  np.testing.assert_array_equal(retrieval.best_ranks(scores, right), [0, 1, 1])
+  assert retrieval.recall(scores, 1, right) == pytest.approx(1 / 3)
+  assert retrieval.recall(scores, 2, right) == 1
+  assert retrieval.mean_average_precision(scores, right) == pytest.approx(
+      np.mean([(1 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2, 1 / 2]))
+
+
+def test_one_right_item_is_the_diagonal():
+  scores = np.random.default_rng(3).standard_normal((9, 9))
+  own = np.eye(9, dtype=bool)
+  assert retrieval.recall(scores, 2, own) == retrieval.recall(scores, 2)
+  assert retrieval.mean_average_precision(scores, own) == pytest.approx(
+      retrieval.mean_average_precision(scores))
+  assert retrieval.recall_chance(9, 2) == pytest.approx(2 / 9)
+
+
+@pytest.mark.parametrize('right', [1, 2, 4, 5])
+def test_chance_is_the_mean_over_all_orders(right):
+  orders = np.array(list(itertools.permutations(range(5))), float)
+  mine = np.broadcast_to(np.arange(5) < right, orders.shape)
+  for k in (1, 3, 10):
+    assert retrieval.recall_chance(5, k, right) == pytest.approx(
+        retrieval.recall(orders, k, mine))
+  assert retrieval.average_precision_chance(5, right) == pytest.approx(
+      retrieval.mean_average_precision(orders, mine))
+
+
+def test_chance_of_queries_that_differ_is_their_mean():
+  found = retrieval.recall_chance(6, 2, np.array([1, 3]))
+  assert found == pytest.approx(np.mean([
+      retrieval.recall_chance(6, 2, r) for r in (1, 3)]))
