@@ -23,6 +23,7 @@ COMMANDS = {
     'data': ('musiclm_jax.make_data', 'make a corpus'),
     'ingest': ('musiclm_jax.ingest', 'a folder of audio files to a corpus'),
     'train': ('musiclm_jax.train', 'train one model from its gin leaf'),
+    'preflight': ('musiclm_jax.preflight', 'what a training will need'),
     'export': ('musiclm_jax.export', 'a trained model to a bundle component'),
     'precompute': ('musiclm_jax.precompute', 'a corpus to cached tokens'),
     'evaluate': ('musiclm_jax.evaluate', 'how good is a bundle, part by part'),

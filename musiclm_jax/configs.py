@@ -90,6 +90,22 @@ def load(names, bindings=(), run=RUN):
     UserError: an unknown file, name or value; a required macro without value;
       a binding that nothing reads.
   """
+  files = _parse(names, bindings, run)
+  _require_macros()
+  with _explained(' + '.join(path.name for path in files[1:])):
+    arguments = gin.get_bindings(loop.train)
+  _require_read(files)
+  return Config(files, arguments, gin.config_str())
+
+
+def required(names, run=RUN):
+  """Names of the macros that a leaf leaves to the command line."""
+  _parse(names, (), run)
+  return _missing()
+
+
+def _parse(names, bindings, run):
+  """Parses everything, builds nothing; returns the files."""
   if isinstance(names, (str, pathlib.Path)):
     names = [names]
   if not names:
@@ -104,11 +120,7 @@ def load(names, bindings=(), run=RUN):
   for line in _lines(bindings):
     with _explained(f'--gin.{line}'):
       gin.parse_config(line)
-  _require_macros()
-  with _explained(' + '.join(path.name for path in files[1:])):
-    arguments = gin.get_bindings(loop.train)
-  _require_read(files)
-  return Config(files, arguments, gin.config_str())
+  return files
 
 
 def _lines(bindings):
@@ -151,15 +163,19 @@ def _config():
   return list(gin.config._CONFIG.items())  # pylint: disable=protected-access
 
 
-def _require_macros():
-  """Raises for macros that are required or used, and have no value."""
+def _missing():
+  """Macros that are required or used, and have no value."""
   bound = macros()
   references = list(gin.config.iterate_references(
       [params for _, params in _config()]))
   used = {ref.scopes[0] for ref in references if ref.selector == _MACRO}
   missing = {name for name, value in bound.items()
              if getattr(value, 'scopes', None) == ['gin.REQUIRED']}
-  missing |= used - set(bound)
+  return missing | (used - set(bound))
+
+
+def _require_macros():
+  missing = _missing()
   if missing:
     raise errors.UserError(
         f'no value for {", ".join(sorted(missing))}; bind each in the leaf or '

@@ -70,6 +70,22 @@ class StageModel:
     tokens = jnp.zeros((1, self.layout.length), jnp.int32)
     return self.decoder.init(rng, tokens)
 
+  def train_flops(self):
+    """FLOPs that one step needs for one sequence, 2 for each multiply-add.
+
+    Products of the forward pass, and twice as many of the backward; attention
+    over the past alone. What is computed again to save memory is not in it.
+    """
+    config, target = self.config, self.layout.target
+    length, dim = self.layout.length, config.embed_dim
+    weights = 4 * dim * config.joined_kv + 3 * dim * config.mlp_dim
+    pairs = length * (length + 1) // 2
+    layers = config.num_layers * (
+        length * weights + 2 * config.joined_kv * pairs)
+    classes = (target.codebook_size if config.head == 'target' else
+               decoder.padded_vocab_size(self.layout))
+    return 3 * 2 * (layers + target.length * dim * classes)
+
   def logits(self, params, input_tokens, dropout_rng=None):
     """Teacher-forced logits of the target; shapes as in `Decoder`."""
     rngs = None if dropout_rng is None else {'dropout': dropout_rng}

@@ -45,6 +45,12 @@ class StageTrainable:
     del rng
     return self.model.loss(state.params, batch)[1]
 
+  def needs(self, batch):
+    """What a step on `batch` is for: FLOPs of the model, target tokens."""
+    rows = batch['decoder_loss_weights'].shape[0]
+    return dict(flops=rows * self.model.train_flops(),
+                tokens=rows * self.model.layout.target.length)
+
   def logical_axes(self, state):
     """Logical axes of every array; the optimiser's lie as their parameters."""
     axes = self.model.logical_axes()

@@ -1,7 +1,9 @@
 """Short runs that several tests start, here or in processes of their own."""
 
 import dataclasses
+import time
 
+import jax
 import tiny_stage
 import toy_trainable
 
@@ -29,8 +31,20 @@ class StageSource:
     return iter(())
 
 
+@dataclasses.dataclass(frozen=True)
+class StallingSource(toy_trainable.ToySource):
+  """The second process waits for its eighth batch for ever."""
+
+  def _batch(self, step):
+    if step == 7 and jax.process_index() == 1:
+      time.sleep(1000)
+    return super()._batch(step)
+
+
 def make(kind, sleep=0.0):
   """(trainable, source)."""
+  if kind == 'stall':
+    return toy_trainable.Toy(), StallingSource()
   if kind == 'toy':
     return toy_trainable.Toy(), toy_trainable.ToySource(sleep=sleep)
   stage = tiny_stage.stage_model('fine', seconds=1, scan_layers=True)
@@ -43,4 +57,5 @@ def train(kind, model_dir, steps, sleep=0.0, mesh=(-1, 1)):
   hosts.join()
   trainable, source = make(kind, sleep)
   return loop.train(trainable, source, str(model_dir), steps, mesh=mesh,
-                    eval_every=0, checkpoint_every=10, log_every=1)
+                    eval_every=0, checkpoint_every=10, log_every=1,
+                    hang_minutes=0.1 if kind == 'stall' else 10.0)

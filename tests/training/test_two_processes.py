@@ -20,6 +20,7 @@ import runs  # pylint: disable=g-import-not-at-top,wrong-import-position
 
 from musiclm_jax.training import export
 from musiclm_jax.training import metrics_writer
+from musiclm_jax.training import watchdog
 
 
 def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
@@ -76,6 +77,17 @@ def test_they_train_stop_together_and_go_on_alone(tmp_path):
   assert distance('toy', tmp_path / 'one', tmp_path / 'two') < 1e-5
   ids = [float(r['id']) for r in metrics_writer.read(tmp_path / 'two', 'train')]
   assert ids == list(range(30))
+
+
+@pytest.mark.slow
+def test_the_late_host_is_named(tmp_path):
+  """One process waits for data for ever; the other says so, and both end."""
+  processes = start(tmp_path, 'stall', 30, {'data': 4})
+  said = [p.communicate(timeout=300)[1] for p in processes]
+  assert 'late: host 1 (' in said[0] and 'waiting for data at step 7' in said[0]
+  assert 'host 0' in said[0].split('late: host 1')[1]  # gives up waiting
+  assert processes[0].returncode == watchdog.EXIT_CODE
+  assert processes[1].returncode != 0
 
 
 @pytest.mark.slow

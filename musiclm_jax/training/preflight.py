@@ -1,0 +1,200 @@
+"""What one chip holds and does in one step of a run that has not begun.
+
+The very program that the loop would run (training/step.py) is compiled for
+devices that need not be there, and read: its memory from the compiler, its FLOPs,
+bytes and collectives from its text (training/hlo.py), every loop as often as it
+runs. Times are a roofline: no step is faster.
+"""
+
+import dataclasses
+import math
+import re
+
+import jax
+
+from musiclm_jax import errors
+from musiclm_jax.nn import partitioning
+from musiclm_jax.training import hlo
+from musiclm_jax.training import machines
+from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import step as step_lib
+
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """What is compiled.
+
+  Attributes:
+    trainable: a `trainable.Trainable`.
+    source: has `batch_shapes()`.
+    topology: a `machines.Topology`.
+    mesh: {axis: devices}, of all axes.
+    rules: axis rules before those of nn/partitioning.
+  """
+
+  trainable: object
+  source: object
+  topology: machines.Topology
+  mesh: dict
+  rules: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """One step on one chip, in bytes, FLOPs and seconds."""
+
+  setup: Setup
+  rows: int  # of a batch, on all chips
+  parameters: int
+  optimizer: int
+  batch: int
+  working: int  # activations, gradients, and what the compiler puts aside
+  peak: int
+  counts: hlo.Counts | None  # None where it does not fit at all
+  needs: dict  # of a step on all chips: 'flops' of the model, 'tokens'
+
+  @property
+  def chip(self):
+    return self.setup.topology.chip
+
+  @property
+  def chips(self):
+    return math.prod(self.setup.mesh.values())
+
+  @property
+  def usable(self):
+    """Bytes of memory."""
+    return self.chip.memory * machines.USABLE
+
+  @property
+  def fits(self):
+    return self.counts is not None and self.peak <= self.usable
+
+  def seconds(self):
+    """Each part of a step alone, at the chip's peak."""
+    return dict(compute=self.counts.products / self.chip.flops,
+                memory=self.counts.bytes / self.chip.memory_rate,
+                network=self.counts.wire_bytes / self.chip.link_rate)
+
+  def step_seconds(self):
+    """The roofline: the three perfectly beside each other."""
+    return max(self.seconds().values())
+
+  def mfu(self):
+    """Share of the peak that the model's own FLOPs reach at most.
+
+    What is computed twice to save memory, or on several chips, does not count.
+    """
+    return self.needs['flops'] / self.chips / (
+        self.step_seconds() * self.chip.flops)
+
+  def figures(self):
+    """Flat {name: value} for JSON."""
+    values = dict(
+        topology=self.setup.topology.name, chips=self.chips, batch=self.rows,
+        fits=self.fits, parameter_bytes=self.parameters,
+        optimizer_bytes=self.optimizer, batch_bytes=self.batch,
+        working_bytes=self.working, peak_bytes=self.peak)
+    values.update({f'mesh_{k}': v for k, v in self.setup.mesh.items()})
+    if self.counts is None:
+      return values
+    values.update(flops=self.counts.products, traffic_bytes=self.counts.bytes,
+                  wire_bytes=self.counts.wire_bytes)
+    for kind, found in self.counts.collectives.items():
+      name = kind.replace('-', '_')
+      values.update({f'{name}_count': found.count, f'{name}_bytes': found.bytes})
+    values['step_seconds'] = self.step_seconds()
+    values.update({f'{k}_seconds': v for k, v in self.seconds().items()})
+    if self.needs:
+      values.update(
+          tokens_per_s=self.needs['tokens'] / self.step_seconds(),
+          mfu_ceiling=self.mfu())
+    return values
+
+
+def measure(setup):
+  """Compiles the step of `setup`; returns its `Report`.
+
+  Raises:
+    UserError: the source does not say what a batch looks like, or the batch
+      does not divide over the mesh.
+  """
+  if not hasattr(setup.source, 'batch_shapes'):
+    raise errors.UserError(
+        f'{type(setup.source).__name__} does not say what a batch looks like '
+        f'(batch_shapes); preflight has no data to look at.')
+  batch = setup.source.batch_shapes()
+  mesh = mesh_lib.make_mesh(setup.mesh, setup.topology.devices)
+  rules = partitioning.with_rules(setup.rules)
+  with step_lib.context(mesh, rules):
+    program = step_lib.build(setup.trainable, batch, mesh, rules, 0)
+    compiled, over = _compile(program)
+  needs = getattr(setup.trainable, 'needs', lambda batch: {})
+  state = _held(program.state)
+  parameters = _held(getattr(program.state, 'params', ()))
+  part = dict(
+      setup=setup, rows=jax.tree.leaves(batch)[0].shape[0],
+      parameters=parameters, optimizer=state - parameters,
+      batch=_held(program.batch), needs=needs(batch))
+  if compiled is None:
+    return Report(working=max(0, over - state - part['batch']), peak=over,
+                  counts=None, **part)
+  memory = compiled.memory_analysis()
+  working = memory.temp_size_in_bytes
+  return Report(
+      working=working, counts=hlo.count(compiled.as_text(), mesh.size),
+      peak=(memory.argument_size_in_bytes + memory.output_size_in_bytes -
+            memory.alias_size_in_bytes + working +
+            memory.generated_code_size_in_bytes), **part)
+
+
+def _compile(program):
+  """(the compiled update, 0), or (None, the bytes it would need)."""
+  lowered = program.update.lower(program.state, program.batch)
+  try:
+    return lowered.compile(), 0
+  except jax.errors.JaxRuntimeError as error:
+    found = re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', str(error))
+    if not found:
+      raise
+    return None, int(float(found.group(1)) * _UNITS[found.group(2)])
+
+
+def smaller(setup):
+  """Setups that need less memory, those that cost least first.
+
+  Yields:
+    (what is different, Setup).
+  """
+  trainable, mesh = setup.trainable, setup.mesh
+  rows = mesh['data'] * mesh['fsdp']
+  batch = jax.tree.leaves(setup.source.batch_shapes())[0].shape[0]
+  if hasattr(trainable, 'microbatch'):
+    size = (trainable.microbatch or batch) // 2
+    while size >= rows and size % rows == 0 and batch % size == 0:
+      yield f'microbatch {size}', dataclasses.replace(
+          setup, trainable=dataclasses.replace(trainable, microbatch=size))
+      size //= 2
+  config = getattr(getattr(trainable, 'model', None), 'config', None)
+  if getattr(config, 'remat', 'full') != 'full':
+    model = dataclasses.replace(
+        trainable.model, config=dataclasses.replace(config, remat='full'))
+    yield "remat 'full'", dataclasses.replace(
+        setup, trainable=dataclasses.replace(trainable, model=model))
+  shares = [n for n in (4, 16, 64, 256) if mesh['data'] % n == 0]
+  for share in shares:
+    other = dict(mesh, data=mesh['data'] // share, fsdp=mesh['fsdp'] * share)
+    yield f'mesh {show_mesh(other)}', dataclasses.replace(setup, mesh=other)
+
+
+def show_mesh(mesh):
+  """{'data': 64, 'fsdp': 1, 'model': 4} -> 'data=64,model=4'."""
+  return ','.join(f'{k}={v}' for k, v in mesh.items() if v > 1) or 'data=1'
+
+
+def _held(tree):
+  """Bytes of the tree on one device."""
+  return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+             for x in jax.tree.leaves(tree))

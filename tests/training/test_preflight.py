@@ -1,0 +1,245 @@
+"""Preflight beside counts by hand; the leaves it compiles for TPUs."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from musiclm_jax import configs
+from musiclm_jax import errors
+from musiclm_jax import preflight as command
+from musiclm_jax.stages import trainer
+from musiclm_jax.training import hlo
+from musiclm_jax.training import machines
+from musiclm_jax.training import preflight
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'stages'))
+
+import tiny_stage  # pylint: disable=g-import-not-at-top,wrong-import-position
+
+ALONE = dict(data=1, fsdp=1, model=1)
+CHIP = machines.Chip('chip', flops=100.0, memory=1000.0, memory_rate=10.0,
+                     link_rate=5.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Of a stage's batches, the shapes."""
+
+  stage: object
+  rows: int = 4
+
+  def batch_shapes(self):
+    layout = self.stage.layout
+    batch = tiny_stage.batch_of(layout, tiny_stage.codes(layout, self.rows))
+    return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+
+
+def setup(microbatch=0, **settings):
+  values = dict(embed_dim=32, num_layers=4, num_heads=2, head_dim=16,
+                mlp_dim=128, attention_chunk=8, scan_layers=True)
+  stage = tiny_stage.stage_model('semantic', seconds=1, **{**values, **settings})
+  return preflight.Setup(
+      trainer.StageTrainable(stage, microbatch=microbatch), Source(stage),
+      machines.topology(''), ALONE)
+
+
+def by_hand(stage, rows):
+  """Multiply-adds of a forward pass, chunk by chunk as they are computed."""
+  config, length = stage.config, stage.layout.length
+  chunk, joined = config.attention_chunk, config.joined_kv
+  total = 0
+  for start in range(0, length, chunk):
+    stop = min(start + chunk, length)
+    total += 2 * (stop - start) * stop * joined  # logits, then values
+  total += length * config.embed_dim * (4 * joined + 3 * config.mlp_dim)
+  total *= config.num_layers
+  target = stage.layout.target
+  total += target.length * config.embed_dim * target.codebook_size
+  return 2 * rows * total
+
+
+@pytest.fixture(name='report', scope='module')
+def _report():
+  return preflight.measure(setup())
+
+
+def test_flops_are_those_of_the_model(report):
+  stage = report.setup.trainable.model
+  expected = 3 * by_hand(stage, report.rows)
+  assert report.counts.products == pytest.approx(expected, rel=0.005)
+  # The model's own need: attention over the past and not a position more.
+  assert report.needs['flops'] == pytest.approx(expected, rel=0.04)
+  assert report.needs['flops'] < expected
+  assert report.needs['tokens'] == 4 * 25
+  assert not report.counts.unknown_loops
+
+
+def test_unrolled_and_in_micro_batches_it_is_the_same_work(report):
+  unrolled = preflight.measure(setup(scan_layers=False))
+  assert unrolled.counts.products == pytest.approx(
+      report.counts.products, rel=0.001)
+  parts = preflight.measure(setup(microbatch=2))
+  assert parts.counts.products == pytest.approx(
+      report.counts.products, rel=0.001)
+  assert parts.working < report.working
+
+
+@pytest.mark.slow
+def test_what_is_computed_again_counts_again(report):
+  again = preflight.measure(setup(remat='full'))
+  stage = report.setup.trainable.model
+  head = stage.layout.target.length * 32 * 16 * 2 * 4
+  assert again.counts.products == pytest.approx(
+      report.counts.products + by_hand(stage, 4) - head, rel=0.02)
+  assert again.needs == report.needs
+
+
+def test_memory_is_that_of_the_state(report):
+  count = report.setup.trainable.model.num_params()
+  assert report.parameters == 4 * count
+  assert 0 <= report.optimizer - 8 * count < 64  # counters
+  assert report.batch == 4 * 38 * 12  # two of int32, one of float32
+  assert report.peak >= report.parameters + report.optimizer + report.working
+  assert report.fits
+  assert report.chip.flops > 1e8 and report.chip.memory > 2**28  # measured
+
+
+def fake(counts=hlo.Counts(500.0, 20.0, {
+    'all-gather': hlo.Collective(3, 40.0, 30.0)}, 0), peak=900, **changes):
+  values = dict(
+      setup=dataclasses.replace(
+          setup(), topology=machines.Topology('fake', CHIP, ()),
+          mesh=dict(data=4, fsdp=2, model=1)),
+      rows=16, parameters=100, optimizer=200, batch=10, working=590, peak=peak,
+      counts=counts, needs=dict(flops=2000.0, tokens=50))
+  return preflight.Report(**{**values, **changes})
+
+
+def test_the_roofline_is_the_slowest_part():
+  report = fake()
+  assert report.seconds() == dict(compute=5.0, memory=2.0, network=6.0)
+  assert report.step_seconds() == 6.0
+  # 2000 FLOPs on 8 chips in 6 s, of 100 a second each.
+  assert report.mfu() == pytest.approx(2000 / 8 / 600)
+  found = report.figures()
+  assert found['tokens_per_s'] == pytest.approx(50 / 6)
+  assert (found['all_gather_count'], found['mesh_fsdp'], found['chips']) == (
+      3, 2, 8)
+  json.dumps(found)
+  text = '\n'.join(command.lines(report, 86_400))
+  assert 'mesh data=4,fsdp=2' in text and 'fits' in text
+  assert 'at least 6.00 days, 48.0 chip-days' in text
+
+
+def test_over_the_memory_it_says_so():
+  text = '\n'.join(command.lines(fake(peak=990), 1))
+  assert 'DOES NOT FIT' in text and '101%' in text
+  # A compiler that gives up leaves nothing to time.
+  report = fake(counts=None, peak=5000)
+  assert not report.fits and 'step_seconds' not in report.figures()
+  assert 'at least' not in '\n'.join(command.lines(report, 1))
+
+
+def test_settings_that_need_less_come_in_order():
+  base = setup(remat='none')
+  base = dataclasses.replace(
+      base, source=Source(base.trainable.model, 16),
+      mesh=dict(data=4, fsdp=1, model=1))
+  found = list(preflight.smaller(base))
+  assert [name for name, _ in found] == [
+      'microbatch 8', 'microbatch 4', "remat 'full'", 'mesh fsdp=4']
+  assert found[0][1].trainable.microbatch == 8
+  assert found[2][1].trainable.model.config.remat == 'full'
+
+
+def test_advice_names_what_fits(monkeypatch):
+  peaks = iter([2000, 950, 900, 100])
+  monkeypatch.setattr(preflight, 'measure', lambda setup: fake(
+      peak=next(peaks), setup=dataclasses.replace(
+          setup, topology=machines.Topology('fake', CHIP, ()))))
+  base = setup()
+  base = dataclasses.replace(base, source=Source(base.trainable.model, 16))
+  lines = list(command.advice(base))
+  assert [line.split(':')[0] for line in lines] == [
+      'not enough', 'fits with microbatch 4', 'fits with microbatch 2']
+
+
+@pytest.mark.parametrize('text', ['data', 'data=', 'data=2;model=2', '=3'])
+def test_bad_meshes(text):
+  with pytest.raises(errors.UserError, match='data=64,model=4'):
+    command.parse_mesh(text)
+  assert command.parse_mesh('') is None
+  assert command.parse_mesh('data=-1,model=4') == dict(data=-1, model=4)
+
+
+@pytest.mark.parametrize('name', ['v5e', 'v9:2x2', 'v5e:2', 'v5e:2x2x2x2'])
+def test_bad_topologies(name):
+  with pytest.raises(errors.UserError, match='v5e:16x16'):
+    machines.topology(name)
+
+
+def test_directories_need_no_names():
+  found, steps = command.load(['semantic_tiny'], batch=6)
+  assert (found.source.batch_size, steps) == (6, 20)
+  assert math.prod(found.mesh.values()) == len(jax.devices())
+  assert configs.required('semantic_tiny') == {'MODEL_DIR', 'CACHE_DIR'}
+
+
+# ---- for TPUs, where their compiler is installed ----
+
+LIBTPU = pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason='libtpu is missing')
+
+
+def run(tmp_path, *argv):
+  """The figures of `musiclm preflight`, in a process of its own."""
+  out = tmp_path / 'figures.json'
+  done = subprocess.run(
+      [sys.executable, '-m', 'musiclm_jax.cli', 'preflight', *argv, '--json',
+       str(out)], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  return json.loads(out.read_text()), done.stdout
+
+
+@LIBTPU
+@pytest.mark.slow
+@pytest.mark.parametrize('topology, chips', [
+    ('v4:2x2x2', 8), ('v5e:2x4', 8), ('v5p:2x2x2', 8), ('v6e:2x4', 8)])
+def test_every_generation_compiles(tmp_path, topology, chips):
+  found, _ = run(tmp_path, 'semantic_tiny', '--topology', topology, '--mesh',
+                 'data=2,fsdp=2,model=2', '--batch', '16')
+  assert (found['chips'], found['fits']) == (chips, True)
+  assert found['all_gather_count'] > 0 and found['step_seconds'] > 0
+  assert 0 < found['mfu_ceiling'] < 1
+
+
+@LIBTPU
+@pytest.mark.slow
+def test_the_paper_size_scanned_counts_every_layer(tmp_path):
+  found, _ = run(tmp_path, 'semantic_base', '--topology', 'v5e:4x4', '--batch',
+                 '32')
+  # 430 M parameters, two rows of 763 tokens a chip, the forward pass twice:
+  # 8 FLOPs a parameter and token, but for both tables.
+  assert found['flops'] == pytest.approx(
+      8 * 402.7e6 * 763 * 2, rel=0.12)
+  assert found['parameter_bytes'] == 4 * 430_228_992
+
+
+@LIBTPU
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', ['semantic', 'coarse', 'fine'])
+@pytest.mark.parametrize('pod, topology', [
+    ('v4_128', 'v4:4x4x8'), ('v5e_256', 'v5e:16x16'), ('v5p_64', 'v5p:4x4x4'),
+    ('v6e_256', 'v6e:16x16')])
+def test_the_paper_sizes_fit_the_pods(tmp_path, stage, pod, topology):
+  found, _ = run(tmp_path, f'{stage}_base', f'pods/{pod}', '--topology',
+                 topology)
+  assert found['chips'] == int(pod.split('_')[1]) and found['fits']
+  assert found['step_seconds'] > 0
