@@ -60,14 +60,16 @@ child=$!
 code=0
 wait "$child" || code=$?
 if [ -n "$preempted" ]; then
-  wait "$child" || true  # the first wait ended with the signal
-  echo "preempted; back into the queue"
+  code=0
+  wait "$child" || code=$?  # the first wait ended with the signal
+fi
+if [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then
+  exit "$code"  # done; or a mistake in the command, not to be repeated
+fi
+restarts=${SLURM_RESTART_COUNT:-0}
+if [ -n "$preempted" ] || [ "$code" -eq 75 ] ||
+   [ "$restarts" -lt "${RETRIES:-3}" ]; then
+  echo "ended with $code; back into the queue"
   exec scontrol requeue "$job"
 fi
-if [ "$code" -gt 2 ] || [ "$code" -eq 1 ]; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -lt "${RETRIES:-3}" ]; then
-    echo "ended with $code; back into the queue"
-    exec scontrol requeue "$job"
-  fi
-fi
-exit "$code"  # 2 is a mistake in the command: not to be repeated
+exit "$code"

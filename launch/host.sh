@@ -11,6 +11,9 @@
 # What it says goes to LOG_DIR (default: ~/musiclm_logs), a file for each host,
 # as well as to where it is said.
 #
+# A run that a signal stopped before its end exits with 75, so that whoever
+# started it starts it again; with 0 only when there is nothing left to do.
+#
 # DRY_RUN=1 shows what it would do.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,6 +22,7 @@ fail() { echo "launch/host.sh: $1" >&2; exit 2; }
 [ $# -gt 0 ] ||
   fail "no command; expected one of launch/local.sh, such as train"
 export MUSICLM_COORDINATOR=${MUSICLM_COORDINATOR:-}
+export MUSICLM_STOPPED_EXIT=${MUSICLM_STOPPED_EXIT:-75}
 index=${MUSICLM_PROCESS_ID:-${SLURM_PROCID:-${JOB_COMPLETION_INDEX:-}}}
 if [ -n "$index" ]; then export MUSICLM_PROCESS_ID=$index; fi
 name=host_${index:-$(uname -n)}

@@ -60,17 +60,23 @@ def start(names, bindings=()):
   hosts.join()
   from musiclm_jax import configs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import loop  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.training import together  # pylint: disable=g-import-not-at-top
   config = configs.load(names, bindings)
   model_dir = config.arguments['model_dir']
   loop.check_directory(model_dir)
-  (pathlib.Path(model_dir) / 'config.gin').write_text(
-      config.text, encoding='utf-8')
+  if together.is_first():
+    (pathlib.Path(model_dir) / 'config.gin').write_text(
+        config.text, encoding='utf-8')
   return loop.train(**config.arguments)
 
 
 def run(args):
-  """Trains; a run that was stopped cleanly ends like a finished one."""
-  start(*gin_arguments(args))
+  """Trains; who starts a stopped run again asks for another exit code."""
+  result = start(*gin_arguments(args))
+  from musiclm_jax.training import hosts  # pylint: disable=g-import-not-at-top
+  code = hosts.exit_code(result.reason)
+  if code:
+    sys.exit(code)
 
 
 def run_as_module(name, doc, add, command):

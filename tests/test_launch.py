@@ -74,7 +74,7 @@ def test_a_host_finds_its_number(environment, number):
   assert code == 0
   assert out == [
       'MUSICLM_COORDINATOR=node:1', 'MUSICLM_NUM_PROCESSES=4',
-      f'MUSICLM_PROCESS_ID={number}', f'log /logs/host_{number}.log',
+      f'MUSICLM_PROCESS_ID={number}', 'MUSICLM_STOPPED_EXIT=75', f'log /logs/host_{number}.log',
       f'run bash {LAUNCH}/local.sh train leaf']
 
 
@@ -152,18 +152,23 @@ def test_slurm_runs_one_process_a_node(slurm, tmp_path):
 
 
 @pytest.mark.parametrize('code, again, requeued', [
-    (1, '0', True), (1, '3', False), (137, '2', True), (2, '0', False)])
+    (1, '0', True), (1, '3', False), (137, '2', True), (2, '0', False),
+    (75, '99', True)])
 def test_slurm_tries_again_after_a_crash(slurm, code, again, requeued):
   result, calls = slurm(f'exit {code}', SLURM_RESTART_COUNT=again)
   assert ('scontrol requeue 12345' in calls) == requeued
   assert result == (0 if requeued else code)
 
 
-def test_slurm_goes_back_into_the_queue_when_preempted(slurm, tmp_path):
-  srun = (f'trap "echo saved >>{tmp_path}/calls; exit 0" TERM\n'
+@pytest.mark.parametrize('code, after', [
+    (75, ['saved', 'scontrol requeue 12345']), (143, [
+        'saved', 'scontrol requeue 12345']), (0, ['saved'])])
+def test_slurm_goes_back_into_the_queue_when_preempted(
+    slurm, tmp_path, code, after):
+  srun = (f'trap "echo saved >>{tmp_path}/calls; exit {code}" TERM\n'
           f'echo ready >>{tmp_path}/calls\nwhile :; do sleep 0.05; done')
-  code, calls = slurm(srun, signalled=True)
-  assert code == 0 and calls[-2:] == ['saved', 'scontrol requeue 12345']
+  result, calls = slurm(srun, signalled=True, SLURM_RESTART_COUNT='99')
+  assert result == 0 and calls[-len(after):] == after
 
 
 def test_slurm_dry_run():

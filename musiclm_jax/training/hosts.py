@@ -6,6 +6,9 @@ The scripts in launch/ say by environment variables who takes part:
                          'auto' where jax finds out by itself (TPU VMs, Slurm)
   MUSICLM_NUM_PROCESSES  how many processes there are
   MUSICLM_PROCESS_ID     which of them this is, from 0
+  MUSICLM_STOPPED_EXIT   the exit code of a run that a signal stopped early, so
+                         that whoever started it knows to start it again; 0
+                         where it is not set
 
 Without MUSICLM_COORDINATOR a process is on its own.
 """
@@ -18,6 +21,7 @@ from musiclm_jax import errors
 COORDINATOR = 'MUSICLM_COORDINATOR'
 NUM_PROCESSES = 'MUSICLM_NUM_PROCESSES'
 PROCESS_ID = 'MUSICLM_PROCESS_ID'
+STOPPED_EXIT = 'MUSICLM_STOPPED_EXIT'
 
 
 def settings(environment):
@@ -66,6 +70,16 @@ def join(environment=os.environ):
   # Between processes without an accelerator; read by the CPU backend alone.
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(**given)
+
+
+def exit_code(reason, environment=os.environ):
+  """The code that a run ends with.
+
+  Args:
+    reason: of its `loop.Result`: 'finished', 'time' or the name of a signal.
+    environment: such as os.environ.
+  """
+  return int(environment.get(STOPPED_EXIT, 0)) if reason[:3] == 'SIG' else 0
 
 
 def _whole(environment, name):

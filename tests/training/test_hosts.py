@@ -25,6 +25,13 @@ def test_examples_in_docstrings():
   assert result.attempted and not result.failed
 
 
+def test_a_stopped_run_says_so_to_who_asked():
+  asked = {'MUSICLM_STOPPED_EXIT': '75'}
+  assert hosts.exit_code('SIGTERM', asked) == 75
+  assert hosts.exit_code('SIGTERM', {}) == 0
+  assert hosts.exit_code('finished', asked) == hosts.exit_code('time', asked) == 0
+
+
 @pytest.mark.parametrize('more, said', [
     (dict(MUSICLM_COORDINATOR='node7'), "'HOST:PORT'"),
     (dict(MUSICLM_NUM_PROCESSES=''), "MUSICLM_NUM_PROCESSES is ''"),
