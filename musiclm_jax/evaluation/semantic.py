@@ -141,7 +141,7 @@ def _piece(track):
   return track.meta.get('cluster', track.meta.get('tune', track.id))
 
 
-def evaluate(bundle, corpus, clips=200, train_clips=600, seed=0, say=None,
+def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
              show=None):
   """Probes of a bundle's semantic tokenizer.
 
