@@ -22,7 +22,8 @@ _GIB = 2**30
 _DAY_SECONDS = 86_400.0
 _ADVICE = 2  # settings that fit, and no more are looked for
 # Nothing is read, so directories need no names.
-_UNREAD = {'MODEL_DIR': 'none', 'CORPUS_DIR': 'none', 'CACHE_DIR': 'none'}
+_UNREAD = {'MODEL_DIR': 'none', 'CORPUS_DIR': 'none', 'CACHE_DIR': 'none',
+           'TEXT_CHECKPOINT': 'none'}
 
 prepare = train_lib.prepare
 
@@ -104,8 +105,11 @@ def load(names, bindings=(), topology='', mesh=None, batch=0):
   arguments = configs.load(names, [*bindings, *unread, *size]).arguments
   found = machines.topology(topology)
   sizes = mesh_lib.mesh_sizes(mesh or arguments['mesh'], len(found.devices))
+  trainable = arguments['trainable']
+  if hasattr(trainable, 'from_nothing'):
+    trainable = trainable.from_nothing()
   return preflight.Setup(
-      arguments['trainable'], arguments['source'], found,
+      trainable, arguments['source'], found,
       dict(zip(mesh_lib.AXES, sizes)),
       arguments['rules']), arguments['num_steps']
 

@@ -12,10 +12,12 @@ import dataclasses
 import functools
 import itertools
 
+import jax
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax import specs
 
 # Set apart from any training seed, so that evaluation pairs never move with it.
 _EVAL_SEED = 20_301
@@ -76,6 +78,13 @@ class MelodyBatches:
     pairs = Pairs(self.corpus.split(split), self.window_seconds,
                   self.batch_size, _EVAL_SEED)
     return map(pairs.batch, range(self.eval_batches_count))
+
+  def batch_shapes(self):
+    """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
+    samples = specs.AudioSpec().num_samples(self.window_seconds)
+    audio = jax.ShapeDtypeStruct((self.batch_size, samples), np.float32)
+    return dict(first=audio, second=audio, tune=jax.ShapeDtypeStruct(
+        (self.batch_size,), np.int32))
 
 
 def versions(split):

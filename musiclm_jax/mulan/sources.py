@@ -7,10 +7,12 @@ import hashlib
 import os
 import pathlib
 
+import jax
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax import specs
 from musiclm_jax.nn import text_encoder
 
 _EVAL_SEED = 20_302
@@ -70,6 +72,18 @@ class MulanBatches:
       split = self.train_split
     pairs = self._pairs(split, _EVAL_SEED)
     return map(pairs, range(self.eval_batches_count))
+
+  def batch_shapes(self):
+    """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
+    make = lambda dtype, *shape: jax.ShapeDtypeStruct(
+        (self.batch_size,) + shape, dtype)
+    samples = specs.AudioSpec().num_samples(self.window_seconds)
+    batch = dict(audio=make(np.float32, samples), track=make(np.int32))
+    if self.max_tokens:
+      return dict(batch, text_ids=make(np.int32, self.max_tokens),
+                  text_mask=make(np.bool_, self.max_tokens))
+    encoder = text_encoder.read_config(text_encoder.directory(self.checkpoint))
+    return dict(batch, text_features=make(np.float32, encoder.dim))
 
   def _pairs(self, name, seed):
     """step -> batch, over the captioned tracks of split `name`."""

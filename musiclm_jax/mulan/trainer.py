@@ -73,6 +73,12 @@ class MulanTrainable:
       return state
     return State(**vars(state), averages=variables['batch_stats'])
 
+  def from_nothing(self):
+    """The same, with an initial state that needs no checkpoint."""
+    text = dataclasses.replace(self.model.text, initialize=False)
+    return dataclasses.replace(
+        self, model=dataclasses.replace(self.model, text=text))
+
   def update(self, state, batch, rng):
     """One step of the optimiser."""
     # A key for each row: micro-batches then draw what the whole batch would.

@@ -31,6 +31,13 @@ def test_the_example_of_the_documentation():
     np.testing.assert_allclose(there, 0.2 + 2 * at)
 
 
+def test_shapes_are_known_without_a_corpus(corpus):
+  source = _source(corpus)
+  found = {k: (v.shape, v.dtype) for k, v in source.batch_shapes().items()}
+  batch = next(iter(source.batches(0)))
+  assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}
+
+
 def test_the_same_batch_for_the_same_step(corpus):
   settings = dict(jitter_seconds=0.3, speed_semitones=2.0)
   ahead = next(itertools.islice(

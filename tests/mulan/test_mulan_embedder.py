@@ -78,6 +78,14 @@ def test_batches_pair_a_track_with_one_of_its_captions(corpus, tmp_path):
   assert len({caption for track, caption in seen if track == 1}) == 2
 
 
+@pytest.mark.parametrize('max_tokens', [0, 6])
+def test_shapes_are_known_without_a_corpus(corpus, tmp_path, max_tokens):
+  source = _source(corpus, tmp_path, max_tokens=max_tokens)
+  found = {k: (v.shape, v.dtype) for k, v in source.batch_shapes().items()}
+  batch = next(iter(source.batches(0)))
+  assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}
+
+
 def test_batches_are_a_function_of_the_step(corpus, tmp_path):
   ahead = next(itertools.islice(_source(corpus, tmp_path).batches(0), 3, None))
   resumed = next(_source(corpus, tmp_path).batches(3))

@@ -109,6 +109,13 @@ def test_eval_batches_are_fixed_and_of_the_eval_split(cache_dir):
              for a, b in zip(some, missing))
 
 
+def test_shapes_are_known_without_a_cache(cache_dir):
+  source_ = make(cache_dir)
+  found = {k: (v.shape, v.dtype) for k, v in make('none').batch_shapes().items()}
+  batch = next(source_.batches(0))
+  assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}
+
+
 def test_unigram_entropies_are_those_of_the_evaluation_targets(cache_dir):
   batches = make(cache_dir, eval_batches_count=2)
   target = layout_lib.for_stage(STAGE).target

@@ -35,6 +35,15 @@ def test_starting_later_gives_the_same_batches(corpus_dir):
   assert whole[0]['audio'].dtype == np.float32
 
 
+def test_shapes_are_known_without_a_corpus(tmp_path):
+  with records.Writer(tmp_path / 'c', 'c', 24_000, licence='CC0') as out:
+    out.add('train', 't', np.zeros(30_000))
+  source = sources.AudioBatches(str(tmp_path / 'c'), 0.5, 4)
+  found = {k: (v.shape, v.dtype) for k, v in source.batch_shapes().items()}
+  batch = next(iter(source.batches(0)))
+  assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}
+
+
 def test_seed_moves_training_but_not_evaluation(corpus_dir):
   a, b = (sources.AudioBatches(corpus_dir, 0.5, 4, seed=s) for s in (0, 1))
   assert not np.array_equal(
