@@ -3,7 +3,7 @@
 __version__ = '0.1.0'
 
 
-def load(bundle=None):
+def load(bundle=None, weights=None):
   """The model that makes music: a `generation.model.Model`.
 
     model = musiclm_jax.load()
@@ -13,11 +13,14 @@ def load(bundle=None):
 
   Args:
     bundle: directory of a bundle; the shipped one by default.
+    weights: 'float32', 'bfloat16' or 'int8', what the stages calculate with; as
+      they were trained by default.
 
   Raises:
-    UserError: there is no such bundle.
+    UserError: there is no such bundle, or there are no such weights.
   """
   # Imported here, so that what only asks for the version stays light.
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
-  return model.Model(bundle_lib.Bundle(bundle or bundle_lib.shipped()))
+  return model.Model(
+      bundle_lib.Bundle(bundle or bundle_lib.shipped()), weights)

@@ -47,12 +47,8 @@ def run(args):
   if args.levels is not None and not 1 <= args.levels <= num_codebooks:
     raise errors.UserError(
         f'--levels is {args.levels}; expected 1 to {num_codebooks}.')
-  try:
+  with errors.of_files(args.output):
     (_encode if args.direction == 'encode' else _decode)(bundle, args)
-  except OSError as error:
-    raise errors.UserError(
-        f'{error.filename or args.output}: {error.strerror or error}.'
-        ) from error
 
 
 def _encode(bundle, args):

@@ -1,5 +1,6 @@
 """The one exception that the command line turns into a line and exit code 2."""
 
+import contextlib
 import pathlib
 
 
@@ -35,3 +36,17 @@ def check_output(path, extensions, what='output'):
   if not path.parent.is_dir():
     raise UserError(
         f'{what} folder {path.parent} does not exist; create it first.')
+
+
+@contextlib.contextmanager
+def of_files(path):
+  """Turns what the system says about files into a UserError.
+
+  Args:
+    path: named where the system names none.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+        f'{error.filename or path}: {error.strerror or error}.') from error

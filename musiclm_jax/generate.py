@@ -47,6 +47,9 @@ def add_arguments(parser):
     kind = dict(choices=field.metadata['choices']) if (
         'choices' in field.metadata) else dict(type=field.type, metavar='N')
     parser.add_argument(settings_lib.option(field.name), help=told, **kind)
+  parser.add_argument('--weights', choices=settings_lib.WEIGHTS,
+                      help='what the stages calculate with (default: as '
+                      'trained)')
   parser.add_argument('--report', metavar='FILE.html',
                       help='write a page to hear, see and judge what was made')
   parser.add_argument('--bundle', metavar='DIR',
@@ -67,9 +70,12 @@ def run(args):
       **{name: getattr(args, name) for name in (*_FILES, *names)})
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import model as model_lib  # pylint: disable=g-import-not-at-top
-  model = model_lib.Model(bundle)
+  model = model_lib.Model(bundle, args.weights)
   paths = output_paths(args.output, settings.samples)
+  how = settings.changed() + (
+      f' weights={args.weights}' if args.weights else '')
   with contextlib.ExitStack() as stack:
+    stack.enter_context(errors.of_files(args.output))
     sinks = [stack.enter_context(audio_stream.Sink(p, model.sample_rate_hz))
              for p in output_paths(args.output, settings.drawn)]
     progress = stack.enter_context(progress_lib.Progress(quiet_seconds=0.0))
@@ -78,9 +84,12 @@ def run(args):
         progress=lambda stage, done, total: progress.show(
             stage, done, total, '' if stage == 'similarity' else ' s'))
     for take, path in zip(result.takes, paths):
-      take.sound.finish(path, _metadata(take, result, bundle))
-    _write_story(args, steering, settings, bundle)
-    sections = _write_report(args.report, result, paths, steering, bundle)
+      take.sound.finish(path, dict(
+          title=result.title, software='musiclm_jax',
+          comment=f'{how} sample={take.sample + 1} bundle={bundle.identity}'))
+    if args.story:
+      _write_story(args, steering, settings, f'{how} bundle={bundle.identity}')
+    sections = _write_report(args.report, result, paths, steering, bundle, how)
   for take, path in zip(result.takes, paths):
     print(_line(take, path, result))
   for section in sections:
@@ -96,13 +105,6 @@ def output_paths(output, samples):
           for i in range(samples)]
 
 
-def _metadata(take, result, bundle):
-  """Tags of a file: enough to make it again."""
-  comment = (f'{result.settings.changed()} sample={take.sample + 1} '
-             f'bundle={bundle.identity}')
-  return dict(title=result.title, software='musiclm_jax', comment=comment)
-
-
 def _line(take, path, result):
   seconds = result.known + result.settings.seconds
   text = f'{path}: {seconds:.1f} s of "{result.title}", seed ' + str(
@@ -112,10 +114,8 @@ def _line(take, path, result):
   return text
 
 
-def _write_story(args, steering, settings, bundle):
+def _write_story(args, steering, settings, how):
   """The story beside the result, with how to make it again."""
-  if not args.story:
-    return
   from musiclm_jax.generation import story as story_lib  # pylint: disable=g-import-not-at-top
   output = pathlib.Path(args.output)
   path = output.with_name(f'{output.stem}.story.yaml')
@@ -124,16 +124,15 @@ def _write_story(args, steering, settings, bundle):
   text = story_lib.dump(steering.parts, [
       f'musiclm generate --story {path.name} -o {output.name} '
       f'--seconds {settings.seconds:g} --seed {settings.seed}',
-      f'{settings.changed()} bundle={bundle.identity}'])
+      how])
   temporary = path.with_name(f'.{path.name}.tmp')
   temporary.write_text(text, encoding='utf-8')
   temporary.replace(path)
 
 
-def _write_report(path, result, paths, steering, bundle):
+def _write_report(path, result, paths, steering, bundle, how):
   """The page, if it was asked for; its sections."""
   if not path:
     return []
   from musiclm_jax.evaluation import generated  # pylint: disable=g-import-not-at-top
-  return generated.write(
-      path, result, paths, steering, bundle, [result.settings.changed()])
+  return generated.write(path, result, paths, steering, bundle, [how])

@@ -95,10 +95,18 @@ class Model:
     sample_rate_hz: of all audio, in and out.
   """
 
-  def __init__(self, bundle):
+  def __init__(self, bundle, weights=None):
+    """A model; its parts are loaded when they are needed.
+
+    Args:
+      bundle: the bundle.Bundle.
+      weights: of settings.WEIGHTS, what the stages calculate with; as trained
+        by default.
+    """
     self.bundle = bundle
     self.sample_rate_hz = bundle.tokens.audio.sample_rate_hz
-    self._pipeline = pipeline_lib.Pipeline(bundle)
+    self._pipeline = pipeline_lib.Pipeline(
+        bundle, weights=settings_lib.check_weights(weights))
 
   def generate(self, prompt=None, *, samples=None, progress=None, **wanted):
     """Makes music.

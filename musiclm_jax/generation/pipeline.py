@@ -28,10 +28,12 @@ class Pipeline:
       bundle.Bundle).
     lanes: windows of the fine stage that are drawn side by side for one row.
       By default one on a CPU, where rows cost what they give, and four elsewhere.
+    weights: of the stages, as of `sampler.Sampler`.
   """
 
-  def __init__(self, bundle, lanes=None):
+  def __init__(self, bundle, lanes=None, weights=None):
     self.bundle = bundle
+    self._weights = weights
     self._samplers = {}
     self._lanes = lanes or (1 if jax.default_backend() == 'cpu' else 4)
 
@@ -47,7 +49,8 @@ class Pipeline:
   def sampler(self, name):
     """The stage's Sampler, made once, so that its programs are kept."""
     if name not in self._samplers:
-      self._samplers[name] = sampler_lib.Sampler(self.bundle.get(name))
+      self._samplers[name] = sampler_lib.Sampler(
+          self.bundle.get(name), self._weights)
     return self._samplers[name]
 
   def start(self, request, draws=None, levels=0):

@@ -21,6 +21,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.generation import settings
 from musiclm_jax.nn import cached_transformer
 from musiclm_jax.nn import transformer
 from musiclm_jax.stages import decoder
@@ -115,14 +116,25 @@ class Sampler:
     compilations: programs compiled so far.
   """
 
-  def __init__(self, stage):
+  def __init__(self, stage, weights=None):
+    """Lays the weights out for decoding.
+
+    Args:
+      stage: the TrainedStage.
+      weights: of settings.WEIGHTS; the compute type of the stage by default.
+        The cache is of the same type; with int8, of the stage's.
+    """
+    settings.check_weights(weights)
     self.stage = stage
     self.layout = stage.layout
+    self._config = stage.config
+    if weights not in (None, 'int8'):
+      self._config = dataclasses.replace(stage.config, dtype=weights)
     self.sizes = cache_sizes(self.layout.length)
     self.compilations = 0
     self._weights = jax.jit(functools.partial(
-        _decode_weights, layout=stage.layout, config=stage.config))(
-            stage.params)
+        _decode_weights, layout=stage.layout, config=self._config,
+        int8=weights == 'int8'))(stage.params)
     self._prefill = jax.jit(
         self._prefill_program, static_argnames=('padded', 'size', 'levels'))
     self._grow = jax.jit(cached_transformer.grow, static_argnums=1)
@@ -224,6 +236,17 @@ class Sampler:
     return self._all(tokens, keys, self.layout.target.start, None, Draw(),
                      rows, True)[1]
 
+  def loss(self, tokens, rows=None):
+    """[Q] mean nats of the target tokens, level by level."""
+    target = self.layout.target
+    codes = target.to_codes(np.asarray(tokens)[:, target.start:])
+    nats = -jax.nn.log_softmax(self.score(tokens, rows))
+    nats = np.asarray(nats).reshape(codes.shape + (-1,))
+    found = np.take_along_axis(
+        nats, np.maximum(codes, 0)[..., None], axis=-1)[..., 0]
+    return np.where(codes < 0, 0.0, found).sum((0, 1)) / np.maximum(
+        (codes >= 0).sum((0, 1)), 1)
+
   def _all(self, tokens, keys, prompt, stop, draw, rows, with_logits):
     tokens, count = np.asarray(tokens), len(tokens)
     rows = rows or padded_rows(count)
@@ -274,17 +297,17 @@ class Sampler:
     self.compilations += 1  # runs when traced, once for each shape
     inputs, mask = self._prompt_mask(tokens, prompt, padded, levels)
     cache = cached_transformer.prefill(
-        weights['stack'], self.stage.config, weights['embedding'][inputs], mask)
+        weights['stack'], self._config, weights['embedding'][inputs], mask)
     return (cached_transformer.grow(cache, size),
             cached_transformer.empty_recent(
-                self.stage.config, len(tokens), BLOCK))
+                self._config, len(tokens), BLOCK))
 
   def _advance_program(
       self, weights, tokens, cache, recent, logits, keys, prompt, position,
       stop, temperature, top_k, top_p, *, filtered, levels, with_logits):
     """(tokens, cache, recent, logits) with `position` .. `stop` - 1 drawn."""
     self.compilations += 1
-    config, target = self.stage.config, self.layout.target
+    config, target = self._config, self.layout.target
     batch, size = len(tokens), cache[0][1].shape[2]
     _, mask = self._prompt_mask(tokens, prompt, size, levels)
     bias = (cached_transformer.reversed_bias(
@@ -394,11 +417,12 @@ def _filter(logits, top_k, top_p):
   return jnp.where(logits >= smallest[:, None], logits, -jnp.inf)
 
 
-def _decode_weights(params, layout, config):
+def _decode_weights(params, layout, config, int8):
   dtype = jnp.dtype(config.dtype)
   output = decoder.target_rows(params['logits_embedding'], layout, config.head)
   return {
       'embedding': params['token_embedding'].astype(dtype),
       'output': output.astype(dtype),
-      'stack': cached_transformer.weights_from(params['decoder'], config),
+      'stack': cached_transformer.weights_from(
+          params['decoder'], config, int8),
   }

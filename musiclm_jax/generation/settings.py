@@ -10,6 +10,7 @@ import numbers
 from musiclm_jax import errors
 
 STAGES = ('semantic', 'coarse', 'fine')
+WEIGHTS = ('float32', 'bfloat16', 'int8')  # what the stages calculate with
 VARIATIONS = ('semantics', 'acoustics')
 MIN_SECONDS, MAX_SECONDS = 1, 600
 MAX_SAMPLES = 64
@@ -130,6 +131,13 @@ def check_levels(levels, spec, name='levels'):
         f'{name} is {levels}; expected {spec.coarse_codebooks} to '
         f'{spec.num_codebooks}, or 0 for all.')
   return levels or spec.num_codebooks
+
+
+def check_weights(weights):
+  """`weights`, of WEIGHTS or None; UserError for any other."""
+  if weights is not None and weights not in WEIGHTS:
+    raise errors.choice('weights', weights, WEIGHTS)
+  return weights
 
 
 def option(name):

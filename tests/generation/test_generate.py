@@ -18,7 +18,7 @@ def _shell(bundle, model, tmp_path, monkeypatch, capsys):
   """A function from arguments to (code, stdout, stderr), in `tmp_path`."""
   monkeypatch.chdir(tmp_path)
   # The session's model, so that nothing is compiled twice.
-  monkeypatch.setattr(model_lib, 'Model', lambda unused_bundle: model)
+  monkeypatch.setattr(model_lib, 'Model', lambda *unused: model)
 
   def call(*argv):
     try:
@@ -82,6 +82,7 @@ def test_a_melody_is_reported(shell, tmp_path):
     (['x', '--samples', '3', '--best-of', '2'], '--best-of is 2; expected at'),
     (['x', '--vary', 'tempo'], "argument --vary: invalid choice: 'tempo'"),
     (['x', '--vary', 'acoustics'], '--vary acoustics is about samples'),
+    (['x', '--weights', 'int4'], "argument --weights: invalid choice: 'int4'"),
     (['x', '--levels', '3'], '--levels is 3; expected 4 to 12'),
     (['x', '--top-p-coarse', '2'], '--top-p-coarse is 2; expected 0.001 to 1'),
     (['x', '--top-k-fine', '-1'], '--top-k-fine is -1'),
@@ -96,6 +97,7 @@ def test_a_melody_is_reported(shell, tmp_path):
     (['x', '--report', 'a.pdf'], "--report a.pdf has extension '.pdf'"),
     (['x', '--report', 'no/a.html'], '--report folder no does not exist'),
     (['x', '-o', 'folder.wav'], 'folder.wav is a folder'),
+    (['x', '-o', '/proc/a.wav'], '/proc/.a.tmp.f32: No such file'),
     (['x\udcff'], 'the prompt is not text'),
     (['x' * 5000], 'the prompt has 5000 characters; expected at most 2000'),
 ])

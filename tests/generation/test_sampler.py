@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tiny_stage
 
+from musiclm_jax import errors
 from musiclm_jax.generation import sampler
+from musiclm_jax.nn import cached_transformer
 
 NAMES = ('semantic', 'coarse', 'fine')
 
@@ -43,6 +45,39 @@ def test_cached_equals_teacher_forced_over_several_cache_sizes():
       stage.model, stage.params, batch['decoder_input_tokens'])
   np.testing.assert_allclose(
       found, logits.reshape(found.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize('weights, most', [('bfloat16', 0.02), ('int8', 0.02)])
+def test_rounder_weights_cost_little(weights, most):
+  stage = tiny_stage.trained('semantic')
+  batch = tiny_stage.batch_of(stage.layout, tiny_stage.codes(stage.layout))
+  tokens = batch['decoder_target_tokens']
+  expected = float(stage.model.loss(stage.params, batch)[0])
+  np.testing.assert_allclose(
+      sampler.Sampler(stage).loss(tokens), [expected], atol=1e-4)
+  found = sampler.Sampler(stage, weights).loss(tokens)
+  assert 0 < abs(found[0] - expected) < most
+
+
+def test_int8_is_to_the_nearest_step():
+  rng = np.random.default_rng(0)
+  matrix = rng.standard_normal((6, 64)) * 10.0**rng.integers(-3, 3, (6, 1))
+  matrix[5] = 0.0
+  stored = cached_transformer.quantized(jnp.asarray(matrix))
+  assert stored.codes.dtype == jnp.int8
+  again = np.asarray(stored.codes) * np.asarray(stored.scale)[:, None]
+  step = np.abs(matrix).max(axis=1, keepdims=True) / 127
+  assert np.all(np.abs(again - matrix) <= step * 0.501)
+  inputs = rng.standard_normal((3, 64)).astype(np.float32)
+  found = cached_transformer._product(jnp.asarray(inputs), stored)  # pylint: disable=protected-access
+  scale = np.abs(inputs).max(axis=1, keepdims=True) / 127
+  expected = scale * np.round(inputs / scale) @ again.T
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_unknown_weights():
+  with pytest.raises(errors.UserError, match="unknown weights 'int4'; known: b"):
+    sampler.Sampler(tiny_stage.trained('semantic'), 'int4')
 
 
 def draw(stage, seed=0, rows=2, stop=None, settings=sampler.Draw(), made=None,
