@@ -228,7 +228,7 @@ class _Heard:
 
 
 def _untrained(tokenizer, seed):
-  """The features of the tokenizer's network as a training starts it."""
+  """The features of the tokenizer's network with random weights."""
   module = w2vbert_model.W2vBert(tokenizer.config)
   init = jax.jit(functools.partial(module.init, method='features'))
   rate = specs.AudioSpec().sample_rate_hz
