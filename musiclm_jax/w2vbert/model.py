@@ -8,9 +8,13 @@ MusicLM's semantic tokens are k-means ids of the output of block 7 of the second
 stack (AudioLM, section 3.1).
 
 Deviations: LayerNorm where the conformer has BatchNorm (see nn/conformer.py);
-a LayerNorm ends the feature encoder, so that the random vectors that stand for
-masked steps have a known scale beside it; small sizes use rotary positions,
-because two blocks of kernel 5 do not reach across a masked span of 10 steps.
+a LayerNorm ends the feature encoder and masked steps become random vectors
+behind the input projection, so that these have a known scale beside the
+others; small sizes use rotary positions, because two blocks of kernel 5 do not
+reach across a masked span of 10 steps;
+the quantizer sees standardised features (`quantizer_standardize`); the ids to
+be named, and those of the diversity loss, come from its logits without Gumbel
+noise; a row in which no span would start has one all the same.
 """
 
 import dataclasses
@@ -217,16 +221,15 @@ class W2vBert(nn.Module):
       `Outputs`.
     """
     features, valid = self.encode(waveform)
-    masked, inputs, gumbel_rng = jnp.zeros_like(valid), features, None
+    x = self.input(features)
+    masked, gumbel_rng = jnp.zeros_like(valid), None
     if rngs is not None:
       mask_rng, vector_rng, gumbel_rng = jax.random.split(rngs, 3)
       masked = span_mask(mask_rng, valid, self.config)
-      vectors = self.config.mask_std * jax.random.normal(
-          vector_rng, features.shape)
-      inputs = jnp.where(masked[..., None], vectors, features)
+      vectors = self.config.mask_std * jax.random.normal(vector_rng, x.shape)
+      x = jnp.where(masked[..., None], vectors, x)
     quantized, code_logits, ids = self.quantizer(
         features, valid, temperature, None if deterministic else gumbel_rng)
-    x = self.input(inputs)
     for block in self.contrastive:
       x = block(x, valid, deterministic)
     context = self.context(x)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
+from musiclm_jax.w2vbert import initial
 from musiclm_jax.w2vbert import kmeans
 from musiclm_jax.w2vbert import losses
 from musiclm_jax.w2vbert import model as w2vbert_model
@@ -28,6 +29,8 @@ class W2vBertTrainable:
     target_rate: the feature encoder and the quantizer, which make the targets,
       learn at this share of the rate: at the full one a short training chases
       ids that change faster than the stacks can learn to name them.
+    start_from_audio: the quantizer and the heads start from the first batch
+      (initial.py).
     clustering: how the tokens are fitted at export.
     stuck_share: share of chance; a contrastive loss above it tells nothing
       apart.
@@ -40,6 +43,7 @@ class W2vBertTrainable:
   model: w2vbert_model.W2vBertConfig = w2vbert_model.W2vBertConfig()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
   target_rate: float = 1.0  # paper
+  start_from_audio: bool = False  # paper
   clustering: kmeans.KMeansConfig = kmeans.KMeansConfig()
   stuck_share: float = 0.99  # ours
   collapsed_share: float = 0.01  # ours
@@ -50,8 +54,14 @@ class W2vBertTrainable:
     return w2vbert_model.W2vBert(self.model)
 
   def init(self, rng, batch):
-    """A fresh `optim.State`; of `batch` only the shape matters."""
+    """A fresh `optim.State`.
+
+    Of `batch` only the shape matters, unless `start_from_audio`.
+    """
     params = self._module.init(rng, batch['audio'])['params']
+    if self.start_from_audio:
+      params = initial.from_audio(
+          self.model, params, batch['audio'], jax.random.fold_in(rng, 1))
     return self.optimizer.start(params)
 
   def update(self, state, batch, rng):
