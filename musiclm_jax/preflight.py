@@ -7,9 +7,9 @@
 
 Compiles the very step that the loop would run, for TPUs that need not be there
 (pip install 'musiclm_jax[tpu]'), without data, and says what one chip holds and
-does. Times are a roofline: no run is faster, for a step has at least these FLOPs,
-moves at least these bytes and sends at least this much. What does not fit is
-said, with settings that do.
+does. Times are a roofline: no run is faster, for a step has at least these
+FLOPs, moves at least these bytes and sends at least this much. What does not
+fit is said, with settings that do.
 """
 
 import pathlib
@@ -118,8 +118,8 @@ def lines(report, steps):
   """The report as text."""
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
   mesh = preflight.show_mesh(report.setup.mesh)
-  yield (f'{report.setup.topology.name}: {report.chips} device(s), mesh {mesh}, '
-         f'batch {report.rows}')
+  yield (f'{report.setup.topology.name}: {report.chips} device(s), '
+         f'mesh {mesh}, batch {report.rows}')
   yield 'each of them'
   for name, size in (
       ('parameters', report.parameters), ('optimizer', report.optimizer),

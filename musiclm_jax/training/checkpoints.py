@@ -27,8 +27,9 @@ class Checkpoints:
   """The checkpoints under `model_dir`; close it to wait for the last write."""
 
   def __init__(self, model_dir, keep=3, read_only=False):
-    # One line for every file written is no news to anybody.
-    logging.getLogger('absl').setLevel(logging.ERROR)
+    # One line for every file written is no news to anybody, and errors are
+    # raised as well as logged.
+    logging.getLogger('absl').setLevel(logging.CRITICAL)
     self._directory = pathlib.Path(model_dir).absolute()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else keep, create=not read_only,

@@ -1,7 +1,8 @@
 """What a compiled program does, counted from its text.
 
-XLA's own cost analysis counts the body of a loop once; a decoder under `lax.scan`
-is one body run 24 times. Here every computation counts as often as it runs:
+XLA's own cost analysis counts the body of a loop once; a decoder under
+`lax.scan` is one body run 24 times. Here every computation counts as often as it
+runs:
 
   products      FLOPs of matrix products and convolutions (2 per multiply-add;
                 all else is small beside them)
@@ -25,7 +26,8 @@ COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
 # Nothing moves for these, or what they call moves it.
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast',
          'while', 'conditional', 'call', 'after-all', 'partition-id',
-         'replica-id', 'copy-done', 'iota', 'opt-barrier', 'optimization-barrier'}
+         'replica-id', 'copy-done', 'iota', 'opt-barrier',
+         'optimization-barrier'}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import re
 import sys
 import time
 
@@ -94,6 +95,10 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
 def check_directory(model_dir):
   """Makes `model_dir`; raises UserError where nothing can be written."""
   path = pathlib.Path(model_dir)
+  if re.match(r'\w+:/', str(model_dir)):
+    raise errors.UserError(
+        f'MODEL_DIR is {model_dir}; expected a directory. Mount the bucket on '
+        f'every host (gcsfuse, or a shared disk) and give its path.')
   try:
     path.mkdir(parents=True, exist_ok=True)
     trial = path / f'.writable_{jax.process_index()}'

@@ -37,6 +37,12 @@ def make_mesh(shape=(-1, 1), devices=None):
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = mesh_sizes(shape, len(devices))
+  hosts = {d.process_index for d in devices}
+  left_out = hosts - {d.process_index for d in devices[:math.prod(sizes)]}
+  if left_out:
+    raise errors.UserError(
+        f'mesh {shape} leaves out all devices of {len(left_out)} of '
+        f'{len(hosts)} hosts; make it larger, or start fewer.')
   devices = devices[:math.prod(sizes)]
   if devices[0].platform == 'tpu':  # neighbours in the mesh by the wiring
     grid = mesh_utils.create_device_mesh(
@@ -57,8 +63,8 @@ def mesh_sizes(shape, num_devices):
   free = [i for i, size in enumerate(sizes) if size == -1]
   if len(free) > 1 or any(s < 1 and s != -1 for s in sizes):
     raise errors.UserError(
-        f'mesh is {shape}; expected sizes of at least 1, or -1 for one of them, '
-        f'which takes the devices that the others leave.')
+        f'mesh is {shape}; expected sizes of at least 1, or -1 for one of '
+        f'them, which takes the devices that the others leave.')
   taken = math.prod(s for s in sizes if s != -1)
   if free:
     sizes[free[0]] = num_devices // taken

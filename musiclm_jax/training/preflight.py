@@ -1,9 +1,9 @@
 """What one chip holds and does in one step of a run that has not begun.
 
 The very program that the loop would run (training/step.py) is compiled for
-devices that need not be there, and read: its memory from the compiler, its FLOPs,
-bytes and collectives from its text (training/hlo.py), every loop as often as it
-runs. Times are a roofline: no step is faster.
+devices that need not be there, and read: its memory from the compiler, its
+FLOPs, bytes and collectives from its text (training/hlo.py), every loop as often
+as it runs. Times are a roofline: no step is faster.
 """
 
 import dataclasses
@@ -104,7 +104,8 @@ class Report:
                   wire_bytes=self.counts.wire_bytes)
     for kind, found in self.counts.collectives.items():
       name = kind.replace('-', '_')
-      values.update({f'{name}_count': found.count, f'{name}_bytes': found.bytes})
+      values[f'{name}_count'] = found.count
+      values[f'{name}_bytes'] = found.bytes
     values['step_seconds'] = self.step_seconds()
     values.update({f'{k}_seconds': v for k, v in self.seconds().items()})
     if self.needs:

@@ -1,7 +1,7 @@
 """The compiled functions of a run and where their arrays lie.
 
-The loop runs them; preflight compiles them for machines that are not there. Both
-get them here, so what preflight measures is what will run.
+The loop runs them; preflight compiles them for machines that are not there.
+Both get them here, so what preflight measures is what will run.
 """
 
 import contextlib

@@ -44,7 +44,7 @@ class Trainable(Protocol):
                               for what is replicated; `mesh.optimizer_axes`
                               gives those of an optax state
       from_nothing()          the same trainable, if its `init` reads files:
-                              one of the same shapes that does not, for preflight
+                              one of the same shapes that does not
       needs(batch)            {'flops': of the model, 'tokens': that it learns
                               to predict} of one step, for preflight
       gates()                 `gates.Gate`s on its metrics

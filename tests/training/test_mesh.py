@@ -113,6 +113,16 @@ def test_wrong_meshes_and_batches_are_user_errors():
         mesh_lib.make_mesh((1, 1)), {'a': np.zeros((2, 3))}, {'a': ('mlp',)})
 
 
+def test_a_mesh_without_one_of_the_hosts_is_refused():
+  class Device:
+    platform = 'cpu'
+    def __init__(self, process_index):
+      self.process_index = process_index
+  devices = [Device(i // 2) for i in range(6)]
+  with pytest.raises(errors.UserError, match='1 of 3 hosts'):
+    mesh_lib.make_mesh({'data': 4}, devices)
+
+
 def test_a_batch_that_does_not_divide_says_so():
   class Mesh:
     shape = {'data': 4, 'fsdp': 2}

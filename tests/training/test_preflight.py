@@ -44,7 +44,8 @@ class Source:
 def setup(microbatch=0, **settings):
   values = dict(embed_dim=32, num_layers=4, num_heads=2, head_dim=16,
                 mlp_dim=128, attention_chunk=8, scan_layers=True)
-  stage = tiny_stage.stage_model('semantic', seconds=1, **{**values, **settings})
+  values.update(settings)
+  stage = tiny_stage.stage_model('semantic', seconds=1, **values)
   return preflight.Setup(
       trainer.StageTrainable(stage, microbatch=microbatch), Source(stage),
       machines.topology(''), ALONE)

@@ -94,6 +94,7 @@ def test_the_late_host_is_named(tmp_path):
 @pytest.mark.parametrize('mesh', [
     {'data': 4}, {'fsdp': 4}, {'data': 2, 'model': 2}])
 def test_a_stage_trains_as_on_one_device(tmp_path, mesh):
-  runs.train('stage', tmp_path / 'one', 3, mesh=(1, 1))
-  finish(start(tmp_path / 'two', 'stage', 3, mesh))
+  runs.train('stage', tmp_path / 'one', 4, mesh=(1, 1))
+  for steps in (2, 4):  # the second start resumes the first
+    finish(start(tmp_path / 'two', 'stage', steps, mesh))
   assert distance('stage', tmp_path / 'one', tmp_path / 'two') < 2e-5
