@@ -26,10 +26,13 @@ from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import source as source_lib
 from musiclm_jax.tokens import tasks
 from musiclm_jax.tokens import vocabularies
+from musiclm_jax.training import hosts
 from musiclm_jax.training import mesh as mesh_lib
 
 # T5X reads a leaf with gin's own paths; ours are known from here on.
 configs.add_search_path()
+# It loads this file before it asks for devices, so launch/ works with it too.
+hosts.join()
 
 
 class T5XStage(models.BaseModel):
