@@ -139,9 +139,7 @@ class _Run:
     self.rules = partitioning.with_rules(rules)
     self.progress = progress_lib.Progress(
         num_steps, self.deadline.seconds_left, together.stream())
-    self.watchdog = watchdog_lib.Watchdog(
-        model_dir, 60.0 * hang_minutes, lambda text: print(
-            text, file=sys.stderr, flush=True))
+    self.hang_seconds = 60.0 * hang_minutes
 
   def start(self):
     say = self.progress.say
@@ -179,7 +177,9 @@ class _Run:
         self.writer.say(step, 'rollback', self.events[-1]['what'])
       batches = stack.enter_context(prefetch_lib.Prefetch(
           self.source.batches(step), self.program.place, self.prefetch))
-      stack.enter_context(self.watchdog)
+      self.watchdog = stack.enter_context(watchdog_lib.Watchdog(
+          self.model_dir, self.hang_seconds,
+          lambda text: print(text, file=sys.stderr, flush=True)))
       return self._steps(step, state, batches, stop)
 
   # ---- before the first step ----

@@ -56,7 +56,7 @@ def test_state_shards_like_its_parameters():
   shardings = mesh.state_shardings(grid, state, axes)
   assert jax.tree.structure(shardings) == jax.tree.structure(state)
   spec = shardings.params['decoder']['layers_0']['mlp']['wi_0']['kernel'].spec
-  assert tuple(spec) == (None, 'model')
+  assert tuple(spec) == ('fsdp', 'model')
 
 
 def test_export_is_what_a_bundle_stores():
