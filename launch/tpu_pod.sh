@@ -23,7 +23,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 fail() { echo "launch/tpu_pod.sh: $1" >&2; exit 2; }
 
 [ $# -ge 3 ] ||
-  fail "expected NAME ZONE COMMAND ..., such as: pod0 us-east5-a train semantic_base"
+  fail "expected NAME ZONE COMMAND ..., such as: pod0 us-east5-a train LEAF"
 name=$1 zone=$2
 shift 2
 log_dir=${LOG_DIR:-$PWD/${name}_logs}

@@ -74,7 +74,8 @@ def test_a_host_finds_its_number(environment, number):
   assert code == 0
   assert out == [
       'MUSICLM_COORDINATOR=node:1', 'MUSICLM_NUM_PROCESSES=4',
-      f'MUSICLM_PROCESS_ID={number}', 'MUSICLM_STOPPED_EXIT=75', f'log /logs/host_{number}.log',
+      f'MUSICLM_PROCESS_ID={number}', 'MUSICLM_STOPPED_EXIT=75',
+      f'log /logs/host_{number}.log',
       f'run bash {LAUNCH}/local.sh train leaf']
 
 
