@@ -44,6 +44,14 @@ def limit_peak(audio, peak=0.99):
   return audio * (peak / largest) if largest > peak else audio
 
 
+def to_int16(audio):
+  """[N] float in -1..1 -> [N] int16, to the nearest; for WAV and FLAC alike.
+
+  Libsndfile rounds floats for the one and cuts them off for the other.
+  """
+  return np.rint(np.asarray(audio) * np.float32(32767.0)).astype(np.int16)
+
+
 def write(path, audio, sample_rate_hz, metadata=None):
   """Writes 16-bit WAV or FLAC, by extension, under a temporary name first.
 
@@ -69,7 +77,7 @@ def write(path, audio, sample_rate_hz, metadata=None):
         str(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
       for key, value in (metadata or {}).items():
         setattr(file, key, str(value))
-      file.write(audio)
+      file.write(to_int16(audio))
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)

@@ -182,5 +182,5 @@ class Sink:
       for key, value in (metadata or {}).items():
         setattr(sound, key, str(value))
       while data := self._file.read(4 * _READ_SAMPLES):
-        sound.write(np.frombuffer(data, np.float32) * scale)
+        sound.write(audio.to_int16(np.frombuffer(data, np.float32) * scale))
     self._sound.replace(path or self._path)

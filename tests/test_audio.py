@@ -8,6 +8,7 @@ from scipy import signal
 import soundfile
 
 from musiclm_jax import audio
+from musiclm_jax import audio_stream
 from musiclm_jax import errors
 
 
@@ -49,6 +50,21 @@ def test_write_limits_the_peak_and_never_clips(tmp_path):
   np.testing.assert_allclose(back, loud * 0.99 / np.abs(loud).max(), atol=1e-4)
   quiet = np.full(10, 0.1)
   np.testing.assert_array_equal(audio.limit_peak(quiet), np.float32(quiet))
+
+
+def test_wav_and_flac_hold_the_same_nearest_samples(tmp_path):
+  sound = np.random.default_rng(0).uniform(-0.9, 0.9, 999)
+  for name in ('a.wav', 'a.flac'):
+    audio.write(tmp_path / name, sound, 24_000)
+    with audio_stream.Sink(tmp_path / f's{name}', 24_000) as sink:
+      sink.write(sound)
+      sink.finish()
+  found = [soundfile.read(path, dtype='int16')[0]
+           for path in sorted(tmp_path.iterdir())]
+  assert len(found) == 4
+  for samples in found:
+    np.testing.assert_array_equal(samples, found[0])
+  np.testing.assert_allclose(found[0], sound * 32767, atol=0.51)
 
 
 def test_write_refuses_before_it_writes(tmp_path):
