@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,26 @@ def test_scripts_are_sound(script):
     found = subprocess.run([shellcheck, str(script)], capture_output=True,
                            text=True, check=False)
     assert not found.returncode, found.stdout
+
+
+def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
+  venv = tmp_path / 'venv'
+  for name in ('pip', 'python'):
+    stand_in(name, at=venv / 'bin')
+  words = ('t5x', 'eval', '--gin_file=a b.gin')
+  for _ in range(2):
+    code, _, err = run('local.sh', *words, VENV=str(venv))
+    assert code == 0, err
+  calls = [c for c in stand_in.calls() if 'cuda.txt' not in c]
+  ran = 'python -m t5x.eval --gin_file=a b.gin'
+  assert calls[-2:] == [ran, ran]
+  locks = [c.split('/')[-1] for c in calls[:-2] if ' -r ' in c]
+  assert locks == ['t5x.txt', 't5x_commits.txt']
+  assert all('--no-deps' in c for c in calls[:-2])
+  commits = (LAUNCH.parent / 'locks/t5x_commits.txt').read_text()
+  found = re.findall(r'^(\w+) @ git\+https://\S+/\1@[0-9a-f]{40}$', commits,
+                     re.MULTILINE)
+  assert found == ['airio', 'jestimator', 't5x']
 
 
 # ---- one host ----
