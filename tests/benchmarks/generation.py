@@ -1,129 +1,202 @@
-"""Decoding and training speed of the stages at a leaf's size, random weights.
+"""Decoding speed beside PyTorch's, and the shipped bundle against the clock.
 
-  python tests/benchmarks/generation.py [--size demo] [--seconds 10] [--json F]
-  python tests/benchmarks/generation.py --train
+  python tests/benchmarks/generation.py [--size base] [--rows 1,8] [--steps 32]
+      [--runs 5] [--only decode,bundle] [--json FILE]
 
-Prints tokens/s of each stage with one row, the time of a whole clip without the
-codec and its ratio to real time. `--train` times training steps instead. On a
-machine with other work the CPU time says more than the wall time; both are
-printed.
+decode: tokens/s of the semantic stage at a size, random weights, float32,
+bfloat16 and int8, taking turns with a decoder of the same shape in PyTorch and
+with transformers' MusicGen decoder of as many parameters.
+  decode_<type>_b<rows>_tokens_per_s     ours, `torch_` and `musicgen_` likewise
+  decode_fp32_b1_vs_torch                above 1 ours is faster
+  decode_fp32_b1_vs_musicgen             likewise
+  decode_best_b1_vs_torch_bf16           our fastest type over PyTorch's bfloat16
+  bandwidth_share                        bytes of float32 weights a second, of
+                                         what a product with a large matrix reads
+  batch8_vs_batch1                       tokens/s of the best type of each
+
+bundle: what ships, programs compiled.
+  bundle_xrt, bundle_cpu_xrt             seconds of music in a second, of which
+                                         the latter counts work on all cores
+  first_chunk_s                          of a stream
+  <stage>_int8_loss_difference           nats a token that int8 weights cost on
+                                         what the float32 stage has drawn
+
+--size base takes 9 GB and wants an idle machine. Without PyTorch (the `bench`
+extra) the half that is there is printed.
 """
 
 import argparse
-import platform
-import statistics
-import subprocess
+import pathlib
+import sys
 import time
 
+import side_by_side
+import torch_decoder
+
+# A neighbour of this file has the name of a package that others need.
+HERE = pathlib.Path(__file__).parent
+sys.path[:] = [p for p in sys.path if pathlib.Path(p).resolve() != HERE]
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+import musiclm_jax
 from musiclm_jax import configs
-from musiclm_jax import records
-from musiclm_jax.generation import long
+from musiclm_jax import figures as figures_lib
 from musiclm_jax.generation import sampler
+from musiclm_jax.generation import settings
 from musiclm_jax.stages import model
 
-RUNS = 3
+SHORT = dict(float32='fp32', bfloat16='bf16', int8='int8')
 
 
-def timed(function):
-  """Median (wall, CPU) seconds of `function`, after one run to compile."""
-  function()
-  walls, cpus = [], []
-  for _ in range(RUNS):
+def random_stage(size):
+  """The semantic stage of a leaf: its prompt is short."""
+  stage = configs.load(f'semantic_{size}', {
+      'MODEL_DIR': 'unused', 'CACHE_DIR': 'unused'}).arguments['trainable']
+  return model.TrainedStage(
+      stage.model, jax.jit(stage.model.init)(jax.random.key(0)))
+
+
+def prompts(layout, rows):
+  """[rows, L] tokens with conditions only."""
+  rng = np.random.default_rng(0)
+  return layout.build({s.name: rng.integers(
+      0, s.codebook_size, (rows, s.num_frames, s.num_codebooks)) if (
+          s is not layout.target) else np.full(
+              (rows, s.num_frames, s.num_codebooks), -1)
+                       for s in layout.placed})
+
+
+def our_steps(made, rows, steps):
+  """A call that draws `steps` tokens more for each row."""
+  layout = made.layout
+  keys = sampler.row_keys(0, 'semantic', 0, np.arange(rows))
+  decoding = made.begin(prompts(layout, rows), keys, layout.target.start)
+
+  def call():
+    made.advance(decoding, decoding.position + steps)
+    jax.block_until_ready(decoding.tokens)
+
+  return call
+
+
+def measured_bandwidth(runs):
+  """Bytes a second that a product of a vector with a large matrix reads."""
+  matrix = jnp.ones((16_384, 8_192), jnp.float32)
+  vector = jnp.ones(8_192, jnp.float32)
+  product = jax.jit(lambda m, v: m @ v)
+  seconds = side_by_side.alternate(
+      {'read': lambda: jax.block_until_ready(product(matrix, vector))}, runs)
+  return matrix.nbytes / seconds['read']
+
+
+def decode(size, rows, steps, runs):
+  """{figure: value} of decoding."""
+  stage = random_stage(size)
+  samplers = {w: sampler.Sampler(stage, w) for w in settings.WEIGHTS}
+  config, found = stage.config, {}
+  del stage
+  for batch in rows:
+    calls = {SHORT[w]: our_steps(made, batch, steps)
+             for w, made in samplers.items()}
+    calls.update(torch_decoder.steps(config, batch, steps))
+    seconds = side_by_side.alternate(calls, runs)
+    for name, value in seconds.items():
+      rate = batch * steps / value
+      found[f'decode_{name}_b{batch}_tokens_per_s'] = rate
+      print(f'{name:<14} {batch} rows: {rate:8.1f} tokens/s, '
+            f'{1e3 * value / steps:7.2f} ms a step', flush=True)
+  layer = config.embed_dim * (4 * config.joined_kv + 3 * config.mlp_dim)
+  print(f'{config.num_layers * layer / 1e6:.0f} M parameters in the layers')
+  found.update(ratios(found, rows))
+  if 1 in rows:
+    bandwidth = measured_bandwidth(runs)
+    read = 4 * config.num_layers * layer * found[
+        'decode_fp32_b1_tokens_per_s']
+    found.update(bandwidth_gb_per_s=bandwidth / 1e9,
+                 bandwidth_share=read / bandwidth)
+  return found
+
+
+def ratios(found, rows):
+  """{figure: value} of tokens/s against each other."""
+  rate = lambda name, batch=1: found.get(f'decode_{name}_b{batch}_tokens_per_s')
+  best = {b: max(rate(n, b) for n in SHORT.values()) for b in rows}
+  result = {}
+  if 1 in rows:
+    for ours, peer, name in (
+        (rate('fp32'), rate('torch_fp32'), 'fp32_b1_vs_torch'),
+        (rate('fp32'), rate('musicgen_fp32'), 'fp32_b1_vs_musicgen'),
+        (best[1], rate('torch_bf16'), 'best_b1_vs_torch_bf16')):
+      if peer:
+        result[f'decode_{name}'] = ours / peer
+  if 1 in rows and 8 in rows:
+    result['batch8_vs_batch1'] = best[8] / best[1]
+  return result
+
+
+def bundle(runs, seconds=10):
+  """{figure: value} of what ships."""
+  held = musiclm_jax.load()
+  make = lambda: held.generate('a slow waltz on accordion', seconds=seconds)
+  make()
+  walls, cpus, firsts = [], [], []
+  for _ in range(runs):
     wall, cpu = time.perf_counter(), time.process_time()
-    function()
+    make()
     walls.append(time.perf_counter() - wall)
     cpus.append(time.process_time() - cpu)
-  return statistics.median(walls), statistics.median(cpus)
-
-
-def trainable(name, size):
-  settings = {'MODEL_DIR': 'unused', 'CACHE_DIR': 'unused'}
-  config = configs.load(f'{name}_{size}', settings)
-  return config.arguments['trainable'], config.arguments['source'].batch_size
-
-
-def random_codes(layout, rows):
-  rng = np.random.default_rng(0)
-  return {s.name: rng.integers(
-      0, s.codebook_size, (rows, s.num_frames, s.num_codebooks))
-          for s in layout.placed}
-
-
-def draw(made, request):
-  """One stage of a request, from the start."""
-  request.codes.pop(made.stage.spec.target, None)
-  track = long.Track(made, request)
-  while track.done < request.seconds:
-    track.advance(request.seconds)
-
-
-def decode(size, seconds):
-  """{figure: value} of generating one clip of `seconds`."""
-  figures, total = {}, 0.0
-  request = long.Request(seconds, 0, np.zeros(1, int), {})
-  request.codes['mulan'] = np.zeros((1, 1, 12), np.int32)
+    wall = time.perf_counter()
+    stream = held.stream('a slow waltz on accordion', seconds=60)
+    next(stream)
+    firsts.append(time.perf_counter() - wall)
+    stream.close()
+  found = dict(bundle_xrt=seconds / np.median(walls),
+               bundle_cpu_xrt=seconds / np.median(cpus),
+               first_chunk_s=np.median(firsts))
   for name in sampler.STAGES:
-    stage_model = trainable(name, size)[0].model
-    params = jax.jit(stage_model.init)(jax.random.key(0))
-    made = sampler.Sampler(model.TrainedStage(stage_model, params))
-    wall, cpu = timed(lambda: draw(made, request))  # pylint: disable=cell-var-from-loop
-    tokens = request.codes[name].size
-    figures[f'{name}_tokens_per_s'] = tokens / wall
-    figures[f'{name}_wall_s'], figures[f'{name}_cpu_s'] = wall, cpu
-    total += wall
-    print(f'{name}: {tokens} tokens in {wall:.2f} s ({cpu:.2f} s CPU), '
-          f'{tokens / wall:.0f} tokens/s', flush=True)
-  figures['stages_xrt'] = seconds / total
-  print(f'{seconds} s of tokens in {total:.2f} s: {seconds / total:.2f} x real '
-        f'time, codec not counted')
-  return figures
+    found[f'{name}_int8_loss_difference'] = int8_loss_difference(
+        held.bundle.get(name))
+  return {name: float(value) for name, value in found.items()}
 
 
-def train(size):
-  """{figure: value} of a training step of each stage."""
-  figures = {}
-  for name in sampler.STAGES:
-    stage, rows = trainable(name, size)
-    layout = stage.model.layout
-    tokens = layout.build(random_codes(layout, rows))
-    batch = dict(
-        decoder_input_tokens=np.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
-        decoder_target_tokens=tokens,
-        decoder_loss_weights=np.tile(layout.target_weights(), (rows, 1)))
-    state = [jax.jit(stage.init)(jax.random.key(0), batch)]
-    update = jax.jit(stage.update, donate_argnums=0)
-
-    def step():
-      state[0], metrics = update(state[0], batch, jax.random.key(0))  # pylint: disable=cell-var-from-loop
-      jax.block_until_ready(metrics)
-
-    wall, cpu = timed(step)
-    count = rows * layout.target.length
-    figures[f'{name}_train_tokens_per_s'] = count / wall
-    print(f'{name}: batch {rows}, {wall:.2f} s a step ({cpu:.2f} s CPU), '
-          f'{count / wall:.0f} target tokens/s', flush=True)
-  return figures
+def int8_loss_difference(stage):
+  """Mean nats a token."""
+  exact = sampler.Sampler(stage)
+  layout = exact.layout
+  tokens = exact.sample(
+      prompts(layout, 1), sampler.row_keys(0, stage.spec.name, 0, [0]),
+      layout.target.start)
+  rounded = sampler.Sampler(stage, 'int8')
+  return float(np.mean(rounded.loss(tokens) - exact.loss(tokens)))
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--size', default='demo')
-  parser.add_argument('--seconds', type=int, default=10)
-  parser.add_argument('--train', action='store_true')
-  parser.add_argument('--json')
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--size', default='base')
+  parser.add_argument('--rows', default='1,8')
+  parser.add_argument('--steps', type=int, default=32)
+  parser.add_argument('--runs', type=int, default=5)
+  parser.add_argument('--only', default='decode,bundle')
+  parser.add_argument('--json', metavar='FILE')
   args = parser.parse_args()
-  figures = (train(args.size) if args.train else
-             decode(args.size, args.seconds))
+  rows, found = [int(r) for r in args.rows.split(',')], {}
+  if args.steps * (args.runs + 1) > 448:
+    parser.error('--steps times --runs + 1 is more than 448, the first size of '
+                 'the cache.')
+  if 'decode' in args.only:
+    found.update(decode(args.size, rows, args.steps, args.runs))
+  if 'bundle' in args.only:
+    found.update(bundle(args.runs))
+  for name, value in found.items():
+    if 'tokens_per_s' not in name:
+      print(f'{name}: {value:.4g}')
   if args.json:
-    commit = subprocess.run(
-        ['git', 'rev-parse', 'HEAD'], capture_output=True, text=True,
-        check=False).stdout.strip()
-    records.write_json(args.json, dict(
-        figures, size=args.size, machine=platform.platform(),
-        jax=jax.__version__, commit=commit))
+    figures_lib.write(args.json, dict(
+        found, size=args.size, steps=args.steps, runs=args.runs))
 
 
 if __name__ == '__main__':
