@@ -59,14 +59,19 @@ def write_corpus(directory, tracks, seconds):
   return records.Corpus(directory)
 
 
-def pipeline(root):
-  """Sequences a second, and what resuming far away costs."""
-  corpus = write_corpus(root / 'corpus', _TRACKS, _TRACK_SECONDS)
+def random_cache(root, tracks=_TRACKS):
+  """A token cache of random codes, below `root`."""
+  corpus = write_corpus(root / 'corpus', tracks, _TRACK_SECONDS)
   tokenizers = RandomTokenizers(
       None, None, RandomJoint, specs.TokenSpec(), dict(soundstream='random'))
   precompute.tokenize(tokenizers, corpus, root / 'cache')
+  return root / 'cache'
+
+
+def pipeline(root):
+  """Sequences a second, and what resuming far away costs."""
   batches = source.TaskBatches(
-      str(root / 'cache'), specs.StageSpec('coarse'), _BATCH_SIZE)
+      str(random_cache(root)), specs.StageSpec('coarse'), _BATCH_SIZE)
 
   def first(step):
     start = time.perf_counter()
