@@ -1,0 +1,191 @@
+"""`python -m t5x.train`, eval and infer on a tiny cache; minutes. Needs T5X."""
+
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from musiclm_jax import bundle
+from musiclm_jax import cli
+from musiclm_jax import configs
+from musiclm_jax import precompute
+from musiclm_jax import train
+from musiclm_jax.training import t5x_checkpoints
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import fake_tokens  # pylint: disable=g-import-not-at-top,wrong-import-position
+
+pytestmark = pytest.mark.t5x
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 8
+
+
+@pytest.fixture(name='cache', scope='module')
+def _cache(tmp_path_factory):
+  pytest.importorskip('t5x')
+  root = tmp_path_factory.mktemp('t5x')
+  corpus = fake_tokens.write_corpus(root / 'corpus')
+  precompute.tokenize(fake_tokens.tokenizers(), corpus, root / 'cache')
+  return root / 'cache'
+
+
+def t5x(program, run, cache, log, **bindings):
+  """Starts a program of T5X on the tiny semantic stage."""
+  words = [f'--gin.{name}={value!r}' if not str(value).startswith('@')
+           else f'--gin.{name}={value}'
+           for name, value in dict(bindings, CACHE_DIR=str(cache)).items()]
+  return subprocess.Popen(
+      [sys.executable, '-m', f't5x.{program}', f'--gin_file=gin/runs/{run}.gin',
+       '--gin_file=gin/semantic_tiny.gin', *words], cwd=ROOT,
+      stdout=open(log, 'w', encoding='utf-8'), stderr=subprocess.STDOUT)
+
+
+def finish(process, log):
+  assert process.wait(timeout=3600) == 0, pathlib.Path(log).read_text()[-3000:]
+
+
+def start_training(cache, model_dir, steps, **more):
+  return t5x('train', 't5x', cache, f'{model_dir}.log',
+             MODEL_DIR=str(model_dir), TRAIN_STEPS=steps, CHECKPOINT_EVERY=2,
+             EVAL_EVERY=4, KEEP=99, DROPOUT_RATE=0.1, **more)
+
+
+@pytest.fixture(name='trained', scope='module')
+def _trained(cache):
+  """A run of T5X that nothing interrupted."""
+  model_dir = cache.parent / 'whole'
+  finish(start_training(
+      cache, model_dir, STEPS,
+      INFER_EVAL_DATASET='@infer_eval/utils.DatasetConfig()'),
+         f'{model_dir}.log')
+  return model_dir
+
+
+def evaluated(folder):
+  """(metrics of the last evaluation, its examples)."""
+  rows = lambda path: [json.loads(l) for l in path.read_text().splitlines()]
+  metrics, = folder.rglob('musiclm_semantic-metrics.jsonl')
+  examples = sorted(folder.rglob('musiclm_semantic-0*.jsonl'))[-1]
+  return rows(metrics)[-1], rows(examples)
+
+
+def everything(model_dir, step):
+  """The whole state of a checkpoint of T5X, flat."""
+  import jax  # pylint: disable=g-import-not-at-top
+  import orbax.checkpoint as ocp  # pylint: disable=g-import-not-at-top
+  path = model_dir / f'checkpoint_{step}' / 'state'
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    tree = checkpointer.metadata(path).item_metadata.tree
+    return bundle.flatten(checkpointer.restore(
+        path, ocp.args.PyTreeRestore(restore_args=jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree))))
+
+
+def test_a_killed_run_ends_as_one_that_was_not(cache, trained):
+  model_dir = cache.parent / 'killed'
+  process = start_training(cache, model_dir, 10**6)
+  deadline = time.monotonic() + 3600
+  while not (model_dir / 'checkpoint_4').exists():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  for path in model_dir.glob('checkpoint_*'):
+    if path.name not in ('checkpoint_0', 'checkpoint_2', 'checkpoint_4'):
+      shutil.rmtree(path)  # it was fast
+  finish(start_training(cache, model_dir, STEPS), f'{model_dir}.log')
+  found, expected = everything(model_dir, STEPS), everything(trained, STEPS)
+  assert set(found) == set(expected)
+  for name, values in expected.items():
+    np.testing.assert_array_equal(found[name], values, err_msg=name)
+  before = everything(trained, 4)
+  assert any((before[name] != expected[name]).any() for name in expected)
+
+
+def test_inference_evaluator_and_eval_agree(cache, trained):
+  metrics, examples = evaluated(trained)
+  assert metrics['step'] == STEPS
+  out = cache.parent / 'eval'
+  finish(t5x('eval', 't5x_eval', cache, f'{out}.log',
+             CHECKPOINT_PATH=f'{trained}/checkpoint_{STEPS}',
+             EVAL_OUTPUT_DIR=str(out)), f'{out}.log')
+  again, same = evaluated(out)
+  assert len(examples) == len(same) == 4  # crops of 31 and 14 s
+  assert again['nats_per_token'] == pytest.approx(
+      metrics['nats_per_token'], rel=1e-5)
+  count = sum(np.count_nonzero(e['target']) for e in same)
+  assert again['nats_per_token'] == pytest.approx(
+      -sum(e['score'] for e in same) / count, rel=1e-5)
+  assert again['nats_per_token'] == pytest.approx(np.log(16), abs=1.0)
+  assert 0 <= again['agreement'] < 0.5
+
+
+def test_infer_draws_legal_tokens(cache, trained):
+  out = cache.parent / 'infer'
+  finish(t5x('infer', 't5x_infer', cache, f'{out}.log',
+             CHECKPOINT_PATH=f'{trained}/checkpoint_{STEPS}',
+             INFER_OUTPUT_DIR=str(out)), f'{out}.log')
+  path, = out.glob('*-predict.jsonl-00000-of-00001')
+  drawn = [json.loads(line)['prediction']
+           for line in path.read_text().splitlines()]
+  target = leaf(cache)['trainable'].model.layout.target
+  assert np.shape(drawn) == (4, target.length)
+  assert np.min(drawn) >= target.first_id and np.max(drawn) < target.last_id
+  assert len(np.unique(drawn)) > 8  # of 16
+
+
+def leaf(cache, model_dir='none'):
+  return configs.load('semantic_tiny', {
+      'CACHE_DIR': str(cache), 'MODEL_DIR': str(model_dir)}).arguments
+
+
+def test_a_run_of_t5x_becomes_a_component(cache, trained, tmp_path):
+  cli.main(['export', 'semantic_tiny', f"--gin.CACHE_DIR='{cache}'",
+            '--from-t5x', str(trained), '--out', str(tmp_path / 'b/semantic')])
+  component = bundle.load_component(tmp_path / 'b/semantic')
+  assert component.metadata['steps'] == STEPS
+  expected = everything(trained, STEPS)
+  for name, values in component.weights.items():
+    np.testing.assert_array_equal(values, expected[f'target/{name}'])
+  assert len(component.weights) == sum(
+      name.startswith('target/') for name in expected)
+
+
+def test_t5x_scores_our_checkpoint_as_we_do(cache, tmp_path):
+  ours = tmp_path / 'ours'
+  train.start('semantic_tiny', {
+      'CACHE_DIR': str(cache), 'MODEL_DIR': str(ours), 'TRAIN_STEPS': 3})
+  words = [f"--gin.CACHE_DIR='{cache}'", f"--gin.MODEL_DIR='{ours}'"]
+  cli.main(['export', 'semantic_tiny', *words, '--to-t5x', f'{tmp_path}/t5x'])
+  finish(t5x('eval', 't5x_eval', cache, tmp_path / 'log',
+             CHECKPOINT_PATH=f'{tmp_path}/t5x/checkpoint_3',
+             EVAL_OUTPUT_DIR=str(tmp_path / 'eval')), tmp_path / 'log')
+  _, examples = evaluated(tmp_path / 'eval')
+  cli.main(['export', 'semantic_tiny', *words, '--out',
+            str(tmp_path / 'b/semantic')])
+  stage = bundle.Bundle(tmp_path / 'b').get('semantic')
+  sequence = np.array([e['input']['inputs'] + e['target'] for e in examples])
+  scores = stage.model.log_likelihood(stage.params, dict(
+      decoder_input_tokens=np.pad(sequence, ((0, 0), (1, 0)))[:, :-1],
+      decoder_target_tokens=sequence,
+      decoder_loss_weights=(sequence > 0) * stage.layout.target_weights()))
+  np.testing.assert_allclose([e['score'] for e in examples], scores, rtol=1e-5)
+
+
+def test_our_checkpoint_survives_the_way_to_t5x_and_back(cache, tmp_path):
+  result = train.start('semantic_tiny', {
+      'CACHE_DIR': str(cache), 'MODEL_DIR': str(tmp_path / 'run'),
+      'TRAIN_STEPS': 2})
+  path = t5x_checkpoints.write(tmp_path / 't5x', 2, result.state)
+  step, params = t5x_checkpoints.read(path, result.state.params)
+  assert step == 2
+  found, expected = bundle.flatten(params), bundle.flatten(result.state.params)
+  assert set(found) == set(expected)
+  for name, values in expected.items():
+    np.testing.assert_array_equal(found[name], values)
