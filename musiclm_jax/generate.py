@@ -11,8 +11,8 @@ The shipped bundle is used unless --bundle names another. The same seed, prompt
 and settings give the same file on the same machine.
 
 A story is a YAML list of prompts, each with the time from which it is in force,
-`- at: 0:30` and under it `prompt: a lively reel`; it is written again beside the
-result. After --continue-from FILE the result begins with the whole seconds of
+`- at: 0:30` and under it `prompt: a lively reel`; it is written again beside
+the result. After --continue-from FILE the result begins with the whole seconds of
 that recording, as the codec renders them, and --seconds of new music follow.
 Without a prompt, MuLan listens to the song, the recording or the melody.
 """

@@ -1,7 +1,7 @@
 """How far a command is: a line on stderr for each thing that it does.
 
-On a terminal the line is redrawn, elsewhere one is written every ten seconds and
-when a thing is done:
+On a terminal the line is redrawn, elsewhere one is written every ten seconds
+and when a thing is done:
 
   semantic   30/30 s  0:04
   coarse     12/30 s  ETA 0:09

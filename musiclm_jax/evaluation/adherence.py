@@ -4,8 +4,8 @@
            both where the pitch classes are within half a semitone
   chroma   the mean cosine of chroma frames
 
-Both are taken at the best of the 12 transpositions, since a melody may come back
-in another key, and beside what the same melody gets at other times of the music
+Both are taken at the best of the 12 transpositions, since a melody may come
+back in another key, and beside what the same melody gets at other times of the music
 (chance). Pitch comes from swift-f0 where it is installed, else from librosa's
 pYIN; in music of several voices either follows the loudest.
 """

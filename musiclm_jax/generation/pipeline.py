@@ -3,8 +3,8 @@
   M -> semantic stage -> S -> coarse stage -> A levels 1-4
     -> fine stage -> A levels 5-12 -> SoundStream decoder -> waveform
 
-Whatever a caller has of M, S and A is taken, and what is missing is drawn; where
-M comes from (text, a song, a melody) is in `steering`.
+Whatever a caller has of M, S and A is taken, and what is missing is drawn;
+where M comes from (text, a song, a melody) is in `steering`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from musiclm_jax.generation import long
 from musiclm_jax.generation import sampler as sampler_lib
 from musiclm_jax.generation import settings as settings_lib
 
-MAX_ROWS = sampler_lib.ROW_COUNTS[-1]  # drawn at once; more go one after another
+MAX_ROWS = sampler_lib.ROW_COUNTS[-1]  # drawn at once; others come after
 
 
 class Pipeline:
@@ -27,7 +27,7 @@ class Pipeline:
     bundle: has `get(name)` for soundstream, semantic, coarse and fine (a
       bundle.Bundle).
     lanes: windows of the fine stage that are drawn side by side for one row.
-      By default one on a CPU, where rows cost what they give, and four elsewhere.
+      By default one on a CPU, where rows cost what they give, else four.
     weights: of the stages, as of `sampler.Sampler`.
   """
 
@@ -83,7 +83,8 @@ class Pipeline:
         or absent.
       seconds: whole seconds.
       seed: any int.
-      samples: [B] index of each row's sample, for its random key; default 0..B-1.
+      samples: [B] index of each row's sample, for its random key; default
+        0..B-1.
       draws: {stage: Draw}; default the paper's temperatures.
       progress: None or a function of (stage, seconds done, seconds in all),
         stage being 'semantic', 'coarse', 'fine' or 'audio'. What it raises ends
@@ -172,7 +173,7 @@ class Generation:
       yield np.asarray(audio, np.float32)
 
   def _missing(self, fine):
-    """The stages to draw, in order: what A lacks, and what that is drawn from."""
+    """The stages to draw, in order: what A lacks, and what it is drawn from."""
     request = self.request
     stage = lambda name: self._pipeline.sampler(name).stage.spec
 

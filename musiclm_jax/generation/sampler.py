@@ -8,8 +8,8 @@ are computed for those alone, under either head.
 
 Where to stop is an argument of `advance`, and the same programs go on from
 there: drawn in one piece or in many, tokens are the same. Rows are padded to 1,
-2, 4 or 8, prompts to a multiple of 128, and the cache grows in a few steps, each
-a program; a sampler compiles few of them, whatever it is asked.
+2, 4 or 8, prompts to a multiple of 128, and the cache grows in a few steps,
+each a program; a sampler compiles few of them, whatever it is asked.
 """
 
 import dataclasses
@@ -173,8 +173,8 @@ class Sampler:
           f'levels is {draw.levels}; expected 0 to {target.num_codebooks}.')
     if self._kept(draw) and BLOCK % target.num_codebooks:
       raise ValueError(
-          f'some levels of {target.num_codebooks} cannot be drawn alone: blocks '
-          f'of {BLOCK} positions do not hold whole frames.')
+          f'some levels of {target.num_codebooks} cannot be drawn alone: '
+          f'blocks of {BLOCK} positions do not hold whole frames.')
     size = next(s for s in self.sizes if s >= prompt + BLOCK)
     padded = min(size, -(-prompt // _PROMPT_MULTIPLE) * _PROMPT_MULTIPLE)
     shape = (len(tokens), target.length, target.codebook_size)

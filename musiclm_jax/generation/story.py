@@ -7,13 +7,13 @@
 
 Times are m:ss, h:mm:ss or whole seconds, rising, the first one 0.
 
->>> parts = parse('- {at: 0, prompt: a slow air}\\n- {at: 1:30, prompt: a reel}')
+>>> parts = parse('- {at: 0, prompt: an air}\\n- {at: 1:30, prompt: a reel}')
 >>> [(p.at, p.prompt) for p in parts]
-[(0, 'a slow air'), (90, 'a reel')]
+[(0, 'an air'), (90, 'a reel')]
 >>> print(dump(parts, ['two parts']), end='')
 # two parts
 - at: 0:00
-  prompt: a slow air
+  prompt: an air
 - at: 1:30
   prompt: a reel
 """

@@ -9,9 +9,9 @@ with transformers' MusicGen decoder of as many parameters.
   decode_<type>_b<rows>_tokens_per_s     ours, `torch_` and `musicgen_` likewise
   decode_fp32_b1_vs_torch                above 1 ours is faster
   decode_fp32_b1_vs_musicgen             likewise
-  decode_best_b1_vs_torch_bf16           our fastest type over PyTorch's bfloat16
+  decode_best_b1_vs_torch_bf16           our fastest type over its bfloat16
   bandwidth_share                        bytes of float32 weights a second, of
-                                         what a product with a large matrix reads
+                                         those that a large product reads
   batch8_vs_batch1                       tokens/s of the best type of each
 
 bundle: what ships, programs compiled.

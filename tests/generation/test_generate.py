@@ -102,7 +102,8 @@ def test_a_melody_is_reported(shell, tmp_path):
     (['x' * 5000], 'the prompt has 5000 characters; expected at most 2000'),
 ])
 def test_mistakes(shell, tmp_path, argv, message):
-  (tmp_path / 'bad.yaml').write_text('- at: 0\n  prompt: x\n- at: soon\n  prompt: y')
+  (tmp_path / 'bad.yaml').write_text(
+      '- at: 0\n  prompt: x\n- at: soon\n  prompt: y')
   (tmp_path / 'good.yaml').write_text('- {at: 0, prompt: x}')
   (tmp_path / 'text.mp3').write_text('this is text')
   (tmp_path / 'folder.wav').mkdir()
