@@ -96,9 +96,11 @@ def test_unrolled_and_in_micro_batches_it_is_the_same_work(report):
 def test_what_is_computed_again_counts_again(report):
   again = preflight.measure(setup(remat='full'))
   stage = report.setup.trainable.model
-  head = stage.layout.target.length * 32 * 16 * 2 * 4
+  head = 2 * 4 * stage.layout.target.length * 32 * 16
+  # Nobody needs the result of a block's last product again.
+  last = 2 * 4 * 4 * stage.layout.length * 128 * 32
   assert again.counts.products == pytest.approx(
-      report.counts.products + by_hand(stage, 4) - head, rel=0.02)
+      report.counts.products + by_hand(stage, 4) - head - last, rel=0.005)
   assert again.needs == report.needs
 
 

@@ -40,7 +40,7 @@ def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
 
 def finish(processes):
   """[what each said]; both must have ended well."""
-  said = [p.communicate(timeout=300)[1] for p in processes]
+  said = [p.communicate(timeout=900)[1] for p in processes]
   assert [p.returncode for p in processes] == [0, 0], '\n'.join(said)
   return said
 
@@ -57,7 +57,7 @@ def test_they_train_stop_together_and_go_on_alone(tmp_path):
   """One process gets the signal, both stop; one device finishes the run."""
   runs.train('toy', tmp_path / 'one', 30, mesh=(1, 1))
   processes = start(tmp_path / 'two', 'toy', 30, {'fsdp': 2, 'model': 2}, 0.05)
-  end = time.monotonic() + 200
+  end = time.monotonic() + 600
   while time.monotonic() < end and all(p.poll() is None for p in processes):
     rows = metrics_writer.read(tmp_path / 'two', 'train')
     if rows and int(rows[-1]['step']) >= 3:
@@ -83,7 +83,7 @@ def test_they_train_stop_together_and_go_on_alone(tmp_path):
 def test_the_late_host_is_named(tmp_path):
   """One process waits for data for ever; the other says so, and both end."""
   processes = start(tmp_path, 'stall', 30, {'data': 4})
-  said = [p.communicate(timeout=300)[1] for p in processes]
+  said = [p.communicate(timeout=900)[1] for p in processes]
   assert 'late: host 1 (' in said[0] and 'waiting for data at step 7' in said[0]
   assert 'host 0' in said[0].split('late: host 1')[1]  # gives up waiting
   assert processes[0].returncode == watchdog.EXIT_CODE
