@@ -122,7 +122,7 @@ def test_inference_evaluator_and_eval_agree(cache, trained):
   count = sum(np.count_nonzero(e['target']) for e in same)
   assert again['nats_per_token'] == pytest.approx(
       -sum(e['score'] for e in same) / count, rel=1e-5)
-  assert again['nats_per_token'] == pytest.approx(np.log(16), abs=1.0)
+  assert 0 < again['nats_per_token'] < np.log(16)
   assert 0 <= again['agreement'] < 0.5
 
 
