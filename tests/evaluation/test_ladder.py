@@ -111,7 +111,8 @@ def test_true_tokens_give_the_codecs_own_floor(folder):
   codec = bundle.get('soundstream')
   # What lies behind the two seconds cannot change them: the codec is causal.
   floor = codec.decode(codec.encode(clips.audio[:, :2 * _RATE]))
-  np.testing.assert_allclose(ladder.rungs['codec'].audio, floor, atol=1e-4)
+  np.testing.assert_allclose(  # random weights are loud
+      ladder.rungs['codec'].audio, floor, atol=1e-5 * np.abs(floor).max())
   np.testing.assert_allclose(
       ladder.rungs['codec'].mel_distance_db,
       ladder_lib.mel_distance_db(clips.audio[:, :2 * _RATE], floor), atol=1e-3)
