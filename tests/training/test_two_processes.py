@@ -28,7 +28,9 @@ def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  env = dict(os.environ, JAX_PLATFORMS='cpu', NPROC='32',
+  # NPROC: threads. Each collective that waits for the other process holds one;
+  # with fewer than all of a step's, both may wait in different ones for ever.
+  env = dict(os.environ, JAX_PLATFORMS='cpu', NPROC='256',
              XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}',
              MUSICLM_COORDINATOR=f'127.0.0.1:{port}', MUSICLM_NUM_PROCESSES='2')
   return [subprocess.Popen(
