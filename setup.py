@@ -46,7 +46,7 @@ _EXTRAS = {
     'web': ['gradio>=5.0'],
     'eval': [
         'matplotlib>=3.9', 'onnxruntime>=1.20', 'scikit-learn>=1.5',
-        'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6',
+        'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6', 'swift-f0>=0.3',
     ],
     'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
     'bench': ['torch>=2.6', 'transformers>=5.0', 'encodec>=0.1.1'],
