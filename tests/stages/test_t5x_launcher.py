@@ -178,14 +178,20 @@ def test_t5x_scores_our_checkpoint_as_we_do(cache, tmp_path):
   np.testing.assert_allclose([e['score'] for e in examples], scores, rtol=1e-5)
 
 
-def test_our_checkpoint_survives_the_way_to_t5x_and_back(cache, tmp_path):
+def test_t5x_goes_on_from_our_checkpoint(cache, tmp_path):
   result = train.start('semantic_tiny', {
       'CACHE_DIR': str(cache), 'MODEL_DIR': str(tmp_path / 'run'),
-      'TRAIN_STEPS': 2})
-  path = t5x_checkpoints.write(tmp_path / 't5x', 2, result.state)
+      'TRAIN_STEPS': 3})
+  path = t5x_checkpoints.write(tmp_path / 'ours', 3, result.state)
   step, params = t5x_checkpoints.read(path, result.state.params)
-  assert step == 2
+  assert step == 3
   found, expected = bundle.flatten(params), bundle.flatten(result.state.params)
   assert set(found) == set(expected)
   for name, values in expected.items():
     np.testing.assert_array_equal(found[name], values)
+  model_dir = tmp_path / 't5x'
+  finish(start_training(cache, model_dir, 4, SAVE_DATASET=False,
+                        INITIAL_CHECKPOINT_PATH=str(path)), f'{model_dir}.log')
+  steps = {p.name for p in model_dir.glob('checkpoint_*')}
+  assert steps == {'checkpoint_3', 'checkpoint_4'}
+  assert everything(model_dir, 4)['state/param_states/1/0/count'] == 4
