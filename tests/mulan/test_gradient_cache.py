@@ -141,6 +141,7 @@ def devices():
   return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('one, eight', [
     ('plain 1', 'cached 8'), ('norm 1', 'norm 8')])
 def test_eight_devices_equal_one(devices, one, eight):
@@ -151,12 +152,14 @@ def test_eight_devices_equal_one(devices, one, eight):
       eight['values'], one['values'], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_norm_keeps_averages(devices):
   norms = 1 + 2 * 2 + 1  # stem, two blocks, one skip
   assert len(devices['norm 1']['values']) == 2 + 2 * norms
   assert len(devices['plain 1']['values']) == 2
 
 
+@pytest.mark.slow
 def test_a_micro_batch_is_spread_over_the_devices(devices):
   """Of eight rows every device embeds one, and none of them all."""
   assert devices['cached 8']['rows'] == [1]
