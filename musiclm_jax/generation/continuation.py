@@ -6,11 +6,12 @@ The pipeline holds a trained stage and calls the sampler; a trainer that samples
 
 import jax
 
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler as sampler_lib
 from musiclm_jax.tokens import layout as layout_lib
 
 
-def continuation(model, params, tokens, rng, draw=sampler_lib.Draw()):
+def continuation(model, params, tokens, rng, draw=drawing.Draw()):
   """The whole target after its conditions, drawn.
 
   Args:

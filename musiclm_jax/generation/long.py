@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler as sampler_lib
 from musiclm_jax.generation import windows as windows_lib
 
@@ -66,7 +67,7 @@ class Track:
     windows: all of them.
   """
 
-  def __init__(self, sampler, request, draw=sampler_lib.Draw(), lanes=1):
+  def __init__(self, sampler, request, draw=drawing.Draw(), lanes=1):
     """A track; puts an array for the whole of its target into the request.
 
     Args:
@@ -160,7 +161,7 @@ class _Batch:
     places = places.reshape(-1)
     tokens = np.concatenate(
         [_window_tokens(sampler, request, window) for window in windows])
-    keys = sampler_lib.row_keys(
+    keys = drawing.row_keys(
         request.seed, self._layout.target.name,
         np.repeat([w.index for w in windows], self._count)[places],
         np.tile(request.samples, len(windows))[places])

@@ -21,6 +21,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import settings
 from musiclm_jax.nn import cached_transformer
 from musiclm_jax.nn import transformer
@@ -28,52 +29,10 @@ from musiclm_jax.stages import decoder
 from musiclm_jax.tokens import layout as layout_lib
 
 ROW_COUNTS = (1, 2, 4, 8)
-STAGES = ('semantic', 'coarse', 'fine')
 BLOCK = 32  # steps between two writes into the large cache
 _STRETCH = 512  # the cache grows by about this many positions at a time,
 _MOST_STRETCHES = 4  # but not more often: each is compiled
 _PROMPT_MULTIPLE = 128  # prompts are padded to it
-
-
-@dataclasses.dataclass(frozen=True)
-class Draw:
-  """How a token is drawn from its logits.
-
-  Attributes:
-    temperature: divides the logits; 0 takes the largest.
-    top_k: keep the k most likely ids; 0 keeps all.
-    top_p: keep the most likely ids until their probabilities reach top_p; 1
-      keeps all. Probabilities are those after the temperature.
-    levels: draw the first ones of each frame only, and go on as if the others
-      were not there; 0 draws all. Stages are trained on all of them, so the
-      draw is from what the stage makes of a frame it has never seen.
-  """
-
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
-  levels: int = 0
-
-  @property
-  def filtered(self):
-    return self.top_k > 0 or self.top_p < 1.0
-
-
-def row_keys(seed, stage, window, samples):
-  """Random keys, one for each row: a function of its arguments alone.
-
-  Args:
-    seed: the user's.
-    stage: 'semantic', 'coarse' or 'fine'.
-    window: int, index of the window, or one for each row.
-    samples: [B] index of each row's sample.
-  """
-  key = jax.random.fold_in(
-      jax.random.key(seed % (1 << 32)), STAGES.index(stage))
-  samples = jnp.asarray(samples, jnp.uint32)
-  windows = jnp.broadcast_to(jnp.asarray(window, jnp.uint32), samples.shape)
-  fold = lambda w, s: jax.random.fold_in(jax.random.fold_in(key, w), s)
-  return jax.vmap(fold)(windows, samples)
 
 
 def padded_rows(count):
@@ -91,7 +50,7 @@ class Decoding:
     recent: pairs of the current block.
     logits: [B, T * Q, K] float32 where they were asked for, else a scalar.
     keys: [B] random keys.
-    draw: the `Draw`.
+    draw: the `drawing.Draw`.
     prompt: positions that were given; blocks are counted from here.
     position: the next position to draw.
   """
@@ -101,7 +60,7 @@ class Decoding:
   recent: Any
   logits: Any
   keys: Any
-  draw: Draw
+  draw: drawing.Draw
   prompt: int
   position: int
 
@@ -142,14 +101,14 @@ class Sampler:
         self._advance_program, donate_argnames=('cache', 'recent', 'logits'),
         static_argnames=('filtered', 'levels', 'with_logits'))
 
-  def begin(self, tokens, keys, prompt, draw=Draw(), with_logits=False):
+  def begin(self, tokens, keys, prompt, draw=drawing.Draw(), with_logits=False):
     """Reads the prompt.
 
     Args:
       tokens: [B, L] int32 as of `Layout.build`: 0 where a token is to be drawn
         (or is padding of a condition); others stay as they are. A program is
         compiled for each B.
-      keys: [B] random keys, of `row_keys`.
+      keys: [B] random keys, of `drawing.row_keys`.
       prompt: the first position that may be drawn, where a frame of the target
         begins. All before it is known and processed at once.
       draw: temperature, filters and levels.
@@ -211,7 +170,8 @@ class Sampler:
            levels=self._kept(draw), with_logits=decoding.logits.ndim > 0)
       decoding.position = end
 
-  def sample(self, tokens, keys, prompt, stop=None, draw=Draw(), rows=None):
+  def sample(self, tokens, keys, prompt, stop=None, draw=drawing.Draw(),
+             rows=None):
     """Fills in the free target tokens, in one piece.
 
     Args:
@@ -232,9 +192,9 @@ class Sampler:
 
     The same programs as `sample`, with every token given.
     """
-    keys = row_keys(0, self.stage.spec.name, 0, np.arange(len(tokens)))
-    return self._all(tokens, keys, self.layout.target.start, None, Draw(),
-                     rows, True)[1]
+    keys = drawing.row_keys(0, self.stage.spec.name, 0, np.arange(len(tokens)))
+    return self._all(tokens, keys, self.layout.target.start, None,
+                     drawing.Draw(), rows, True)[1]
 
   def loss(self, tokens, rows=None):
     """[Q] mean nats of the target tokens, level by level."""
@@ -331,7 +291,7 @@ class Sampler:
       if with_logits:
         logits = lax.dynamic_update_slice(
             logits, scores[:, None], (0, position - target.start, 0))
-      code = draw_codes(scores, keys, position, temperature,
+      code = drawing.draw_codes(scores, keys, position, temperature,
                         (top_k, top_p) if filtered else None)
       drawn = target.first_id + level * target.codebook_size + code
       given = at(position)
@@ -383,38 +343,6 @@ def cache_sizes(length):
   last = round_up(length + BLOCK, BLOCK)
   stretch = max(_STRETCH, round_up(length // _MOST_STRETCHES, _PROMPT_MULTIPLE))
   return [*range(stretch, last, stretch), last]
-
-
-def draw_codes(logits, keys, position, temperature, filters=None):
-  """[B, K] logits -> [B] codes.
-
-  Args:
-    logits: [B, K] float32.
-    keys: [B] random keys; with the position they decide the draw.
-    position: int32 scalar.
-    temperature: float32 scalar; 0 takes the largest.
-    filters: None or (top_k, top_p) scalars.
-  """
-  scaled = logits / jnp.maximum(temperature, 1e-6)
-  if filters is not None:
-    scaled = _filter(scaled, *filters)
-  noise = jax.vmap(lambda key: jax.random.gumbel(
-      jax.random.fold_in(key, position), logits.shape[1:]))(keys)
-  noisy = jnp.where(temperature > 0, scaled + noise, logits)
-  return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
-
-
-def _filter(logits, top_k, top_p):
-  """Puts ids outside the top k and the top p out of reach."""
-  size = logits.shape[-1]
-  order = jnp.sort(logits, axis=-1)[:, ::-1]
-  last = jnp.where(top_k > 0, jnp.minimum(top_k, size), size) - 1
-  smallest = jnp.take(order, last, axis=-1)
-  probabilities = jax.nn.softmax(order, axis=-1)
-  before = jnp.cumsum(probabilities, axis=-1) - probabilities
-  kept = jnp.where(before < top_p, order, jnp.inf).min(axis=-1)
-  smallest = jnp.maximum(smallest, kept)
-  return jnp.where(logits >= smallest[:, None], logits, -jnp.inf)
 
 
 def _decode_weights(params, layout, config, int8):

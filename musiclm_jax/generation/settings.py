@@ -81,10 +81,10 @@ class Settings:
                     if name == 'seed' or value != default)
 
   def draws(self):
-    """{stage: sampler.Draw}, all levels of each."""
-    from musiclm_jax.generation import sampler  # pylint: disable=g-import-not-at-top
+    """{stage: drawing.Draw}, all levels of each."""
+    from musiclm_jax.generation import drawing  # pylint: disable=g-import-not-at-top
     get = lambda name, stage: getattr(self, f'{name}_{stage}')
-    return {stage: sampler.Draw(
+    return {stage: drawing.Draw(
         float(get('temperature', stage)), int(get('top_k', stage)),
         float(get('top_p', stage))) for stage in STAGES}
 

@@ -44,6 +44,7 @@ import numpy as np
 import musiclm_jax
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler
 from musiclm_jax.generation import settings
 from musiclm_jax.stages import model
@@ -72,7 +73,7 @@ def prompts(layout, rows):
 def our_steps(made, rows, steps):
   """A call that draws `steps` tokens more for each row."""
   layout = made.layout
-  keys = sampler.row_keys(0, 'semantic', 0, np.arange(rows))
+  keys = drawing.row_keys(0, 'semantic', 0, np.arange(rows))
   decoding = made.begin(prompts(layout, rows), keys, layout.target.start)
 
   def call():
@@ -156,7 +157,7 @@ def bundle(runs, seconds=10):
   found = dict(bundle_xrt=seconds / np.median(walls),
                bundle_cpu_xrt=seconds / np.median(cpus),
                first_chunk_s=np.median(firsts))
-  for name in sampler.STAGES:
+  for name in drawing.STAGES:
     found[f'{name}_int8_loss_difference'] = int8_loss_difference(
         held.bundle.get(name))
   return {name: float(value) for name, value in found.items()}
@@ -167,7 +168,7 @@ def int8_loss_difference(stage):
   exact = sampler.Sampler(stage)
   layout = exact.layout
   tokens = exact.sample(
-      prompts(layout, 1), sampler.row_keys(0, stage.spec.name, 0, [0]),
+      prompts(layout, 1), drawing.row_keys(0, stage.spec.name, 0, [0]),
       layout.target.start)
   rounded = sampler.Sampler(stage, 'int8')
   return float(np.mean(rounded.loss(tokens) - exact.loss(tokens)))

@@ -8,6 +8,7 @@ import pytest
 
 import tiny_stage
 from musiclm_jax.generation import continuation
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler
 
 
@@ -15,7 +16,7 @@ from musiclm_jax.generation import sampler
 @pytest.mark.parametrize('temperature', [0.0, 1.0])
 def test_it_draws_what_the_sampler_draws(name, temperature):
   trained = tiny_stage.trained(name)
-  layout, draw = trained.layout, sampler.Draw(temperature)
+  layout, draw = trained.layout, drawing.Draw(temperature)
   tokens = layout.build(tiny_stage.codes(layout))
   rng = jax.random.PRNGKey(3)
   inside = jax.jit(functools.partial(

@@ -8,9 +8,9 @@ import pytest
 import tiny_bundle
 import tiny_stage
 
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import long
 from musiclm_jax.generation import pipeline
-from musiclm_jax.generation import sampler
 
 _MULAN = np.arange(12, dtype=np.int32)[None, None]
 
@@ -108,7 +108,7 @@ def test_fine_windows_are_drawn_side_by_side_in_their_own_lanes():
   # What a lane is given depends on its window alone, not on how many there are.
   fewer, _ = recorded('fine', 2, lanes=4)
   for place in (0, 1):
-    expected = jax.random.key_data(sampler.row_keys(0, 'fine', place, [0]))
+    expected = jax.random.key_data(drawing.row_keys(0, 'fine', place, [0]))
     for found in (made, fewer):
       np.testing.assert_array_equal(found.begun[0][1][place], expected[0])
   # Lanes without a window repeat the first.
@@ -162,7 +162,7 @@ def test_no_program_is_compiled_twice(made):
       {'mulan': _MULAN}, seconds, seed=seed)
   for seconds in (1, 3, 5):
     draw(seconds, 0)
-  count = lambda: [made.sampler(n).compilations for n in sampler.STAGES]
+  count = lambda: [made.sampler(n).compilations for n in drawing.STAGES]
   before = count()
   for seconds in (5, 2, 3):
     draw(seconds, 1)

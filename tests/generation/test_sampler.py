@@ -7,6 +7,7 @@ import pytest
 import tiny_stage
 
 from musiclm_jax import errors
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler
 from musiclm_jax.nn import cached_transformer
 
@@ -80,14 +81,14 @@ def test_unknown_weights():
     sampler.Sampler(tiny_stage.trained('semantic'), 'int4')
 
 
-def draw(stage, seed=0, rows=2, stop=None, settings=sampler.Draw(), made=None,
+def draw(stage, seed=0, rows=2, stop=None, settings=drawing.Draw(), made=None,
          prompt_frames=0, codes=None):
   layout = stage.layout
   codes = dict(codes or tiny_stage.codes(layout, rows))
   target = codes[layout.target.name].copy()
   target[:, prompt_frames:] = -1
   codes[layout.target.name] = target
-  keys = sampler.row_keys(seed, stage.spec.name, 0, np.arange(rows))
+  keys = drawing.row_keys(seed, stage.spec.name, 0, np.arange(rows))
   prompt = layout.target.start + prompt_frames * layout.target.num_codebooks
   made = made or sampler.Sampler(stage)
   return made.sample(layout.build(codes), keys, prompt, stop, settings)
@@ -126,8 +127,8 @@ def test_programs_are_compiled_once_for_each_shape():
   made = sampler.Sampler(stage)
   start = stage.layout.target.start
   for seed, stop, settings in (
-      (0, None, sampler.Draw()), (1, start + 40, sampler.Draw(0.5)),
-      (2, start + 8, sampler.Draw(0.0))):
+      (0, None, drawing.Draw()), (1, start + 40, drawing.Draw(0.5)),
+      (2, start + 8, drawing.Draw(0.0))):
     draw(stage, seed=seed, stop=stop, settings=settings, made=made)
   assert made.compilations == 2  # one to read a prompt, one to go on
   draw(stage, made=made, prompt_frames=10)
@@ -144,10 +145,10 @@ def test_pieces_are_the_whole(levels):
   """Also where a piece ends within a block, and over several cache sizes."""
   stage = tiny_stage.trained('coarse', seconds=4, num_layers=1)
   layout, made = stage.layout, sampler.Sampler(stage)
-  settings = sampler.Draw(levels=levels)
+  settings = drawing.Draw(levels=levels)
   codes = dict(tiny_stage.codes(layout), coarse=np.full((2, 200, 4), -1))
   tokens, start = layout.build(codes), layout.target.start
-  keys = sampler.row_keys(0, 'coarse', 0, np.arange(2))
+  keys = drawing.row_keys(0, 'coarse', 0, np.arange(2))
   whole = made.sample(tokens, keys, start, draw=settings)
   decoding = made.begin(tokens, keys, start, settings)
   compilations = made.compilations
@@ -167,7 +168,7 @@ def test_fewer_levels_are_the_sequence_without_the_others():
   stage = tiny_stage.trained('coarse', seconds=1, num_layers=1)
   layout, target = stage.layout, stage.layout.target
   kept = 3
-  tokens = draw(stage, settings=sampler.Draw(0.0, levels=kept))
+  tokens = draw(stage, settings=drawing.Draw(0.0, levels=kept))
   drawn = target.to_codes(tokens[:, target.start:])
   assert (drawn[..., :kept] >= 0).all() and (drawn[..., kept:] == -1).all()
   inputs = np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
@@ -185,7 +186,7 @@ def test_all_levels_are_the_usual_program():
   made = sampler.Sampler(stage)
   first, count = draw(stage, made=made), made.compilations
   np.testing.assert_array_equal(
-      first, draw(stage, made=made, settings=sampler.Draw(levels=8)))
+      first, draw(stage, made=made, settings=drawing.Draw(levels=8)))
   assert made.compilations == count
 
 
@@ -208,12 +209,12 @@ def test_draws_follow_the_distribution():
   rows = 4000
   keys = jax.vmap(jax.random.key)(jnp.arange(rows))
   for temperature in (1.0, 0.5):
-    codes = sampler.draw_codes(
+    codes = drawing.draw_codes(
         jnp.tile(logits, (rows, 1)), keys, 3, temperature)
     found = np.bincount(codes, minlength=4) / rows
     expected = np.array([0.5, 0.3, 0.15, 0.05])**(1 / temperature)
     np.testing.assert_allclose(found, expected / expected.sum(), atol=0.03)
-  greedy = sampler.draw_codes(jnp.tile(logits, (rows, 1)), keys, 3, 0.0)
+  greedy = drawing.draw_codes(jnp.tile(logits, (rows, 1)), keys, 3, 0.0)
   assert (np.asarray(greedy) == 0).all()
 
 
@@ -223,7 +224,7 @@ def test_draws_follow_the_distribution():
 def test_filters_keep_the_likely(filters, kept):
   logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
   keys = jax.vmap(jax.random.key)(jnp.arange(500))
-  codes = sampler.draw_codes(jnp.tile(logits, (500, 1)), keys, 0, 1.0, filters)
+  codes = drawing.draw_codes(jnp.tile(logits, (500, 1)), keys, 0, 1.0, filters)
   assert set(np.asarray(codes).tolist()) == kept
 
 

@@ -16,6 +16,7 @@ from musiclm_jax import errors
 from musiclm_jax import frozen
 from musiclm_jax import precompute
 from musiclm_jax import specs
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import long
 from musiclm_jax.generation import sampler
 from musiclm_jax.generation import windows
@@ -251,7 +252,7 @@ def test_generation_heeds_a_melody_and_does_without(both_ways):
   drawn = {}
   for name, given in (('with', dict(codes, melody=melody)), ('without', codes)):
     request = long.Request(4, 0, np.arange(4), dict(given))
-    track = long.Track(made, request, sampler.Draw(0.0))
+    track = long.Track(made, request, drawing.Draw(0.0))
     while track.done < 4:
       track.advance(4)
     drawn[name] = request.codes['semantic'][..., 0]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import tiny_stage
 
+from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler
 from musiclm_jax.stages import model
 from musiclm_jax.stages import trainer
@@ -40,10 +41,10 @@ def test_overfits_one_batch_and_samples_it_back():
   stage = model.TrainedStage(trainable.model, state.params)
   layout = stage.layout
   empty = dict(codes, coarse=np.full_like(codes['coarse'], -1))
-  keys = sampler.row_keys(0, 'coarse', 0, np.arange(2))
+  keys = drawing.row_keys(0, 'coarse', 0, np.arange(2))
   tokens = sampler.Sampler(stage).sample(
       layout.build(empty), keys, layout.target.start,
-      draw=sampler.Draw(temperature=0.0))
+      draw=drawing.Draw(temperature=0.0))
   np.testing.assert_array_equal(layout.split(tokens)['coarse'], codes['coarse'])
 
 
