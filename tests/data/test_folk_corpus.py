@@ -74,6 +74,7 @@ def test_a_tune_has_several_versions(tunes):
   assert len({j.plan.lead for j in jobs}) > 35
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_corpus(tunes):
   first = [j.id for j in corpus_lib.plan_tracks(tunes, 0.3, seed=0)]
   assert first == [j.id for j in corpus_lib.plan_tracks(tunes, 0.3, seed=0)]

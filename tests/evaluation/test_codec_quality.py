@@ -248,6 +248,7 @@ def _quickly(monkeypatch, absent=('visqol',)):
   monkeypatch.setattr(codec_quality, 'PACKAGES', packages)
 
 
+@pytest.mark.slow
 @needs_opus
 @_needs('zimtohrli')
 def test_figures_rise_with_the_bitrate(place, monkeypatch):

@@ -68,6 +68,7 @@ def test_the_page_and_the_story_beside_the_best(shell, tmp_path):
   assert (tmp_path / 'a.wav').read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_melody_is_reported(shell, tmp_path):
   soundfile.write('hum.wav', tiny_bundle.tone(4), RATE)
   code, out, _ = shell('--melody', 'hum.wav', '--seconds', '4', '-o', 'a.wav',

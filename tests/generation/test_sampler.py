@@ -48,7 +48,8 @@ def test_cached_equals_teacher_forced_over_several_cache_sizes():
       found, logits.reshape(found.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize('weights, most', [('bfloat16', 0.02), ('int8', 0.02)])
+@pytest.mark.parametrize('weights, most', [
+    pytest.param('bfloat16', 0.02, marks=pytest.mark.slow), ('int8', 0.02)])
 def test_rounder_weights_cost_little(weights, most):
   stage = tiny_stage.trained('semantic')
   batch = tiny_stage.batch_of(stage.layout, tiny_stage.codes(stage.layout))

@@ -117,6 +117,7 @@ print(json.dumps(out))
 '''
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
   """Negatives are of the whole batch; one pair on a device has none alone."""
   env = dict(os.environ, JAX_PLATFORMS='cpu',

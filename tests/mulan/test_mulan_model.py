@@ -200,6 +200,7 @@ def test_bad_towers():
     mulan_model.MulanConfig(tower='ast', num_mels=8)
 
 
+@pytest.mark.slow
 def test_a_text_tower_from_ids_learns_one_batch():
   config = dataclasses.replace(TINY, text=mulan_model.TextConfig(
       frozen=False, initialize=False, encoder=_SMALL_BERT))

@@ -168,7 +168,8 @@ def test_scanned_layers_start_different():
   assert abs(float(kernel.std()) - 8**-0.5) < 0.05
 
 
-@pytest.mark.parametrize('scan', [False, True])
+@pytest.mark.parametrize('scan', [
+    pytest.param(False, marks=pytest.mark.slow), True])
 def test_remat_keeps_less_and_less(scan):
   """Values that the forward pass leaves for the backward pass."""
   held = {}

@@ -149,8 +149,8 @@ print(json.dumps(dict(
 '''
 
 
-@pytest.mark.parametrize('start_step', [
-    -1, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('start_step', [-1, 1])
 def test_eight_devices_train_the_codec_as_one(tmp_path, start_step):
   """Codebooks, averages and replaced entries included."""
   env = dict(os.environ, JAX_PLATFORMS='cpu',
