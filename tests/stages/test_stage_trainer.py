@@ -17,8 +17,8 @@ def overfit(steps=250):
   stage = tiny_stage.stage_model(
       'coarse', seconds=1, embed_dim=32, num_heads=2, head_dim=16, mlp_dim=64)
   trainable = trainer.StageTrainable(stage, optim.OptimizerConfig(
-      learning_rate=1e-2, warmup_steps=20, schedule='constant',
-      weight_decay=0.0))
+      learning_rate=1e-2, warmup_steps=20, schedule='cosine',
+      total_steps=steps, final_fraction=0.02, weight_decay=0.0))
   codes = tiny_stage.codes(stage.layout, seed=3)
   batch = tiny_stage.batch_of(stage.layout, codes)
   state = jax.jit(trainable.init)(jax.random.key(0), batch)
