@@ -116,6 +116,7 @@ def _line(take, path, result):
 
 def _write_story(args, steering, settings, how):
   """The story beside the result, with how to make it again."""
+  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import story as story_lib  # pylint: disable=g-import-not-at-top
   output = pathlib.Path(args.output)
   path = output.with_name(f'{output.stem}.story.yaml')
@@ -125,9 +126,7 @@ def _write_story(args, steering, settings, how):
       f'musiclm generate --story {path.name} -o {output.name} '
       f'--seconds {settings.seconds:g} --seed {settings.seed}',
       how])
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  temporary.replace(path)
+  records.write_text(path, text)
 
 
 def _write_report(path, result, paths, steering, bundle, how):

@@ -325,11 +325,15 @@ class Crops:
 
 
 def write_json(path, value):
-  """Writes JSON under a temporary name and moves it into place."""
+  """Writes JSON, whole or not at all."""
+  write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+
+
+def write_text(path, text):
+  """Writes text under a temporary name and moves it into place."""
   path = pathlib.Path(path)
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + '\n',
-                       encoding='utf-8')
+  temporary = path.with_name(f'.{path.name}.tmp')
+  temporary.write_text(text, encoding='utf-8')
   os.replace(temporary, path)
 
 

@@ -19,6 +19,7 @@ import time
 
 import jax
 
+from musiclm_jax import records
 from musiclm_jax.training import together
 
 WAITING = 'waiting for data'
@@ -95,10 +96,7 @@ class Watchdog:
     path = self._directory / str(jax.process_index())
     with contextlib.suppress(OSError):  # a full disk is the loop's to report
       self._directory.mkdir(exist_ok=True)
-      temporary = path.with_name(path.name + '.tmp')
-      temporary.write_text(
-          json.dumps(dict(self._note, idle=self._idle)), encoding='utf-8')
-      os.replace(temporary, path)
+      records.write_text(path, json.dumps(dict(self._note, idle=self._idle)))
 
   def _bark(self):
     self._write()
