@@ -14,6 +14,7 @@ the same are wrong ones: figures of a corpus with many alike are low.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import tempfile
 
@@ -75,11 +76,9 @@ class Embeddings:
 
 
 @dataclasses.dataclass
-class Evaluation:
-  """Figures, flat, and report.Sections."""
+class Evaluation(report.Evaluation):
+  """What came out, and of what."""
 
-  figures: dict
-  sections: list
   pairs: Pairs
 
 
@@ -113,11 +112,7 @@ def evaluate(bundle, corpus, clips=200, say=None, show=None):
       joint_clips=len(pairs.tracks), joint_captions=len(pairs.captions),
       joint_shared_captions=pairs.shared), [], pairs)
 
-  def add(section, figures):
-    result.sections.append(section)
-    result.figures.update({k: float(v) for k, v in figures.items()})
-    show(section)
-
+  add = functools.partial(result.add, show)
   scores = found.text @ found.audio.T
   add(*_directions(pairs, scores))
   asked = zero_shot.tags(pairs.tracks)

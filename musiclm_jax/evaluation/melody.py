@@ -16,6 +16,7 @@ query's middle, at the best of the 12 transpositions.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -59,14 +60,6 @@ class Task:
   queries: list
   pool: list
   distractors: dict
-
-
-@dataclasses.dataclass
-class Evaluation:
-  """Figures, flat, and report.Sections."""
-
-  figures: dict
-  sections: list
 
 
 def build(corpus, min_pool=MIN_POOL):
@@ -153,7 +146,7 @@ def evaluate(bundle, corpus, baseline_queries=24, seed=0, say=None, show=None,
     min_pool: tunes in the pool, if the corpus has them.
 
   Returns:
-    An `Evaluation`.
+    A `report.Evaluation`.
   """
   bundle.require('melody')
   say, show = say or (lambda line: None), show or (lambda section: None)
@@ -169,13 +162,9 @@ def evaluate(bundle, corpus, baseline_queries=24, seed=0, say=None, show=None,
   whole = np.array([[_score(q, item) for item in items] for q in queries])
   clip = np.array([[_score(_middle(q, melody.spec), item) for item in items]
                    for q in queries])
-  result = Evaluation({}, [])
+  result = report.Evaluation({}, [])
 
-  def add(section, figures):
-    result.sections.append(section)
-    result.figures.update({k: float(v) for k, v in figures.items()})
-    show(section)
-
+  add = functools.partial(result.add, show)
   add(*_retrieval(task, whole, clip, own, min_pool))
   if baseline_queries:
     add(*_baseline(task, clip, own, baseline_queries, seed, say))

@@ -12,6 +12,7 @@ that lacks a part gets the figures that the others allow.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from musiclm_jax.evaluation import ladder as ladder_lib
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
+from musiclm_jax.generation import settings
 from musiclm_jax.metrics import embedders
 from musiclm_jax.metrics import family
 from musiclm_jax.metrics import retrieval
@@ -30,23 +32,18 @@ from musiclm_jax.metrics import token_baselines
 LADDER_SECONDS = 10
 _TRAIN_CLIPS = 160
 _TAGGED_CLIPS = 96  # training clips that tell musicnn's usual level
-_STAGES = ('semantic', 'coarse', 'fine')
 
 
 @dataclasses.dataclass
-class Evaluation:
+class Evaluation(report.Evaluation):
   """What came out.
 
   Attributes:
-    figures: {name: number}, flat.
-    sections: report.Sections, in order.
     data: the held_out.HeldOut it was measured on.
     ladder: the ladder.Ladder, or None without a codec.
     stages: StageReports.
   """
 
-  figures: dict
-  sections: list
   data: held_out.HeldOut
   ladder: ladder_lib.Ladder | None
   stages: list
@@ -78,16 +75,12 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
         f'one of them first.')
   say, show = say or (lambda line: None), show or (lambda section: None)
   rate = bundle.tokens.audio.sample_rate_hz
-  longest = max([bundle.get(s).spec.crop_seconds for s in _STAGES
+  longest = max([bundle.get(s).spec.crop_seconds for s in settings.STAGES
                  if bundle.has(s)] + [seconds])
   data = held_out.load(corpus, clips, longest, _TRAIN_CLIPS, rate)
   result = Evaluation(dict(clips=len(data.clips)), [], data, None, [])
 
-  def add(section, figures):
-    result.sections.append(section)
-    result.figures.update({k: float(v) for k, v in figures.items()})
-    show(section)
-
+  add = functools.partial(result.add, show)
   say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')
   judge_families = bundle.has('soundstream') and data.train is not None and (
       len(set(data.train.families)) > 1)
@@ -96,7 +89,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
   train = data.train and streams_lib.encode(bundle, data.train, joint=False)
   if bundle.has('mulan') and any(data.pool.captions):
     add(*_retrieval(bundle.get('mulan'), data.pool))
-  for name in _STAGES:
+  for name in settings.STAGES:
     if _can_judge(bundle, name):
       say(f'loss of the {name} stage')
       joint = bundle.get('mulan') if bundle.has('mulan') else None

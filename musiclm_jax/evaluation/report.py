@@ -4,8 +4,9 @@ import base64
 import dataclasses
 import html
 import io
-import os
 import pathlib
+
+from musiclm_jax import records
 
 _STYLE = '''
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
@@ -48,6 +49,25 @@ class Section:
     return '\n'.join(rows)
 
 
+@dataclasses.dataclass
+class Evaluation:
+  """What came out.
+
+  Attributes:
+    figures: {name: number}, flat.
+    sections: Sections, in order.
+  """
+
+  figures: dict
+  sections: list
+
+  def add(self, show, section, figures):
+    """Takes in a Section with its figures, and calls `show` with it."""
+    self.sections.append(section)
+    self.figures.update({k: float(v) for k, v in figures.items()})
+    show(section)
+
+
 def write(path, title, sections, pictures=(), sounds=(), notes=(),
           listen_first=False):
   """Writes the page under a temporary name and moves it into place.
@@ -76,10 +96,7 @@ def write(path, title, sections, pictures=(), sounds=(), notes=(),
                  f'src="data:image/png;base64,{data}">')
   if sounds and not listen_first:
     parts.append(_sounds(sounds))
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text('\n'.join(parts), encoding='utf-8')
-  os.replace(temporary, path)
+  records.write_text(path, '\n'.join(parts))
 
 
 def _section(section):

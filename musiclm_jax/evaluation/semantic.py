@@ -57,14 +57,6 @@ class Clip:
                          (np.arange(num_frames) + 0.5) * frame_seconds)
 
 
-@dataclasses.dataclass
-class Evaluation:
-  """Figures, flat, and report.Sections."""
-
-  figures: dict
-  sections: list
-
-
 def pitch_classes(melody, seconds):
   """[T] pitch class 0..11 (C is 0) at each of [T] moments; -1: no note.
 
@@ -155,7 +147,7 @@ def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
     show: None or a function of each finished Section.
 
   Returns:
-    An `Evaluation`.
+    A `report.Evaluation`.
 
   Raises:
     UserError: no w2v-BERT, or a corpus that states nothing to be probed for.
@@ -170,15 +162,12 @@ def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
   untrained = _untrained(tokenizer, seed)
   heard = {name: _hear(tokenizer, untrained, chosen[name], seed, say, name)
            for name in SPLITS}
-  result = Evaluation(
+  result = report.Evaluation(
       {f'semantic_{name}_clips': float(len(chosen[name])) for name in SPLITS},
       [])
   for task in tasks:
     say(f'probes: {TASKS[task]}')
-    section, figures = _probe(task, heard)
-    result.sections.append(section)
-    result.figures.update(figures)
-    show(section)
+    result.add(show, *_probe(task, heard))
   return result
 
 
@@ -339,8 +328,7 @@ def _probe(task, heard):
   return report.Section(
       f'{TASKS[task]}: share named rightly, {count} '
       f'{"frames" if task == "pitch" else "clips"} of {pieces} tunes',
-      tuple(lines), _verdict(figures, key)), {
-          name: float(value) for name, value in figures.items()}
+      tuple(lines), _verdict(figures, key)), figures
 
 
 def _gain(result, other):

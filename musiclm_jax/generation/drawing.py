@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-STAGES = ('semantic', 'coarse', 'fine')
+from musiclm_jax.generation import settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def row_keys(seed, stage, window, samples):
     samples: [B] index of each row's sample.
   """
   key = jax.random.fold_in(
-      jax.random.key(seed % (1 << 32)), STAGES.index(stage))
+      jax.random.key(seed % (1 << 32)), settings.STAGES.index(stage))
   samples = jnp.asarray(samples, jnp.uint32)
   windows = jnp.broadcast_to(jnp.asarray(window, jnp.uint32), samples.shape)
   fold = lambda w, s: jax.random.fold_in(jax.random.fold_in(key, w), s)

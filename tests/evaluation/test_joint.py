@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import one_embedder
 import pytest
 
 from musiclm_jax import audio as audio_lib
@@ -10,7 +11,6 @@ from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
-from musiclm_jax import specs
 from musiclm_jax.evaluation import joint
 from musiclm_jax.evaluation import zero_shot
 
@@ -49,20 +49,8 @@ class Truth:
     return np.stack([first, np.zeros_like(first)], axis=-1)
 
 
-class Fake(bundle_lib.Bundle):
-  """Its embedder is handed over."""
-
-  def __init__(self, directory, embedder):
-    bundle_lib.write_manifest(directory, specs.TokenSpec(), name='fake')
-    super().__init__(directory)
-    self._embedder = embedder
-
-  def has(self, name):
-    return name == 'mulan'
-
-  def get(self, name):
-    assert name == 'mulan'
-    return self._embedder
+def _fake(directory, embedder):
+  return one_embedder.Bundle(directory, 'mulan', embedder)
 
 
 def _level(number, seconds=11):
@@ -82,7 +70,7 @@ def _corpus(tmp_path_factory):
 
 
 def test_the_truth_finds_all(corpus, tmp_path):
-  found = joint.evaluate(Fake(tmp_path, Truth()), corpus)
+  found = joint.evaluate(_fake(tmp_path, Truth()), corpus)
   assert found.pairs.name == 'test' and len(found.pairs.tracks) == _COUNT
   figures = found.figures
   assert figures['joint_captions'] == 8 and not figures['joint_shared_captions']
@@ -107,7 +95,7 @@ def test_the_truth_finds_all(corpus, tmp_path):
 def test_mistakes_are_counted(corpus, tmp_path):
   """Texts 0 and 1 mean recordings 1 and 9: one wrong, one that is not there."""
   figures = joint.evaluate(
-      Fake(tmp_path, Truth({0: 1, 1: 9})), corpus).figures
+      _fake(tmp_path, Truth({0: 1, 1: 9})), corpus).figures
   assert figures['text_to_audio_r1'] == 6 / 8
   # Their own scores are 0, and so are six or seven others.
   assert figures['text_to_audio_map'] == pytest.approx((6 + 2 / 8) / 8)
@@ -122,7 +110,7 @@ def test_what_the_codebooks_leave_over(corpus, tmp_path):
   """Half of each vector is taken away: a quarter of the power stays."""
   truth = Truth()
   truth.codebooks = truth.codebooks / 2
-  figures = joint.evaluate(Fake(tmp_path, truth), corpus).figures
+  figures = joint.evaluate(_fake(tmp_path, truth), corpus).figures
   spread = 1 - 1 / _COUNT  # of the vectors around their mean
   for name in ('rvq_distortion', 'rvq_text_distortion'):
     assert figures[f'{name}_01'] == pytest.approx(0.25 / spread)
@@ -134,7 +122,7 @@ def test_a_caption_of_several_recordings(tmp_path):
     for i, captions in enumerate((['number 0', 'number 5'], ['number 0'],
                                   ['number 2'], [])):
       out.add('validation', f't{i}', _level(i), captions=captions)
-  found = joint.evaluate(Fake(tmp_path, Truth()), tmp_path / 'c')
+  found = joint.evaluate(_fake(tmp_path, Truth()), tmp_path / 'c')
   assert len(found.pairs.tracks) == 3 and found.pairs.name == 'validation'
   right = {caption: [found.pairs.tracks[i].id for i in np.flatnonzero(row)]
            for caption, row in zip(found.pairs.captions, found.pairs.right)}
@@ -155,14 +143,14 @@ def test_a_folder_with_captions(tmp_path, capsys):
     rows.append(f'{i}.wav,number {i}')
   (folder / 'captions.csv').write_text('\n'.join(rows))
   before = sorted(p.name for p in folder.iterdir())
-  found = joint.evaluate(Fake(tmp_path, Truth()), folder)
+  found = joint.evaluate(_fake(tmp_path, Truth()), folder)
   assert len(found.pairs.tracks) == 4 and found.pairs.name == 'files'
   assert found.figures['text_to_audio_r1'] == 1.0
   assert sorted(p.name for p in folder.iterdir()) == before
   (folder / 'captions.csv').unlink()
   capsys.readouterr()
   with pytest.raises(errors.UserError, match='fewer than 2 recordings with'):
-    joint.evaluate(Fake(tmp_path, Truth()), folder)
+    joint.evaluate(_fake(tmp_path, Truth()), folder)
   assert not capsys.readouterr().out  # nothing was read in vain
 
 
@@ -171,7 +159,7 @@ def test_corpora_that_cannot_judge(tmp_path, corpus):
     out.add('test', 'a', _level(0))
     out.add('train', 'b', _level(1), captions=['number 1'])
   with pytest.raises(errors.UserError, match='fewer than 2 recordings with'):
-    joint.evaluate(Fake(tmp_path, Truth()), tmp_path / 'c')
+    joint.evaluate(_fake(tmp_path, Truth()), tmp_path / 'c')
   with pytest.raises(errors.UserError, match='the bundle 16000 Hz'):
     with joint.choose(corpus, 8, 16_000):
       pass
@@ -182,7 +170,7 @@ def test_what_was_trained_on_is_said(tmp_path):
     for i in range(2):
       out.add('train', f't{i}', _level(i), captions=[f'number {i}'])
   said = []
-  joint.evaluate(Fake(tmp_path, Truth()), tmp_path / 'c', say=said.append)
+  joint.evaluate(_fake(tmp_path, Truth()), tmp_path / 'c', say=said.append)
   assert any('nothing is held out' in line for line in said)
 
 
@@ -217,7 +205,7 @@ def test_aspects_are_tags_where_nothing_else_is_known():
 
 
 def test_the_shell(corpus, tmp_path, monkeypatch, capsys):
-  fake = Fake(tmp_path, Truth())
+  fake = _fake(tmp_path, Truth())
   monkeypatch.setattr(bundle_lib, 'Bundle', lambda unused: fake)
   cli.main(['evaluate', 'joint', '--bundle', str(tmp_path), '--corpus',
             str(corpus), '--clips', '6', '--json', str(tmp_path / 'j.json'),

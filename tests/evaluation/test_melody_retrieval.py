@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import numpy as np
+import one_embedder
 import pytest
 
 from musiclm_jax import bundle as bundle_lib
@@ -25,20 +26,8 @@ def _corpus(tmp_path_factory):
       tmp_path_factory.mktemp('retrieval') / 'corpus', train=5, test=4)
 
 
-class Fake(bundle_lib.Bundle):
-  """Its embedder is handed over."""
-
-  def __init__(self, directory, embedder):
-    bundle_lib.write_manifest(directory, specs.TokenSpec(), name='fake')
-    super().__init__(directory)
-    self._embedder = embedder
-
-  def has(self, name):
-    return name == 'melody'
-
-  def get(self, name):
-    assert name == 'melody'
-    return self._embedder
+def _fake(directory, embedder):
+  return one_embedder.Bundle(directory, 'melody', embedder)
 
 
 class ByFirstInterval:
@@ -100,14 +89,14 @@ def test_a_distractor_of_a_queried_cluster_is_left_out(tmp_path):
 
 
 def test_the_truth_finds_all_and_one_mistake_is_counted(corpus, tmp_path):
-  right = melody.evaluate(Fake(tmp_path, ByFirstInterval(corpus)),
+  right = melody.evaluate(_fake(tmp_path, ByFirstInterval(corpus)),
                           corpus.directory, baseline_queries=0)
   assert right.figures['melody_all_top1'] == 1.0
   assert right.figures['melody_pool'] == 11
   assert right.figures['melody_top1_chance'] == pytest.approx(1 / 11)
   assert '500 were wanted' in right.sections[0].verdict
   wrong = melody.evaluate(
-      Fake(tmp_path, ByFirstInterval(corpus, ['t9.v1'])), corpus.directory,
+      _fake(tmp_path, ByFirstInterval(corpus, ['t9.v1'])), corpus.directory,
       baseline_queries=0)
   assert wrong.figures['melody_all_top1'] == 0.75
   assert wrong.figures['melody_key_10s_top1'] == pytest.approx(2 / 3)
@@ -143,7 +132,7 @@ def test_chroma_dtw_hears_through_key_and_tempo(corpus):
 
 
 def test_the_baseline_is_beside_the_embedder(corpus, tmp_path):
-  result = melody.evaluate(Fake(tmp_path, ByFirstInterval(corpus)),
+  result = melody.evaluate(_fake(tmp_path, ByFirstInterval(corpus)),
                            corpus.directory, baseline_queries=2)
   figures = result.figures
   assert figures['melody_baseline_queries'] == 2
@@ -154,7 +143,7 @@ def test_the_baseline_is_beside_the_embedder(corpus, tmp_path):
 
 
 def test_the_shell(corpus, tmp_path, monkeypatch, capsys):
-  fake = Fake(tmp_path, ByFirstInterval(corpus))
+  fake = _fake(tmp_path, ByFirstInterval(corpus))
   monkeypatch.setattr(bundle_lib, 'Bundle', lambda unused: fake)
   cli.main(['evaluate', 'melody', '--bundle', str(tmp_path), '--corpus',
             str(corpus.directory), '--clips', '2', '--json',

@@ -11,6 +11,7 @@ import tiny_stage
 from musiclm_jax.generation import drawing
 from musiclm_jax.generation import long
 from musiclm_jax.generation import pipeline
+from musiclm_jax.generation import settings
 
 _MULAN = np.arange(12, dtype=np.int32)[None, None]
 
@@ -162,7 +163,7 @@ def test_no_program_is_compiled_twice(made):
       {'mulan': _MULAN}, seconds, seed=seed)
   for seconds in (1, 3, 5):
     draw(seconds, 0)
-  count = lambda: [made.sampler(n).compilations for n in drawing.STAGES]
+  count = lambda: [made.sampler(n).compilations for n in settings.STAGES]
   before = count()
   for seconds in (5, 2, 3):
     draw(seconds, 1)
