@@ -13,7 +13,6 @@ centroids, whatever the number of vectors.
 """
 
 import dataclasses
-import functools
 import shutil
 import tempfile
 
@@ -265,7 +264,7 @@ def _pass(vectors, mean, std, centroids, rng, chunk):
   return seen
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _step(seen, block, start, count, mean, std, centroids, rng):
   """Adds the first `count` of [chunk, D] vectors, numbered from `start`."""
   place = jnp.arange(len(block))

@@ -78,6 +78,7 @@ def restore(trainable, source, model_dir):
   step, state, _ = restored
   return step, jax.device_get(state)
 
+
 def restore_t5x(trainable, source, directory):
   """(step, state) of T5X's newest checkpoint; the state holds parameters only.
 

@@ -2,8 +2,8 @@
 
 The paper starts from random numbers and has hundreds of thousands of steps. At
 a few thousand steps of a few seconds each, neither loss leaves what guessing
-gives: the ids are random hashes of the features (neighbouring frames share one
-in four), each is seen a hundred times, and no id tells anything about another.
+gives: the ids are random hashes of the features, which neighbouring frames
+rarely share, each is seen too seldom, and no id tells anything about another.
 From a batch of audio come instead (ours):
 
 - the quantizer's entries: k-means centroids of the standardised features, as
