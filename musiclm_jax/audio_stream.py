@@ -2,13 +2,13 @@
 
 `Source` reads WAV, FLAC, OGG and MP3 and resamples as it goes; `Sink` writes
 16-bit WAV and FLAC. Both hold one block, whatever the length of the file.
+Reading does without jax, so that a small process can do it.
 """
 
 import pathlib
 
 import numpy as np
 
-from musiclm_jax import audio
 from musiclm_jax import errors
 
 _MAX_CHANNELS = 2
@@ -135,7 +135,7 @@ class Sink:
 
   def __init__(self, path, sample_rate_hz, peak=0.99):
     """Prepares a file; UserError for its extension or a missing folder."""
-    audio.check_output(path)
+    errors.check_output(path, ('.wav', '.flac'))
     self._path = pathlib.Path(path)
     self._samples = self._path.with_name(f'.{self._path.stem}.tmp.f32')
     self._sound = self._path.with_name(
@@ -175,6 +175,7 @@ class Sink:
       metadata: tags as of `audio.write`.
     """
     import soundfile  # pylint: disable=g-import-not-at-top
+    from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
     self._file.seek(0)
     scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))
     with soundfile.SoundFile(

@@ -72,8 +72,7 @@ def run(args):
   from musiclm_jax.generation import model as model_lib  # pylint: disable=g-import-not-at-top
   model = model_lib.Model(bundle, args.weights)
   paths = output_paths(args.output, settings.samples)
-  how = settings.changed() + (
-      f' weights={args.weights}' if args.weights else '')
+  how = model.how(settings)
   with contextlib.ExitStack() as stack:
     stack.enter_context(errors.of_files(args.output))
     sinks = [stack.enter_context(audio_stream.Sink(p, model.sample_rate_hz))
@@ -84,9 +83,7 @@ def run(args):
         progress=lambda stage, done, total: progress.show(
             stage, done, total, '' if stage == 'similarity' else ' s'))
     for take, path in zip(result.takes, paths):
-      take.sound.finish(path, dict(
-          title=result.title, software='musiclm_jax',
-          comment=f'{how} sample={take.sample + 1} bundle={bundle.identity}'))
+      take.sound.finish(path, model.tags(result, take))
     if args.story:
       _write_story(args, steering, settings, f'{how} bundle={bundle.identity}')
     sections = _write_report(args.report, result, paths, steering, bundle, how)

@@ -110,9 +110,11 @@ def spectrogram(audio):
   """[N] at 24 kHz -> [H, W, 3] uint8."""
   audio = np.asarray(audio, np.float32)
   size = _BLOCK_SECONDS * ladder.MEL.sample_rate_hz
+  # Whole blocks of silence at the end are cut off: one program for any length.
+  padded = np.pad(audio, (0, -len(audio) % size))
   image = np.concatenate(  # [bands, T] dB
-      [ladder.mel_image(audio[first:first + size])
-       for first in range(0, len(audio), size)], axis=1)
+      [ladder.mel_image(block) for block in padded.reshape(-1, size)], axis=1)
+  image = image[:, :ladder.MEL.num_frames(len(audio))]
   pixels = previews.panels([_narrowed(image).T], span=_SPAN_DB).pixels
   return _scaled(pixels, 3)
 

@@ -105,8 +105,8 @@ class Model:
     """
     self.bundle = bundle
     self.sample_rate_hz = bundle.tokens.audio.sample_rate_hz
-    self._pipeline = pipeline_lib.Pipeline(
-        bundle, weights=settings_lib.check_weights(weights))
+    self._weights = settings_lib.check_weights(weights)
+    self._pipeline = pipeline_lib.Pipeline(bundle, weights=self._weights)
 
   def generate(self, prompt=None, *, samples=None, progress=None, **wanted):
     """Makes music.
@@ -153,7 +153,7 @@ class Model:
     return (c[0] for c in chunks) if samples is None else chunks
 
   def make(self, steering, settings, progress=None, sounds=None,
-           similarity=False):
+           similarity=False, soon=False):
     """Makes all samples; at most 8 of them at a time.
 
     Args:
@@ -163,6 +163,8 @@ class Model:
       sounds: None or, for each sample that is drawn, something with `write` and
         `read`, which takes its audio as decoded.
       similarity: measure it even if it is not needed to choose.
+      soon: give each second to `sounds` as soon as it is there, not after all
+        tokens are drawn; the audio is the same.
 
     Returns:
       A `Result`.
@@ -175,7 +177,8 @@ class Model:
       samples = np.arange(
           first, min(first + pipeline_lib.MAX_ROWS, settings.drawn))
       generation = self._start(conditions, codes, settings, samples, progress)
-      generation.draw()
+      if not soon:
+        generation.draw()
       for chunk in self._cut(generation.chunks(), conditions, settings):
         for sample, row in zip(samples, chunk):
           sounds[sample].write(row)
@@ -191,6 +194,18 @@ class Model:
         sample_rate_hz=self.sample_rate_hz, mulan=conditions.codes['mulan'][0],
         changes=conditions.changes, known=conditions.known,
         joins=generation.joins)
+
+  def how(self, settings):
+    """'seed=3 top_k_fine=10 weights=int8': what is not the default."""
+    weights = f' weights={self._weights}' if self._weights else ''
+    return settings.changed() + weights
+
+  def tags(self, result, take):
+    """{tag: text} for a take's file: what it is, and what makes it again."""
+    return dict(
+        title=result.title, software='musiclm_jax',
+        comment=f'{self.how(result.settings)} sample={take.sample + 1} '
+        f'bundle={self.bundle.identity}')
 
   def _stream(self, steering, settings, progress):
     conditions = steering_lib.conditions(steering, settings, self.bundle)
