@@ -202,12 +202,7 @@ class Bundle:
 
   def stored_spec(self, name):
     """The spec of component `name` as a dict, without its weights."""
-    path = self.directory / name / 'config.json'
-    try:
-      return json.loads(path.read_text(encoding='utf-8'))['spec']
-    except (json.JSONDecodeError, KeyError) as error:
-      raise errors.UserError(
-          f'{path} is damaged ({error}); export it again.') from error
+    return _stored_spec(self.directory / name / 'config.json')
 
   def get(self, name):
     """The object of component `name`, checked against the manifest."""
@@ -246,27 +241,48 @@ def write_manifest(directory, tokens, **about):
 def enter(directory, name):
   """Puts a component that was saved as `directory/name` into the manifest.
 
-  A bundle that has no manifest yet gets one: the paper's TokenSpec, but for the
-  grid of this component.
+  What is there already fixes its grids: a tokenizer its own, a stage all. Other
+  grids are this component's, or as the manifest has them, or the paper's.
 
   Raises:
     UserError: its grid is not that of the bundle.
   """
   directory = pathlib.Path(directory)
-  spec = load_component(directory / name).spec
+  manifest = {'name': directory.resolve().name}
+  tokens = specs.to_dict(specs.TokenSpec())
   if (directory / 'manifest.json').is_file():
-    bundle = Bundle(directory)
-    bundle.check_spec(name, spec)
-    kept = ('format', 'components', 'tokens', 'fingerprint')
-    write_manifest(directory, bundle.tokens, **{
-        k: v for k, v in bundle.manifest.items() if k not in kept})
-    return
-  if name in _SPECS:
-    values = {**specs.to_dict(specs.TokenSpec()), _SPECS[name]: spec}
-  else:
-    values = spec['tokens']
-  write_manifest(directory, specs.from_dict(specs.TokenSpec, values),
-                 name=directory.resolve().name)
+    manifest = Bundle(directory).manifest
+    tokens = manifest['tokens']
+  grids = _grids(name, load_component(directory / name).spec)
+  for path in sorted(directory.glob('*/config.json')):
+    other = path.parent.name
+    if other in COMPONENTS and other != name:
+      fixed = _grids(other, _stored_spec(path))
+      lines = specs.difference(
+          {k: grids[k] for k in grids if k in fixed},
+          {k: fixed[k] for k in grids if k in fixed})
+      if lines:
+        raise errors.UserError(
+            f'{directory / name} does not go with the {other} beside it: '
+            f'{"; ".join(lines)}. Export both from the same run.')
+  made = ('format', 'components', 'tokens', 'fingerprint')
+  write_manifest(
+      directory, specs.from_dict(specs.TokenSpec, {**tokens, **grids}),
+      **{k: v for k, v in manifest.items() if k not in made})
+
+
+def _stored_spec(path):
+  """The spec in a component's config.json, a dict."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))['spec']
+  except (json.JSONDecodeError, KeyError) as error:
+    raise errors.UserError(
+        f'{path} is damaged ({error}); export it again.') from error
+
+
+def _grids(name, spec):
+  """{field of TokenSpec: its dict} that component `name` of `spec` fixes."""
+  return {_SPECS[name]: spec} if name in _SPECS else spec['tokens']
 
 
 def shipped():

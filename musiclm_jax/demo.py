@@ -182,6 +182,7 @@ class Demo:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
     partial.rename(target)
+    bundle_lib.enter(self.bundle, 'mulan')
     _say('mulan: no captions in the corpus, so the shipped one is used')
 
   def _train_and_export(self, model):
@@ -226,14 +227,14 @@ class Demo:
     from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
     from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
     from musiclm_jax import records  # pylint: disable=g-import-not-at-top
-    from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
     manifest = records.Corpus(self.corpus).manifest
     components = {}
     for path in sorted(self.bundle.glob('*/config.json')):
       components[path.parent.name] = json.loads(
           path.read_text(encoding='utf-8'))['metadata']
     bundle_lib.write_manifest(
-        self.bundle, specs.TokenSpec(), name=f'musiclm-{self.args.preset}',
+        self.bundle, bundle_lib.Bundle(self.bundle).tokens,
+        name=f'musiclm-{self.args.preset}',
         corpus={k: manifest.get(k) for k in ('name', 'licence', 'splits')},
         training=components, git_commit=figures.git_commit())
 

@@ -79,6 +79,27 @@ def test_components_enter_the_manifest(tmp_path):
     bundle.enter(tmp_path, 'coarse')
 
 
+def test_a_tokenizer_brings_its_own_grid(tmp_path):
+  """Only what is there fixes a grid, and it may be trained anew."""
+  small, other = (specs.JointSpec(codebook_size=n) for n in (256, 128))
+  save = lambda name, spec: bundle.save_component(
+      tmp_path / name, name, {}, spec, _weights())
+  save('w2vbert', specs.SemanticSpec())
+  bundle.enter(tmp_path, 'w2vbert')
+  for spec in (small, other, small):
+    save('mulan', spec)
+    bundle.enter(tmp_path, 'mulan')
+    assert bundle.Bundle(tmp_path).tokens == specs.TokenSpec(joint=spec)
+  save('coarse', specs.StageSpec(
+      'coarse', specs.TokenSpec(joint=small, codec=specs.CodecSpec(
+          num_codebooks=8))))
+  bundle.enter(tmp_path, 'coarse')
+  assert bundle.Bundle(tmp_path).tokens.codec.num_codebooks == 8
+  save('mulan', other)
+  with pytest.raises(errors.UserError, match='the coarse beside it.*128'):
+    bundle.enter(tmp_path, 'mulan')
+
+
 def test_missing_and_damaged(directory):
   with pytest.raises(errors.UserError, match='no bundle at'):
     bundle.Bundle(directory / 'nowhere')
