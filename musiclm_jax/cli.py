@@ -19,6 +19,7 @@ from musiclm_jax import errors
 # command -> (module, one line of help). The order is the data flow.
 COMMANDS = {
     'generate': ('musiclm_jax.generate', 'text to music'),
+    'serve': ('musiclm_jax.serve', 'a page and an HTTP API'),
     'demo': ('musiclm_jax.demo', 'the whole flow, from data to a WAV'),
     'data': ('musiclm_jax.make_data', 'make a corpus'),
     'ingest': ('musiclm_jax.ingest', 'a folder of audio files to a corpus'),

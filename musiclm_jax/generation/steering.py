@@ -84,7 +84,7 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
   if story is not None and not isinstance(story, tuple):
     story = story_lib.load(story)
   if story and values.get('seconds') is None:
-    values['seconds'] = story[-1].at + _LAST_PART_SECONDS
+    values['seconds'] = story_seconds(story)
   settings = settings_lib.make(named, **values)
   if values.get('like_weight') is not None and (
       like is None or prompt is None and story is None):
@@ -97,6 +97,11 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
                   like, melody, continue_from, named)
   components(steering, bundle, settings.levels)
   return settings, steering
+
+
+def story_seconds(parts):
+  """How long the music of a story is, unless it is said."""
+  return parts[-1].at + _LAST_PART_SECONDS
 
 
 def read(settings, rate, prompt=None, story=None, like=None, melody=None,

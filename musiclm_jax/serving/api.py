@@ -1,0 +1,335 @@
+"""The HTTP API: submit, look, hear, fetch, cancel.
+
+Every answer that is not sound or a picture is JSON; what cannot be served is
+`{"error": "one line"}`, the line that the shell would print.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import sys
+import traceback
+
+import fastapi
+from fastapi import exceptions
+from fastapi import responses
+from starlette import concurrency
+from starlette import exceptions as starlette_exceptions
+
+import musiclm_jax
+from musiclm_jax import errors
+from musiclm_jax.serving import docs
+from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import service as service_lib
+from musiclm_jax.serving import uploads as uploads_lib
+from musiclm_jax.serving import worker as worker_lib
+
+_POLL_S = 0.05
+_TIDY_S = 10.0
+_MAX_JSON_BYTES = 1 << 20
+_MAX_LINE = 500  # of an error
+_MEDIA = dict(wav='audio/wav', flac='audio/flac')
+
+
+class Refusal(Exception):
+  """An answer with a status of its own."""
+
+  def __init__(self, status, line, headers=None):
+    super().__init__(line)
+    self.status, self.headers = status, headers
+
+
+def create(service, log=sys.stderr):
+  """The FastAPI app.
+
+  Args:
+    service: the service.Service.
+    log: where faults of the server are told.
+  """
+  @contextlib.asynccontextmanager
+  async def lifespan(unused_app):
+    tidying = asyncio.create_task(_tidy(service))
+    yield
+    tidying.cancel()
+
+  app = fastapi.FastAPI(
+      title='musiclm', version=musiclm_jax.__version__, lifespan=lifespan,
+      description=docs.ABOUT, docs_url=None, redoc_url=None)
+  _say_errors(app, log)
+  _add_about(app, service)
+  _add_uploads(app, service)
+  _add_jobs(app, service)
+  _add_results(app, service)
+  return app
+
+
+async def _tidy(service):
+  while True:
+    await asyncio.sleep(_TIDY_S)
+    await concurrency.run_in_threadpool(service.tidy)
+
+
+def _say_errors(app, log):
+  """Every failure becomes one line of JSON."""
+  def line(status, text, headers=None):
+    # Half a surrogate pair, from a client, cannot be sent back as it is.
+    text = ' '.join(str(text).encode('utf-8', 'backslashreplace').decode(
+        ).split())
+    return responses.JSONResponse(
+        dict(error=text[:_MAX_LINE]), status, headers)
+
+  @app.exception_handler(errors.UserError)
+  async def mistake(unused_request, error):
+    return line(422, error)
+
+  @app.exception_handler(jobs_lib.Busy)
+  async def busy(unused_request, error):
+    return line(503, error, {'Retry-After': str(error.retry_after_s)})
+
+  @app.exception_handler(uploads_lib.TooLarge)
+  async def large(unused_request, error):
+    return line(413, error)
+
+  @app.exception_handler(uploads_lib.WrongKind)
+  async def kind(unused_request, error):
+    return line(415, error)
+
+  @app.exception_handler(Refusal)
+  async def refusal(unused_request, error):
+    return line(error.status, error, error.headers)
+
+  @app.exception_handler(exceptions.RequestValidationError)
+  async def place(request, unused_error):
+    return line(404, f'there is nothing at {request.url.path}.')
+
+  @app.exception_handler(starlette_exceptions.HTTPException)
+  async def other(request, error):
+    return line(error.status_code,
+                f'{request.method} {request.url.path}: {error.detail}.',
+                error.headers)
+
+  @app.exception_handler(Exception)
+  async def fault(unused_request, error):
+    traceback.print_exception(error, file=log)
+    return line(500, f'a fault of the server ({type(error).__name__}), told in '
+                f'its log.')
+
+
+def _add_about(app, service):
+
+  @app.get('/healthz', responses=docs.HEALTH, tags=['server'])
+  async def healthz():
+    """Whether requests are served: 200 when ready, 503 until then."""
+    ready = service.worker.state == worker_lib.READY
+    return responses.JSONResponse(service.health(), 200 if ready else 503)
+
+  @app.get('/v1/about', responses=docs.ABOUT_RESPONSE, tags=['server'])
+  async def about():
+    """The bundle, whether it takes melodies, and the limits."""
+    return responses.JSONResponse(service.about())
+
+  @app.get('/docs', include_in_schema=False)
+  async def documentation():
+    return responses.HTMLResponse(docs.page(app.openapi()))
+
+
+def _add_uploads(app, service):
+
+  @app.post('/v1/uploads', status_code=201, responses=docs.UPLOAD,
+            openapi_extra=docs.UPLOAD_BODY, tags=['recordings'])
+  async def upload(request: fastapi.Request):
+    """Takes a recording, the file as the body, for melody, like and
+    continue_from."""
+    path = service.uploads.place()
+    try:
+      with open(path, 'wb') as file:
+        await _receive(request, file, service.uploads.most_bytes,
+                       service.uploads.too_large())
+      taken = await concurrency.run_in_threadpool(service.uploads.take, path)
+    finally:
+      path.unlink(missing_ok=True)
+    return responses.JSONResponse(
+        dict(id=taken.id, seconds=round(taken.seconds, 3)), 201)
+
+
+def _add_jobs(app, service):
+
+  async def submitted(request):
+    values = await _json(request)
+    return await concurrency.run_in_threadpool(service.submit, values)
+
+  def shown(job, status=200, **headers):
+    return responses.JSONResponse(
+        service_lib.describe(service.jobs, job), status, headers)
+
+  @app.post('/v1/generate', responses=docs.GENERATE,
+            openapi_extra=docs.REQUEST_BODY, tags=['music'])
+  async def generate(request: fastapi.Request):
+    """Makes one sample and answers with its file. Who hangs up cancels."""
+    values = await _json(request)
+    if isinstance(values, dict) and values.get('samples') not in (None, 1):
+      raise errors.UserError(
+          f'samples is {values["samples"]!r}; expected 1 here, or POST '
+          f'/v1/jobs for several.')
+    job = await concurrency.run_in_threadpool(service.submit, values)
+    try:
+      while not job.over:
+        if await request.is_disconnected():
+          return responses.Response(status_code=499)
+        await asyncio.sleep(_POLL_S)
+      if job.state != jobs_lib.DONE:
+        raise Refusal(_status(job), job.error or 'the request was cancelled.')
+      content = job.made[0].file.read_bytes()
+    finally:
+      service.jobs.cancel(job.id)
+      service.jobs.remove(job.id)
+    return responses.Response(content, media_type=_MEDIA[job.format], headers={
+        'X-Seed': str(job.settings.seed),
+        'X-Seconds': f'{job.seconds:g}'})
+
+  @app.post('/v1/jobs', status_code=202, responses=docs.SUBMIT,
+            openapi_extra=docs.REQUEST_BODY, tags=['music'])
+  async def submit(request: fastapi.Request):
+    """Puts a request into the queue."""
+    job = await submitted(request)
+    return shown(job, 202, Location=f'/v1/jobs/{job.id}')
+
+  @app.get('/v1/jobs/{job_id}', responses=docs.JOB, tags=['music'])
+  async def look(job_id: str):
+    """How far a job is."""
+    return shown(_job(service, job_id))
+
+  @app.delete('/v1/jobs/{job_id}', responses=docs.JOB, tags=['music'])
+  async def cancel(job_id: str):
+    """Cancels a job that waits or runs; forgets one that is over."""
+    job = _job(service, job_id)
+    if job.over:
+      service.jobs.remove(job_id)
+    else:
+      service.jobs.cancel(job_id)
+    return shown(job)
+
+
+def _add_results(app, service):
+
+  @app.get('/v1/jobs/{job_id}/audio/{number}', responses=docs.AUDIO,
+           tags=['results'])
+  async def audio(job_id: str, number: int):
+    """The file of a sample, the same bytes as `musiclm generate` writes."""
+    job, made = _made(service, job_id, number)
+    return responses.FileResponse(
+        made.file, media_type=_MEDIA[job.format],
+        filename=f'musiclm-{job.settings.seed}-{number}.{job.format}')
+
+  @app.get('/v1/jobs/{job_id}/spectrogram/{number}', responses=docs.PICTURE,
+           tags=['results'])
+  async def spectrogram(job_id: str, number: int):
+    """The spectrogram of a sample."""
+    _, made = _made(service, job_id, number)
+    return responses.FileResponse(made.picture, media_type='image/png')
+
+  @app.get('/v1/jobs/{job_id}/stream/{number}', responses=docs.STREAM,
+           tags=['results'])
+  async def stream(job_id: str, number: int):
+    """A sample as WAV while it is made, from its beginning."""
+    job = _job(service, job_id)
+    if job.settings.best_of:
+      raise Refusal(409, 'a stream has no best_of; fetch the audio when the '
+                    'job is done.')
+    if job.state in (jobs_lib.FAILED, jobs_lib.CANCELLED):
+      raise _not_there(job, 'stream')
+    if not 1 <= number <= job.settings.samples:
+      raise Refusal(404, f'there is no stream {number}; the job has '
+                    f'{job.settings.samples}.')
+    if job.state == jobs_lib.DONE:  # complete: a player may jump in it
+      return responses.FileResponse(
+          job.sounds[number - 1].heard, media_type=_MEDIA['wav'])
+    return responses.StreamingResponse(
+        _follow(job, number - 1), media_type=_MEDIA['wav'],
+        headers={'Cache-Control': 'no-store'})
+
+
+async def _follow(job, number):
+  """Yields the bytes of a stream as they come, until the job is over."""
+  while not job.sounds or not job.sounds[number].heard.exists():
+    if job.over:
+      return
+    await asyncio.sleep(_POLL_S)
+  with open(job.sounds[number].heard, 'rb') as file:
+    while True:
+      over = job.over  # before reading: what is written then is the last
+      if data := file.read(1 << 16):
+        yield data
+      elif over:
+        return
+      else:
+        await asyncio.sleep(_POLL_S)
+
+
+def _job(service, job_id):
+  job = service.jobs.get(job_id)
+  if job is None:
+    raise Refusal(404, f'there is no job {job_id[:40]!r}, or it is no longer '
+                  f'held.')
+  return job
+
+
+def _made(service, job_id, number):
+  """(job, Made) of a finished sample, counted from 1."""
+  job = _job(service, job_id)
+  if job.state != jobs_lib.DONE:
+    raise _not_there(job, 'audio')
+  if not 1 <= number <= len(job.made):
+    raise Refusal(404, f'there is no sample {number}; the job has '
+                  f'{len(job.made)}.')
+  return job, job.made[number - 1]
+
+
+def _not_there(job, what):
+  why = f': {job.error}' if job.error else '.'
+  return Refusal(409, f'no {what}, the job is {job.state}{why}')
+
+
+def _status(job):
+  """Of the answer for a job that was not done."""
+  if job.state == jobs_lib.CANCELLED:
+    return 409
+  return 504 if 'took longer' in job.error else 500
+
+
+async def _json(request):
+  """The body's value; the content type keeps foreign pages from asking."""
+  kind = request.headers.get('content-type', '').split(';')[0].strip()
+  if kind != 'application/json':
+    raise Refusal(415, f'the content type is {kind[:80]!r}; expected '
+                  f'application/json.')
+  body = bytearray()
+
+  class Body:
+    write = staticmethod(body.extend)
+
+  await _receive(request, Body, _MAX_JSON_BYTES, Refusal(
+      413, f'the request is larger than {_MAX_JSON_BYTES} bytes.'))
+  try:
+    return json.loads(bytes(body), parse_constant=_no_constant)
+  except (ValueError, RecursionError) as error:
+    raise Refusal(400, f'the body is not JSON ({error}).') from error
+
+
+def _no_constant(name):
+  """NaN and Infinity are no JSON; `math.nan` says so as a setting's value."""
+  return math.nan if name == 'NaN' else float(name)
+
+
+async def _receive(request, file, most, too_large):
+  """Writes the body to `file`; raises `too_large` beyond `most` bytes."""
+  length = request.headers.get('content-length', '')
+  if length.isdigit() and int(length) > most:
+    raise too_large
+  count = 0
+  async for part in request.stream():
+    count += len(part)
+    if count > most:
+      raise too_large
+    file.write(part)

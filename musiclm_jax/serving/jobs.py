@@ -1,0 +1,266 @@
+"""Requests on their way: a bounded queue, and results for a while.
+
+  submit -> queued -> running -> done | failed | cancelled -> removed
+
+Threads and the event loop read jobs as they are; only `Jobs` changes their
+state, under its lock.
+"""
+
+import collections
+import dataclasses
+import math
+import pathlib
+import secrets
+import shutil
+import threading
+import time
+
+from musiclm_jax import errors
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = (
+    'queued', 'running', 'done', 'failed', 'cancelled')
+# What a stage has of all the work (ours, measured roughly on the demo bundle).
+_SHARES = dict(semantic=0.2, coarse=0.4, fine=0.35, audio=0.05)
+_FIRST_GUESS_S = 10.0  # that a request takes, before one was served
+
+
+class Busy(errors.UserError):
+  """No place in the queue; `retry_after_s` says when to come again."""
+
+  def __init__(self, message, retry_after_s):
+    super().__init__(message)
+    self.retry_after_s = retry_after_s
+
+
+class Advance:
+  """How far one request is: from reports of stages to one share that grows.
+
+  Attributes:
+    stage: the last one that reported.
+    share: of all the work, 0..1.
+    seconds: of audio that can be heard.
+  """
+
+  def __init__(self, rounds=1):
+    """`rounds`: times that the stages run, 8 samples at a time."""
+    self.stage, self.share, self.seconds = '', 0.0, 0
+    self._rounds, self._ended, self._stages = rounds, 0, {}
+
+  def report(self, stage, done, total):
+    """As of `generation.model.Model.generate`'s progress."""
+    self.stage = stage
+    if stage not in _SHARES:
+      return
+    if stage == 'audio':
+      self.seconds = done
+    self._stages[stage] = done / max(1, total)
+    weight = sum(_SHARES[s] for s in self._stages)
+    now = sum(_SHARES[s] * x for s, x in self._stages.items()) / weight
+    self.share = max(self.share, min(1.0, (self._ended + now) / self._rounds))
+    if stage == 'audio' and done >= total:
+      self._ended += 1
+      self._stages = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """A finished sample: `file`, its `picture`, and the seconds of it."""
+
+  file: pathlib.Path
+  picture: pathlib.Path
+  seconds: float
+  similarity: float | None = None
+
+
+@dataclasses.dataclass
+class Job:
+  """One request.
+
+  Attributes:
+    id: unguessable, so that it serves as the key to what was made.
+    folder: of its files.
+    wanted: asking.Wanted; None once it has ended, recordings are large.
+    settings: its settings.Settings.
+    title: what was asked for, in a line.
+    seconds: of audio.
+    format: of the files.
+    state: of STATES.
+    error: the line that says why it failed.
+    advance: an Advance.
+    sounds: sound.Sounds while and after it is made, in order of samples.
+    made: Mades when it is done, the best first if the best were wanted.
+    times: {state: seconds of the clock at which it came}.
+  """
+
+  id: str
+  folder: pathlib.Path
+  wanted: object
+  settings: object
+  title: str
+  seconds: float
+  format: str
+  state: str = QUEUED
+  error: str = ''
+  advance: Advance = dataclasses.field(default_factory=Advance)
+  sounds: tuple = ()
+  made: tuple = ()
+  times: dict = dataclasses.field(default_factory=dict)
+  cancelled: threading.Event = dataclasses.field(
+      default_factory=threading.Event)
+
+  @property
+  def over(self):
+    return self.state in (DONE, FAILED, CANCELLED)
+
+
+class Jobs:
+  """All that wait, the one that runs, and those that are over.
+
+  Attributes:
+    clock: function giving seconds.
+    stopped: whether nothing more is taken.
+  """
+
+  def __init__(self, folder, limits, clock=time.monotonic):
+    """An empty queue.
+
+    Args:
+      folder: that exists; a job's files go into one of their own below it.
+      limits: the limits.Limits.
+      clock: function giving seconds.
+    """
+    self._folder, self._limits = pathlib.Path(folder), limits
+    self.clock = clock
+    self._change = threading.Condition()
+    self._jobs = {}  # id -> Job, oldest first
+    self._waiting = collections.deque()
+    self._sizes = {}  # id -> bytes of what is over
+    self._usual_s = _FIRST_GUESS_S
+    self.stopped = False
+
+  def check_place(self):
+    """Busy unless a job could be submitted now."""
+    with self._change:
+      if self.stopped:
+        raise Busy('the server is stopping; try again later.', 30)
+      if len(self._waiting) >= self._limits.queue:
+        raise Busy(
+            f'busy: {len(self._waiting)} requests are waiting already; try '
+            f'again later.', max(1, math.ceil(self._usual_s)))
+
+  def submit(self, wanted):
+    """The new `Job`; Busy where there is no place for it."""
+    with self._change:
+      self.check_place()
+      identity = secrets.token_urlsafe(12)
+      rounds = -(-wanted.settings.drawn // 8)
+      job = Job(identity, self._folder / identity, wanted, wanted.settings,
+                wanted.steering.title, wanted.seconds, wanted.format,
+                advance=Advance(rounds), times={QUEUED: self.clock()})
+      job.folder.mkdir()
+      self._jobs[identity] = job
+      self._waiting.append(job)
+      self._change.notify_all()
+      return job
+
+  def get(self, identity):
+    """The Job, or None."""
+    return self._jobs.get(identity)
+
+  def position(self, job):
+    """How many are before a job: 0 for the one that runs."""
+    with self._change:
+      running = any(j.state == RUNNING for j in self._jobs.values())
+      return (self._waiting.index(job) + running if job in self._waiting
+              else 0)
+
+  def counts(self):
+    """{'waiting', 'running', 'held'}: how many there are."""
+    with self._change:
+      over = sum(job.over for job in self._jobs.values())
+      return dict(waiting=len(self._waiting), held=over,
+                  running=len(self._jobs) - over - len(self._waiting))
+
+  def cancel(self, identity):
+    """Ends a job that is not over; whether there was one.
+
+    One that waits is over at once, one that runs as soon as it notices.
+    """
+    with self._change:
+      job = self._jobs.get(identity)
+      if job is None or job.over:
+        return False
+      job.cancelled.set()
+      if job in self._waiting:
+        self._waiting.remove(job)
+        self._end(job, CANCELLED, '')
+      return True
+
+  def next(self):
+    """Waits for a job and marks it as running; None when it is time to go."""
+    with self._change:
+      self._change.wait_for(lambda: self._waiting or self.stopped)
+      if self.stopped:
+        return None
+      job = self._waiting.popleft()
+      job.state = RUNNING
+      job.times[RUNNING] = self.clock()
+      return job
+
+  def end(self, job, state, error=''):
+    """A job that ran is over."""
+    with self._change:
+      self._end(job, state, error)
+      if state == DONE:
+        took = job.times[DONE] - job.times[RUNNING]
+        self._usual_s = 0.7 * self._usual_s + 0.3 * took
+    self.tidy()
+
+  def _end(self, job, state, error):
+    job.error, job.times[state] = error, self.clock()
+    job.wanted = None
+    job.state = state  # last: who sees it finds all the rest
+    self._change.notify_all()
+
+  def remove(self, identity):
+    """Forgets a job that is over, and its files."""
+    with self._change:
+      job = self._jobs.get(identity)
+      if job is None or not job.over:
+        return
+      del self._jobs[identity]
+      self._sizes.pop(identity, None)
+    shutil.rmtree(job.folder, ignore_errors=True)
+
+  def tidy(self):
+    """Removes results that are too many, too large together or too old."""
+    with self._change:
+      over = sorted((job for job in self._jobs.values() if job.over),
+                    key=lambda job: job.times[job.state])
+      for job in over:
+        if job.id not in self._sizes:
+          self._sizes[job.id] = _size(job.folder)
+      total = sum(self._sizes[job.id] for job in over)
+      oldest = self.clock() - 60 * self._limits.keep_minutes
+      for number, job in enumerate(over):
+        left = len(over) - number
+        fits = (left <= self._limits.keep and
+                total <= self._limits.keep_mib << 20)
+        # The last one stays: somebody is about to fetch it.
+        if job.times[job.state] >= oldest and (fits or left == 1):
+          break
+        total -= self._sizes[job.id]
+        self.remove(job.id)
+
+  def stop(self):
+    """Cancels everything; nothing more is taken."""
+    with self._change:
+      self.stopped = True
+      identities = list(self._jobs)
+      self._change.notify_all()
+    for identity in identities:
+      self.cancel(identity)
+
+
+def _size(folder):
+  return sum(file.stat().st_size for file in folder.glob('*'))

@@ -1,0 +1,89 @@
+"""What one server gives: lengths, times, counts, bytes."""
+
+import dataclasses
+
+from musiclm_jax import errors
+from musiclm_jax.generation import settings as settings_lib
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Bounds of a server; every default is ours.
+
+  Attributes:
+    queue: requests that wait; what comes beyond is answered 'busy'.
+    max_seconds: of audio that a request may ask for, with what it continues.
+    max_samples: that are drawn for one request.
+    time_limit_s: of work on one request, waiting not counted.
+    upload_mib: of a file that is sent.
+    upload_seconds: of its sound.
+    upload_time_s: of decoding it.
+    upload_memory_mib: of the process that decodes it.
+    keep: results that are held, the oldest go first.
+    keep_mib: that results take on the disk, and uploads as much again.
+    keep_minutes: that a result or an upload is held.
+  """
+
+  queue: int = 8
+  max_seconds: int = 120
+  max_samples: int = 4
+  time_limit_s: float = 300.0
+  upload_mib: int = 20
+  upload_seconds: int = 120
+  upload_time_s: float = 20.0
+  upload_memory_mib: int = 1024
+  keep: int = 50
+  keep_mib: int = 512
+  keep_minutes: float = 60.0
+
+  def check(self, settings, known=0):
+    """UserError for more than is given.
+
+    Args:
+      settings: the settings.Settings.
+      known: seconds of the recording that is continued.
+    """
+    if known + settings.seconds > self.max_seconds:
+      before = f' after {known} s of a recording' if known else ''
+      raise errors.UserError(
+          f'seconds is {settings.seconds:g}{before}; this server makes at most '
+          f'{self.max_seconds}.')
+    if settings.drawn > self.max_samples:
+      name = 'best_of' if settings.best_of else 'samples'
+      raise errors.UserError(
+          f'{name} is {settings.drawn}; this server draws at most '
+          f'{self.max_samples}.')
+
+
+# Option of the shell -> (field, lowest, highest, help).
+OPTIONS = {
+    '--queue': ('queue', 1, 1000, 'requests that may wait; others are answered '
+                '"busy" at once'),
+    '--max-seconds': ('max_seconds', 1, settings_lib.MAX_SECONDS,
+                      'longest audio of a request'),
+    '--max-samples': ('max_samples', 1, settings_lib.MAX_SAMPLES,
+                      'most samples of a request'),
+    '--time-limit': ('time_limit_s', 1, 86_400, 'seconds of work on a request'),
+    '--upload-mib': ('upload_mib', 1, 1000, 'largest file that is taken'),
+    '--upload-seconds': ('upload_seconds', 1, settings_lib.MAX_SECONDS,
+                         'longest recording that is taken'),
+    '--keep': ('keep', 1, 10_000, 'results that are held'),
+    '--keep-mib': ('keep_mib', 16, 1_000_000, 'disk that results take'),
+    '--keep-minutes': ('keep_minutes', 1, 100_000, 'how long a result is held'),
+}
+
+
+def make(values):
+  """Checked `Limits`.
+
+  Args:
+    values: {field: number or None}; None stands for the default.
+  """
+  for option, (name, low, high, _) in OPTIONS.items():
+    value = values.get(name)
+    if value is not None and not low <= value <= high:
+      raise errors.UserError(
+          f'{option} is {value:g}; expected {low} to {high}.')
+  return Limits(**{k: v for k, v in values.items() if v is not None})

@@ -1,0 +1,163 @@
+"""Runs the site: its address, its temporary folder, its signals, its end."""
+
+import contextlib
+import errno
+import importlib.util
+import os
+import pathlib
+import signal
+import socket
+import sys
+import tempfile
+import threading
+
+from musiclm_jax import errors
+
+_PACKAGES = ('fastapi', 'uvicorn', 'multipart')
+_GRACE_S = 3  # that open connections have at the end
+_BACKLOG = 128
+
+
+def check_packages(page):
+  """UserError unless the packages of the site are there."""
+  names = _PACKAGES + (('gradio',) if page else ())
+  missing = [n for n in names if importlib.util.find_spec(n) is None]
+  if missing:
+    raise errors.UserError(
+        f'`musiclm serve` needs {", ".join(missing)}, which is not installed; '
+        f'run: pip install "musiclm_jax[web]".')
+
+
+@contextlib.contextmanager
+def listening(host, port):
+  """A socket that listens; UserError for an address that cannot be had."""
+  try:
+    family, kind, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, kind)
+  except (OSError, UnicodeError) as error:
+    raise errors.UserError(
+        f'--host {host} is no address ({error}); expected 127.0.0.1 or '
+        f'another one of this machine.') from error
+  with sock:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      sock.bind(address)
+      sock.listen(_BACKLOG)
+    except OSError as error:
+      if error.errno == errno.EADDRINUSE:
+        raise errors.UserError(
+            f'port {port} of {host} is taken; stop what listens there, or '
+            f'choose another --port (0 for a free one).') from error
+      raise errors.UserError(
+          f'cannot listen at {host}, port {port} ({error.strerror}); choose '
+          f'another --host or --port.') from error
+    yield sock
+
+
+def run(sock, bundle, limits, weights=None, page=True, warm=True):
+  """Serves until SIGTERM or Ctrl-C.
+
+  Args:
+    sock: a socket that listens.
+    bundle: the bundle.Bundle.
+    limits: the limits.Limits.
+    weights: as of `generation.model.Model`.
+    page: whether there is a page beside the API.
+    warm: whether to compile before the first request.
+
+  Raises:
+    UserError: the bundle turned out to be damaged.
+  """
+  say = lambda text: print(text, file=sys.stderr, flush=True)
+  host, port = sock.getsockname()[:2]
+  shown = f'[{host}]' if ':' in host else host
+  with tempfile.TemporaryDirectory(
+      prefix='musiclm-serve-', ignore_cleanup_errors=True) as folder:
+    folder = pathlib.Path(folder)
+    service = make_service(folder, bundle, limits, weights, warm, say)
+    service.worker.start()  # it loads while the packages of the site do
+    try:
+      server = _server(_site(service, folder, page))
+      with _stopping(server):
+        threading.Thread(target=_watch, args=(service.worker, server),
+                         daemon=True).start()
+        say(f'http://{shown}:{port}' + ('' if page else '/docs'))
+        server.run(sockets=[sock])
+    finally:
+      ended = service.worker.stop()
+  if service.worker.error is not None:
+    raise service.worker.error
+  say('stopped')
+  if not ended:  # deep in a compilation, which nothing can interrupt
+    os._exit(0)  # pylint: disable=protected-access
+
+
+def make_service(folder, bundle, limits, weights=None, warm=True, say=print):
+  """The service.Service whose files are in `folder`."""
+  from musiclm_jax.serving import jobs  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.serving import service  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.serving import uploads  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.serving import worker  # pylint: disable=g-import-not-at-top
+  for name in ('jobs', 'uploads'):
+    (folder / name).mkdir()
+  queue = jobs.Jobs(folder / 'jobs', limits)
+
+  def load():
+    from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
+    return model.Model(bundle, weights)
+
+  return service.Service(
+      bundle, limits, queue,
+      uploads.Uploads(folder / 'uploads', limits,
+                      bundle.tokens.audio.sample_rate_hz),
+      worker.Worker(queue, limits, load,
+                    worker.WARM_SECONDS if warm else (), say))
+
+
+def _site(service, folder, page):
+  """The ASGI app."""
+  from musiclm_jax.serving import api  # pylint: disable=g-import-not-at-top
+  app = api.create(service)
+  if page:
+    from musiclm_jax.serving import mount  # pylint: disable=g-import-not-at-top
+    app = mount.mount(app, service, folder / 'page')
+  return app
+
+
+def _server(app):
+  import uvicorn  # pylint: disable=g-import-not-at-top
+
+  class Server(uvicorn.Server):
+    """Leaves signals to us: an end that was asked for is no failure."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+      yield
+
+  return Server(uvicorn.Config(
+      app, log_level='warning', timeout_graceful_shutdown=_GRACE_S,
+      server_header=False))
+
+
+@contextlib.contextmanager
+def _stopping(server):
+  """SIGTERM and Ctrl-C end the server; a second one ends it at once."""
+  def stop(unused_signal, unused_frame):
+    server.force_exit = server.should_exit
+    server.should_exit = True
+
+  before = {kind: signal.signal(kind, stop)
+            for kind in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield
+  finally:
+    for kind, handler in before.items():
+      signal.signal(kind, handler)
+
+
+def _watch(worker, server):
+  """Ends the server when the model cannot be loaded."""
+  worker.wait()
+  if worker.error is not None:
+    server.should_exit = True

@@ -1,0 +1,93 @@
+"""What page and API share: one queue, one model, the uploads, the limits."""
+
+import dataclasses
+
+import musiclm_jax
+from musiclm_jax import bundle as bundle_lib
+from musiclm_jax.serving import asking
+from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.serving import uploads as uploads_lib
+from musiclm_jax.serving import worker as worker_lib
+
+EXAMPLES = (
+    'a lively irish jig on fiddle with hand drums',
+    'a slow waltz on accordion',
+    'a bright hornpipe on flute with guitar chords',
+    'a calm air on harp, soft strings behind it',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+  """A server without its site."""
+
+  bundle: bundle_lib.Bundle
+  limits: limits_lib.Limits
+  jobs: jobs_lib.Jobs
+  uploads: uploads_lib.Uploads
+  worker: worker_lib.Worker
+
+  @property
+  def takes_melody(self):
+    """Whether the bundle follows melodies."""
+    return self.bundle.has('melody') and any(
+        'melody' in self.bundle.stored_spec(name)['conditions']
+        for name in ('semantic', 'coarse'))
+
+  @property
+  def rate(self):
+    return self.bundle.tokens.audio.sample_rate_hz
+
+  def submit(self, values, sound=None):
+    """The `Job` of a request as of `asking.read`.
+
+    Args:
+      values: the mapping.
+      sound: function from what stands for a recording to its samples; by
+        default from the id of an upload.
+
+    Raises:
+      UserError: it cannot be made. Busy: not now.
+    """
+    self.jobs.check_place()
+    wanted = asking.read(
+        values, self.bundle, self.limits, sound or self.uploads.samples)
+    return self.jobs.submit(wanted)
+
+  def health(self):
+    """What /healthz says."""
+    return dict(status=self.worker.state, **self.jobs.counts(),
+                queue=self.limits.queue, bundle=self.bundle.identity,
+                version=musiclm_jax.__version__)
+
+  def about(self):
+    """What a client has to know before it asks."""
+    return dict(
+        bundle=self.bundle.identity, sample_rate_hz=self.rate,
+        melody=self.takes_melody, examples=list(EXAMPLES),
+        limits=dataclasses.asdict(self.limits))
+
+  def tidy(self):
+    """Drops what was held long enough."""
+    self.jobs.tidy()
+    self.uploads.tidy()
+
+
+def describe(jobs, job):
+  """A Job as JSON shows it."""
+  base = f'/v1/jobs/{job.id}'
+  soon = not job.settings.best_of
+  return dict(
+      id=job.id, status=job.state, error=job.error or None, title=job.title,
+      position=jobs.position(job), stage=job.advance.stage or None,
+      progress=1.0 if job.state == jobs_lib.DONE else round(
+          job.advance.share, 4),
+      seconds=job.seconds, seconds_done=job.advance.seconds,
+      seed=job.settings.seed, format=job.format, url=base,
+      audio=[f'{base}/audio/{i + 1}' for i in range(len(job.made))],
+      spectrograms=[f'{base}/spectrogram/{i + 1}'
+                    for i in range(len(job.made))],
+      similarity=[made.similarity for made in job.made],
+      streams=[f'{base}/stream/{i + 1}' for i in range(len(job.sounds))
+               if soon])

@@ -1,0 +1,172 @@
+"""Recordings that clients send: checked, decoded elsewhere, held for a while.
+
+Nothing of a client names a file here: what comes is stored under an id that is
+drawn, in the server's temporary folder, and the file itself goes as soon as its
+samples are there.
+"""
+
+import dataclasses
+import os
+import pathlib
+import secrets
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax.serving import decoder
+from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import limits as limits_lib
+
+_MAX_DECODERS = 2  # at once
+_MAX_HELD = 64
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+class TooLarge(errors.UserError):
+  """More bytes than are taken."""
+
+
+class WrongKind(errors.UserError):
+  """Not a file of sound."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+  """A recording: [N] float32 in `file`, at the server's rate."""
+
+  id: str
+  file: pathlib.Path
+  seconds: float
+  came: float
+
+
+class Uploads:
+  """What was sent.
+
+  Attributes:
+    most_bytes: of one file.
+  """
+
+  def __init__(self, folder, limits, rate, clock=time.monotonic):
+    """None yet.
+
+    Args:
+      folder: that exists, for this alone.
+      limits: the limits.Limits.
+      rate: of the samples, in Hz.
+      clock: function giving seconds.
+    """
+    self._folder, self._limits = pathlib.Path(folder), limits
+    self._rate, self._clock = rate, clock
+    self._held, self._lock = {}, threading.Lock()
+    self._decoders = threading.BoundedSemaphore(_MAX_DECODERS)
+    self.most_bytes = limits.upload_mib * limits_lib.MIB
+
+  def place(self):
+    """A path at which a file may be written; `take` or unlink it."""
+    return self._folder / f'{secrets.token_urlsafe(12)}.sent'
+
+  def too_large(self, what='the file'):
+    """The error for a file of more than `most_bytes`."""
+    return TooLarge(
+        f'{what} is larger than {self._limits.upload_mib} MiB, the limit of '
+        f'this server; send a shorter recording.')
+
+  def take(self, path):
+    """Makes an `Upload` of a file, which goes away."""
+    identity = secrets.token_urlsafe(12)
+    file = self._folder / f'{identity}.f32'
+    try:
+      count = self._decode(path, file, 'the file')
+    finally:
+      path.unlink(missing_ok=True)
+    upload = Upload(identity, file, count / self._rate, self._clock())
+    with self._lock:
+      self._held[identity] = upload
+    self.tidy()
+    return upload
+
+  def samples(self, identity):
+    """[N] float32 of an upload."""
+    with self._lock:
+      upload = self._held.get(identity)
+    try:
+      return np.fromfile(upload.file, np.float32)
+    except (AttributeError, FileNotFoundError):
+      raise errors.UserError(
+          f'there is no upload {identity[:40]!r}, or it is no longer held; '
+          f'send the recording again.') from None
+
+  def decoded(self, path, what):
+    """[N] float32 of a file, which stays; `what` is its name in messages."""
+    file = self._folder / f'{secrets.token_urlsafe(12)}.f32'
+    try:
+      self._decode(path, file, what)
+      return np.fromfile(file, np.float32)
+    finally:
+      file.unlink(missing_ok=True)
+
+  def tidy(self):
+    """Drops what is too old or too much."""
+    with self._lock:
+      oldest = self._clock() - 60 * self._limits.keep_minutes
+      total = sum(u.file.stat().st_size for u in self._held.values())
+      for identity, upload in list(self._held.items()):
+        if upload.came >= oldest and len(self._held) <= _MAX_HELD and (
+            total <= self._limits.keep_mib << 20):
+          break
+        total -= upload.file.stat().st_size
+        upload.file.unlink()
+        del self._held[identity]
+
+  def _decode(self, path, file, what):
+    """Writes [N] float32 to `file` and returns N."""
+    path = pathlib.Path(path)
+    if path.stat().st_size > self.most_bytes:
+      raise self.too_large(what)
+    with open(path, 'rb') as sent:
+      if not decoder.is_sound(sent.read(decoder.SNIFFED_BYTES)):
+        raise WrongKind(
+            f'{what} is not a file of sound that is known here; expected WAV, '
+            f'FLAC, OGG or MP3.')
+    if not self._decoders.acquire(timeout=self._limits.upload_time_s):
+      raise jobs_lib.Busy(
+          'busy: others are sending recordings; try again later.', 5)
+    try:
+      self._run(path, file, what)
+    except errors.UserError:
+      file.unlink(missing_ok=True)
+      raise
+    finally:
+      self._decoders.release()
+    return file.stat().st_size // 4
+
+  def _run(self, path, file, what):
+    """Decodes in a process of its own; UserError for whatever it meets."""
+    limits = self._limits
+    command = [sys.executable, '-P', '-m', 'musiclm_jax.serving.decoder',
+               str(path), str(file), str(self._rate),
+               str(limits.upload_seconds), str(limits.upload_memory_mib),
+               str(int(limits.upload_time_s)), what]
+    try:
+      done = subprocess.run(
+          command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+          stderr=subprocess.PIPE, timeout=limits.upload_time_s, check=False,
+          cwd=self._folder, env=dict(
+              PATH=os.defpath, PYTHONPATH=str(_ROOT), OPENBLAS_NUM_THREADS='1',
+              LC_ALL='C.UTF-8'))
+    except subprocess.TimeoutExpired:
+      raise errors.UserError(
+          f'{what} took longer than {limits.upload_time_s:g} s to decode; '
+          f'expected a plain recording.') from None
+    if done.returncode == decoder.REFUSED:
+      raise errors.UserError(
+          done.stderr.decode('utf-8', 'replace').strip().splitlines()[-1])
+    if done.returncode:
+      raise errors.UserError(
+          f'{what} could not be decoded within the memory and time that a '
+          f'recording should need; expected a plain recording.')

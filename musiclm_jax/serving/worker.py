@@ -1,0 +1,159 @@
+"""The one thread that owns the model: it loads, warms up and serves the queue.
+
+Generation reports after every second that a stage has drawn; what the report
+raises ends the work, and that is how cancelling and the time limit act.
+"""
+
+import contextlib
+import threading
+import traceback
+
+from musiclm_jax import errors
+from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.generation import steering as steering_lib
+from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import sound as sound_lib
+
+STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
+# Clips that meet the programs of usual requests: first windows, windows that
+# go on from others, and last ones with much and with little to draw.
+WARM_SECONDS = (2, 16)
+_PRACTICE = 'a slow waltz on accordion'
+
+
+class _Cancelled(Exception):
+  """Somebody cancelled the request."""
+
+
+class _TimeIsUp(Exception):
+  """The request has had its time."""
+
+
+class Worker:
+  """Serves jobs one after the other.
+
+  Attributes:
+    state: STARTING until the model is warm, then READY; BROKEN if it could not
+      be loaded, GONE after `stop`.
+    error: the exception that broke it.
+  """
+
+  def __init__(self, jobs, limits, load, warm=WARM_SECONDS, say=print,
+               picture=None):
+    """A worker that has not begun.
+
+    Args:
+      jobs: the jobs.Jobs.
+      limits: the limits.Limits.
+      load: function giving a `generation.model.Model`; called in the thread.
+      warm: lengths of clips that are made, and dropped, before the first job.
+      say: function that takes a line for whoever runs the server.
+      picture: function from [N] float32 to a PNG; its spectrogram by default.
+    """
+    self.state, self.error = STARTING, None
+    self._jobs, self._limits = jobs, limits
+    self._load, self._warm, self._say = load, warm, say
+    self._picture = picture or spectrogram
+    self._thread = threading.Thread(
+        target=self._run, name='worker', daemon=True)
+
+  def start(self):
+    self._thread.start()
+
+  def wait(self):
+    """Until the thread has ended."""
+    self._thread.join()
+
+  def stop(self, wait_s=30.0):
+    """Cancels everything; whether the thread has ended in time."""
+    self._jobs.stop()
+    if self._thread.ident is not None:
+      self._thread.join(wait_s)
+    return not self._thread.is_alive()
+
+  def _run(self):
+    try:
+      model = self._load()
+      for seconds in self._warm:
+        self._practise(model, seconds)
+    except _Cancelled:
+      self.state = GONE
+      return
+    except Exception as error:  # pylint: disable=broad-exception-caught
+      self.error, self.state = error, BROKEN
+      self._jobs.stop()
+      return
+    self.state = READY
+    self._say('ready')
+    while (job := self._jobs.next()) is not None:
+      self._serve(model, job)
+    self.state = GONE
+
+  def _practise(self, model, seconds):
+    """Makes a clip and drops it, so that its programs are compiled."""
+    settings = settings_lib.make(seconds=seconds)
+    result = model.make(
+        steering_lib.read(settings, model.sample_rate_hz, _PRACTICE), settings,
+        soon=True, progress=self._unless_stopped)
+    self._picture(result.takes[0].sound.read())
+
+  def _unless_stopped(self, *unused_report):
+    if self._jobs.stopped:
+      raise _Cancelled
+
+  def _serve(self, model, job):
+    """Makes one job, whatever happens."""
+    try:
+      made = self._make(model, job)
+    except _Cancelled:
+      self._jobs.end(job, jobs_lib.CANCELLED)
+    except _TimeIsUp:
+      self._jobs.end(job, jobs_lib.FAILED, (
+          f'the request took longer than {self._limits.time_limit_s:g} s, the '
+          f'limit of this server; ask for less.'))
+    except errors.UserError as error:
+      self._jobs.end(job, jobs_lib.FAILED, ' '.join(str(error).split()))
+    except Exception as error:  # pylint: disable=broad-exception-caught
+      self._say(f'job {job.id} failed:\n{traceback.format_exc()}')
+      self._jobs.end(job, jobs_lib.FAILED, (
+          f'a fault of the server ({type(error).__name__}), told in its log.'))
+    else:
+      job.made = tuple(made)
+      self._jobs.end(job, jobs_lib.DONE)
+
+  def _make(self, model, job):
+    """The `Made`s of a job."""
+    deadline = self._jobs.clock() + self._limits.time_limit_s
+
+    def report(stage, done, total):
+      if job.cancelled.is_set():
+        raise _Cancelled
+      if self._jobs.clock() > deadline:
+        raise _TimeIsUp
+      job.advance.report(stage, done, total)
+
+    report('', 0, 1)
+    num_samples = round(job.seconds * model.sample_rate_hz)
+    with contextlib.ExitStack() as stack:
+      sounds = [
+          stack.enter_context(sound_lib.Sound(
+              job.folder, number, f'.{job.format}', num_samples,
+              model.sample_rate_hz))
+          for number in range(job.settings.drawn)]
+      job.sounds = tuple(sounds)
+      result = model.make(job.wanted.steering, job.settings, sounds=sounds,
+                          progress=report, soon=True)
+      made = []
+      for rank, take in enumerate(result.takes):
+        file = job.folder / f'{rank + 1}.{job.format}'
+        take.sound.finish(file, model.tags(result, take))
+        picture = file.with_suffix('.png')
+        picture.write_bytes(self._picture(take.sound.read()))
+        made.append(jobs_lib.Made(file, picture, job.seconds, take.similarity))
+      return made
+
+
+def spectrogram(audio):
+  """[N] float32 -> the bytes of a PNG."""
+  from musiclm_jax.evaluation import generated  # pylint: disable=g-import-not-at-top
+  return generated.png(generated.spectrogram(audio))
