@@ -143,7 +143,7 @@ def read(settings, rate, prompt=None, story=None, like=None, melody=None,
   if story is not None:
     parts = tuple(story)
     story_lib.check_length(parts, settings.seconds)
-  sounds = {name: _audio(value, named(name), rate)
+  sounds = {name: sound(value, named(name), rate)
             for name, value in given.items()}
   before = sounds.get('continue_from')
   if before is not None:
@@ -186,24 +186,24 @@ def _title(parts, given):
   return ', '.join(titles)
 
 
-def _audio(value, name, rate):
+def sound(value, name, rate):
   """[N] float32 of a path or an array; UserError for what cannot be used."""
   if isinstance(value, np.ndarray):
-    sound = np.asarray(value, np.float32)
-    if sound.ndim != 1 or not np.all(np.isfinite(sound)):
+    audio = np.asarray(value, np.float32)
+    if audio.ndim != 1 or not np.all(np.isfinite(audio)):
       raise errors.UserError(
           f'{name} is an array of shape {sound.shape}; expected [N] finite '
           f'samples at {rate} Hz.')
     shown = name
   else:
-    sound, shown = _read_file(value, rate, settings_lib.MAX_SECONDS), str(value)
-  if not MIN_SECONDS * rate <= len(sound) <= settings_lib.MAX_SECONDS * rate:
+    audio, shown = _read_file(value, rate, settings_lib.MAX_SECONDS), str(value)
+  if not MIN_SECONDS * rate <= len(audio) <= settings_lib.MAX_SECONDS * rate:
     raise errors.UserError(
-        f'{shown} has {len(sound) / rate:.2f} s; expected {MIN_SECONDS} to '
+        f'{shown} has {len(audio) / rate:.2f} s; expected {MIN_SECONDS} to '
         f'{settings_lib.MAX_SECONDS} s.')
-  if np.max(np.abs(sound)) < _SILENT:
+  if np.max(np.abs(audio)) < _SILENT:
     raise errors.UserError(f'{shown} is silent.')
-  return sound
+  return audio
 
 
 def _read_file(path, rate, most_seconds):

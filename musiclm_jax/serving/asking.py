@@ -44,8 +44,8 @@ def read(values, bundle, limits, sound):
     values: the mapping, as JSON gives it.
     bundle: a bundle.Bundle.
     limits: the limits.Limits.
-    sound: function from the id of an upload to [N] float32 at the bundle's
-      rate; UserError for an unknown one.
+    sound: function from a field of SOUNDS and its value, the id of an upload,
+      to [N] float32 at the bundle's rate; UserError for an unknown one.
 
   Returns:
     A `Wanted`.
@@ -76,7 +76,7 @@ def read(values, bundle, limits, sound):
       if not isinstance(values[name], str):
         raise errors.UserError(
             f'{name} is {values[name]!r}; expected the id of an upload.')
-      values[name] = sound(values[name])
+      values[name] = sound(name, values[name])
   settings, steering = steering_lib.asked(bundle, **values)
   known = 0 if steering.before is None else (
       len(steering.before) // bundle.tokens.audio.sample_rate_hz)

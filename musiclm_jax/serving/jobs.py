@@ -44,7 +44,7 @@ class Advance:
   def __init__(self, rounds=1):
     """`rounds`: times that the stages run, 8 samples at a time."""
     self.stage, self.share, self.seconds = '', 0.0, 0
-    self._rounds, self._ended, self._stages = rounds, 0, {}
+    self._rounds, self._ended, self._stages = rounds, 0, dict(audio=0.0)
 
   def report(self, stage, done, total):
     """As of `generation.model.Model.generate`'s progress."""
@@ -59,7 +59,7 @@ class Advance:
     self.share = max(self.share, min(1.0, (self._ended + now) / self._rounds))
     if stage == 'audio' and done >= total:
       self._ended += 1
-      self._stages = {}
+      self._stages = dict(audio=0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,15 +44,15 @@ class Service:
 
     Args:
       values: the mapping.
-      sound: function from what stands for a recording to its samples; by
-        default from the id of an upload.
+      sound: as of `asking.read`; by default the values are ids of uploads.
 
     Raises:
       UserError: it cannot be made. Busy: not now.
     """
     self.jobs.check_place()
     wanted = asking.read(
-        values, self.bundle, self.limits, sound or self.uploads.samples)
+        values, self.bundle, self.limits,
+        sound or (lambda name, value: self.uploads.samples(value)))
     return self.jobs.submit(wanted)
 
   def health(self):

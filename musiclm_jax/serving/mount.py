@@ -1,0 +1,80 @@
+"""The page on the API's site: no outside fetch, nothing kept for long.
+
+Gradio reads its settings from the environment when it is imported, so they are
+set here first.
+"""
+
+import os
+import pathlib
+import time
+
+from starlette import concurrency
+
+from musiclm_jax.serving import limits as limits_lib
+
+_UPLOAD = '/gradio_api/upload'
+# Gradio's ways to other places; the page needs none of them.
+_CLOSED = ('/proxy=', '/gradio_api/proxy=', '/gradio_api/file=http',
+           '/llms.txt', '/gradio_api/mcp', '/monitoring')
+
+
+def mount(app, service, folder):
+  """The ASGI app of API and page.
+
+  Args:
+    app: the API's FastAPI app.
+    service: the service.Service.
+    folder: for the files that the page is sent; made here.
+  """
+  folder.mkdir()
+  os.environ.update(
+      GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False',
+      HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_OFFLINE='1')
+  import gradio as gr  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.serving import page  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.serving import pieces  # pylint: disable=g-import-not-at-top
+  limits = service.limits
+  gr.mount_gradio_app(
+      app, page.build(service, folder), '/', footer_links=[],
+      theme=page.theme(), css=pieces.CSS, ssr_mode=False, mcp_server=False,
+      enable_monitoring=False, run_history=False,
+      max_file_size=limits.upload_mib * limits_lib.MIB)
+  return Guard(app, folder, limits)
+
+
+class Guard:
+  """Closes what the page does not need, and bounds what it is sent."""
+
+  def __init__(self, app, folder, limits):
+    self._app = app
+    self._folder, self._limits = pathlib.Path(folder), limits
+
+  async def __call__(self, scope, receive, send):
+    path = scope.get('path', '')
+    if scope['type'] == 'http' and path.startswith(_CLOSED):
+      await send(dict(type='http.response.start', status=404, headers=[]))
+      await send(dict(type='http.response.body', body=b''))
+      return
+    if path == _UPLOAD:
+      await concurrency.run_in_threadpool(
+          sweep, self._folder, self._limits.keep_mib << 20,
+          60 * self._limits.keep_minutes)
+    await self._app(scope, receive, send)
+
+
+def sweep(folder, most_bytes, most_seconds):
+  """Removes the oldest files until the rest is small and young enough."""
+  files = []
+  for path in folder.rglob('*'):
+    try:
+      if path.is_file():
+        status = path.stat()
+        files.append((status.st_mtime, status.st_size, path))
+    except FileNotFoundError:
+      continue
+  total = sum(size for _, size, _ in files)
+  for changed, size, path in sorted(files):
+    if total <= most_bytes and changed >= time.time() - most_seconds:
+      return
+    path.unlink(missing_ok=True)
+    total -= size

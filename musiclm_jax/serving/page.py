@@ -1,0 +1,187 @@
+"""The Gradio page: what is where, and which action each part calls."""
+
+import secrets
+
+import gradio as gr
+
+from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.serving import actions as actions_lib
+from musiclm_jax.serving import asking
+from musiclm_jax.serving import pieces
+from musiclm_jax.serving import service as service_lib
+
+_STORY = '''- at: 0:00
+  prompt: a slow air on a harp
+- at: 0:10
+  prompt: a lively reel on fiddles
+'''
+_FONTS = ('ui-sans-serif', 'system-ui', 'sans-serif')
+_MONO = ('ui-monospace', 'Consolas', 'monospace')
+_DEFAULTS = settings_lib.Settings()
+# What of the settings the page asks for; the API takes all.
+_ASKED = ('seconds', 'seed', 'samples', 'temperature_semantic',
+          'temperature_coarse', 'temperature_fine')
+_PRIVATE = dict(api_visibility='private', concurrency_limit=None)
+
+
+def theme():
+  """Colours and the fonts of the reader's system: nothing is fetched."""
+  return gr.themes.Base(
+      primary_hue='violet', neutral_hue='slate', radius_size='md', font=_FONTS,
+      font_mono=_MONO)
+
+
+def build(service, folder):
+  """The page.
+
+  Args:
+    service: the service.Service.
+    folder: where Gradio puts the files that are sent.
+
+  Returns:
+    gr.Blocks.
+  """
+  actions = actions_lib.Actions(service, folder)
+  with gr.Blocks(title='MusicLM', analytics_enabled=False) as page:
+    gr.HTML(pieces.head(service.bundle.identity), elem_id='head')
+    with gr.Row(equal_height=False):
+      with gr.Column(scale=5, min_width=320):
+        inputs = _inputs(service, actions)
+      with gr.Column(scale=5, min_width=320):
+        outputs = dict(
+            status=gr.HTML('', elem_id='status'),
+            players=gr.HTML(pieces.nothing(), elem_id='players'),
+            pictures=gr.HTML('', elem_id='pictures'))
+        gr.Markdown('### Made before')
+        outputs['history'] = gr.HTML(pieces.history([]), elem_id='history')
+    outputs.update(
+        make=inputs.pop('make'), stop=inputs.pop('stop'), job=gr.State(''),
+        held=gr.BrowserState([], storage_key='musiclm',
+                             secret=secrets.token_hex(8)))
+    _connect(page, actions, inputs, outputs)
+  page.queue(default_concurrency_limit=None, api_open=False)
+  return page
+
+
+def _inputs(service, actions):
+  """The left column: {name: component}."""
+  found = dict(mode=gr.State('prompt'))
+  with gr.Tabs():
+    with gr.Tab('Prompt', id='prompt') as prompt_tab:
+      found['prompt'] = gr.Textbox(
+          label='What should it sound like?', lines=3, max_lines=6,
+          placeholder=service_lib.EXAMPLES[0], elem_id='prompt')
+      with gr.Row(elem_id='examples'):
+        for example in service_lib.EXAMPLES:
+          gr.Button(example, size='sm', variant='secondary').click(
+              None, None, found['prompt'], show_progress='hidden',
+              js=f'() => {example!r}', **_PRIVATE)
+    with gr.Tab('Story', id='story') as story_tab:
+      found['story'] = gr.Code(
+          _STORY, language='yaml', lines=8, max_lines=16, elem_id='story',
+          label='Prompts and the times from which they are in force')
+      told = gr.HTML('', elem_id='told')
+  for tab, mode in ((prompt_tab, 'prompt'), (story_tab, 'story')):
+    tab.select(lambda mode=mode: mode, None, found['mode'],
+               show_progress='hidden', **_PRIVATE)
+  with gr.Row():
+    found['seconds'] = gr.Slider(
+        1, service.limits.max_seconds, _DEFAULTS.seconds, step=1,
+        label='Length (seconds)', elem_id='seconds')
+    found['samples'] = gr.Slider(
+        1, max(2, service.limits.max_samples), 1, step=1, label='Samples',
+        interactive=service.limits.max_samples > 1, elem_id='samples')
+  with gr.Row(equal_height=True):
+    found['seed'] = gr.Number(
+        0, label='Seed', precision=0, elem_id='seed', min_width=120)
+    gr.Button('Another seed', size='md', min_width=120).click(
+        None, None, found['seed'], show_progress='hidden',
+        js='() => Math.floor(Math.random() * 1e6)', **_PRIVATE)
+  _story_checks(actions, found['story'], story_tab, told, found['seconds'])
+  _recordings(service, actions, found)
+  with gr.Accordion('More', open=False):
+    found['format'] = gr.Radio(
+        list(asking.FORMATS), value=asking.FORMATS[0], label='File')
+    for stage in settings_lib.STAGES:
+      name = f'temperature_{stage}'
+      found[name] = gr.Slider(
+          0, 2, getattr(_DEFAULTS, name), step=0.05,
+          label=f'Temperature, {stage} tokens')
+  with gr.Row():
+    found['make'] = gr.Button('Make music', variant='primary', elem_id='make')
+    found['stop'] = gr.Button('Cancel', interactive=False, elem_id='stop')
+  return found
+
+
+def _story_checks(actions, story, tab, told, seconds):
+  """A story is checked as it is written, and says how long it will be."""
+  def check(text):
+    line, length = actions.check_story(text)
+    return line, gr.skip() if length is None else length
+
+  for event in (story.change, tab.select):
+    event(check, story, [told, seconds], show_progress='hidden', **_PRIVATE)
+
+
+def _recordings(service, actions, found):
+  """Melody and song, each with a line that says whether it can be used."""
+  for name, title, text in (
+      ('melody', 'Melody', 'Hum, whistle or play what it should follow.'),
+      ('like', 'A song to be near to', 'Alone, or beside the prompt.')):
+    usable = name != 'melody' or service.takes_melody
+    with gr.Accordion(title, open=False, elem_id=f'{name}-part'):
+      gr.HTML(pieces.note(text if usable else actions_lib.NO_MELODY))
+      found[name] = gr.Audio(
+          sources=['upload', 'microphone'], type='filepath', label=title,
+          show_label=False, editable=False, elem_id=name, buttons=[])
+      heard = gr.HTML('', elem_id=f'{name}-line')
+      found[name].change(
+          lambda path, name=name: actions.check_recording(path, name),
+          found[name], heard, show_progress='hidden', **_PRIVATE)
+
+
+def _connect(page, actions, inputs, outputs):
+  """Buttons, and what the page does when it is opened."""
+  names = list(inputs)
+  shown = list(outputs.values())
+
+  def told(step):
+    """Values of components from a step of an action."""
+    values = {outputs[k]: v for k, v in step.items() if k in outputs}
+    if 'busy' in step:
+      values[outputs['make']] = gr.update(interactive=not step['busy'])
+      values[outputs['stop']] = gr.update(interactive=step['busy'])
+    return values
+
+  async def make(*given):
+    *values, held = given
+    asked = _asked(dict(zip(names, values)))
+    async for step in actions.generate(asked, held):
+      yield told(step)
+
+  async def restore(held):
+    async for step in actions.restore(held):
+      yield told(step)
+
+  following = dict(show_progress='hidden', **_PRIVATE)
+  outputs['make'].click(
+      make, [*inputs.values(), outputs['held']], shown, **following)
+  inputs['prompt'].submit(
+      make, [*inputs.values(), outputs['held']], shown, **following)
+  outputs['stop'].click(actions.cancel, outputs['job'], None, **following)
+  page.load(restore, outputs['held'], shown, **following)
+
+
+def _asked(values):
+  """A request as of `asking.read`, from the values of the inputs."""
+  mode = values['mode'] if values['mode'] in asking.TEXTS else 'prompt'
+  asked = {name: values[name] for name in _ASKED}
+  asked['format'] = values['format']
+  for name in ('melody', 'like'):
+    if values[name]:
+      asked[name] = values[name]
+  # A recording may stand alone, so an empty text is none beside one.
+  text = values[mode] or ''
+  if text.strip() or not (values['melody'] or values['like']):
+    asked[mode] = text
+  return asked

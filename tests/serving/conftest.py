@@ -1,0 +1,119 @@
+"""A service on a fake model, that tests can hold and let go."""
+
+import pathlib
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from musiclm_jax import specs
+from musiclm_jax.generation import model as model_lib
+from musiclm_jax.serving import jobs
+from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.serving import service as service_lib
+from musiclm_jax.serving import uploads
+from musiclm_jax.serving import worker
+
+RATE = specs.AudioSpec().sample_rate_hz
+for room in ('stages', 'evaluation', 'generation'):
+  sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / room))
+
+
+class FakeBundle:
+  """Complete, and without weights."""
+
+  identity = 'fake'
+  tokens = specs.TokenSpec()
+
+  def __init__(self, melody=True):
+    self._melody = melody
+
+  def has(self, name):
+    return self._melody or name != 'melody'
+
+  def require(self, *unused_names):
+    pass
+
+  def stored_spec(self, unused_name):
+    return {'conditions': ['mulan'] + ['melody'] * self._melody}
+
+
+class FakeModel:
+  """Tones whose pitch is the seed's, second by second.
+
+  Attributes:
+    gate: cleared, the model waits before the next second.
+    fault: an exception that it raises instead.
+    made: seeds, in order.
+  """
+
+  sample_rate_hz = RATE
+
+  def __init__(self):
+    self.gate, self.fault, self.made = threading.Event(), None, []
+    self.gate.set()
+
+  def make(self, steering, settings, progress=None, sounds=None,
+           similarity=False, soon=False):
+    assert soon and not similarity
+    sounds = sounds or [model_lib.Memory() for _ in range(settings.drawn)]
+    self.made.append(settings.seed)
+    for second in range(settings.whole_seconds):
+      progress('coarse', second + 1, settings.whole_seconds)
+      while not self.gate.wait(0.01):
+        progress('coarse', second + 1, settings.whole_seconds)
+      if self.fault is not None:
+        raise self.fault
+      length = round(min(1.0, settings.seconds - second) * RATE)
+      for number, sound in enumerate(sounds):
+        sound.write(tone(settings.seed + number)[:length])
+      progress('audio', second + 1, settings.whole_seconds)
+    takes = [model_lib.Take(i, sound, None, None, None)
+             for i, sound in enumerate(sounds[:settings.samples])]
+    return model_lib.Result(takes, settings, steering.title, RATE, None, (0,),
+                            0, {})
+
+  def tags(self, result, take):
+    return dict(title=result.title, comment=f'sample={take.sample + 1}')
+
+
+def tone(seed):
+  """[RATE] float32."""
+  return (0.3 * np.sin(2 * np.pi * (200 + 10 * (seed % 50)) *
+                       np.arange(RATE) / RATE)).astype(np.float32)
+
+
+@pytest.fixture(name='make_service')
+def _make_service(tmp_path):
+  """Function from limits to (service, model), its worker running."""
+  made = []
+
+  def make(melody=True, load=None, start=True, **limits):
+    limits = limits_lib.Limits(**limits)
+    model = FakeModel()
+    folder = tmp_path / f'service{len(made)}'
+    for name in ('jobs', 'uploads', 'page'):
+      (folder / name).mkdir(parents=True)
+    queue = jobs.Jobs(folder / 'jobs', limits)
+    service = service_lib.Service(
+        FakeBundle(melody), limits, queue,
+        uploads.Uploads(folder / 'uploads', limits, RATE),
+        worker.Worker(queue, limits, load or (lambda: model), warm=(),
+                      say=lambda text: None, picture=lambda audio: b'PNG'))
+    made.append((service, model))
+    if start:
+      service.worker.start()
+    return service, model
+
+  yield make
+  for service, model in made:
+    model.gate.set()
+    assert service.worker.stop(5.0)
+
+
+@pytest.fixture(name='tiny', scope='session')
+def _tiny(tmp_path_factory):
+  """A bundle of every component, with random weights."""
+  import tiny_bundle  # pylint: disable=g-import-not-at-top
+  return tiny_bundle.write(tmp_path_factory.mktemp('tiny') / 'bundle')
