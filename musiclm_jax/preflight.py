@@ -8,8 +8,9 @@
 Compiles the very step that the loop would run, for TPUs that need not be there
 (pip install 'musiclm_jax[tpu]'), without data, and says what one chip holds and
 does. Times are a roofline: no run is faster, for a step has at least these
-FLOPs, moves at least these bytes and sends at least this much. What does not
-fit is said, with settings that do.
+FLOPs, moves at least these bytes and sends at least this much. For TPUs the
+compiler's own expectation of its kernels is said too. What does not fit is
+said, with settings that do.
 """
 
 import pathlib
@@ -111,7 +112,7 @@ def load(names, bindings=(), topology='', mesh=None, batch=0):
   return preflight.Setup(
       trainable, arguments['source'], found,
       dict(zip(mesh_lib.AXES, sizes)),
-      arguments['rules']), arguments['num_steps']
+      arguments['rules'], arguments['generator']), arguments['num_steps']
 
 
 def lines(report, steps):
@@ -154,7 +155,12 @@ def _time(report, steps):
       f'{name} {_short(value)}' for name, value in seconds.items())
   if report.needs:
     yield (f'at most {report.needs["tokens"] / step:,.0f} target tokens/s, '
-           f'MFU {report.mfu():.0%}')
+           f'MFU {report.mfu(step):.0%}')
+  expected = report.expected_seconds()
+  if expected:
+    share = f', MFU {report.mfu(expected):.0%}' if report.needs else ''
+    yield (f'the compiler expects {_short(expected)} of its kernels, one after '
+           f'another{share}')
   days = steps * step / _DAY_SECONDS
   yield (f'{steps:,} steps: at least {days:.2f} days, '
          f'{days * report.chips:,.1f} chip-days')

@@ -6,9 +6,9 @@ runs:
 
   products      FLOPs of matrix products and convolutions (2 per multiply-add;
                 all else is small beside them)
-  bytes         read from and written to the main memory, at the borders of
-                fusions; a slice counts as what it takes
+  bytes         read from and written to the main memory (hlo_traffic.py)
   collectives   of each kind: how many, and what they move
+  cycles        that a TPU's compiler expects its kernels to take
 
 all of it for one device, since the text is that of the partitioned program.
 """
@@ -18,53 +18,13 @@ import functools
 import math
 import re
 
-_SHAPE = re.compile(r'([a-z]+[0-9]*[a-z0-9]*)\[([0-9,<=]*)\](\{[^{}]*\})?')
-_NAME = re.compile(r'%([\w.\-]+)')
-_BITS = {'pred': 8, 'token': 0, 'opaque': 0}
+from musiclm_jax.training import hlo_text
+from musiclm_jax.training import hlo_traffic
+
+# Where the compiler does not know it writes the largest number of 64 bits.
+_CYCLES = re.compile(r'"estimated_cycles":"(\d{1,15})"')
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
                'collective-permute')
-# Nothing moves for these, or what they call moves it.
-_FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast',
-         'while', 'conditional', 'call', 'after-all', 'partition-id',
-         'replica-id', 'copy-done', 'iota', 'opt-barrier',
-         'optimization-barrier'}
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """One array: of a tuple there are several."""
-
-  kind: str
-  dims: tuple
-  layout: str
-
-  @property
-  def bytes(self):
-    bits = _BITS.get(self.kind)
-    if bits is None:
-      bits = int(re.search(r'\d+', self.kind).group())
-    return math.prod(self.dims) * bits // 8
-
-  @property
-  def main_bytes(self):
-    """Bytes in the main memory: none if it lies in a faster one."""
-    return 0 if re.search(r'S\([1-9]\d*\)', self.layout) else self.bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-  """One line of a computation."""
-
-  name: str
-  opcode: str
-  shapes: tuple  # of the result
-  operands: tuple  # names
-  rest: str  # attributes
-  literal: str  # what stands between the parentheses
-
-  def calls(self, attribute):
-    found = re.search(rf'{attribute}=%?([\w.\-]+)', self.rest)
-    return found.group(1) if found else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +44,7 @@ class Counts:
   bytes: float
   collectives: dict  # {kind: Collective}
   unknown_loops: int  # loops whose trips could not be told; counted once
+  cycles: float = 0.0  # of its kernels, one after another; 0: not known
 
   @property
   def wire_bytes(self):
@@ -94,7 +55,7 @@ def count(text, num_devices=1):
   """The `Counts` of a compiled program.
 
   Args:
-    text: `jax.stages.Compiled.as_text()`.
+    text: as XLA prints it, such as `jax.stages.Compiled.as_text()`.
     num_devices: that it runs on.
   """
   return _Counter(text, num_devices).run()
@@ -104,9 +65,9 @@ class _Counter:
   """Walks from the entry; a computation counts as often as it is run."""
 
   def __init__(self, text, num_devices):
-    self._computations, self._entry = _parse(text)
+    self._computations, self._entry = hlo_text.parse(text)
     self._devices = num_devices
-    self._products = self._bytes = 0.0
+    self._products = self._bytes = self._cycles = 0.0
     self._found = {}  # collectives: {identity: (kind, times, bytes, group)}
     self._unknown = 0
 
@@ -121,7 +82,8 @@ class _Counter:
       kinds[kind] = Collective(
           old.count + times, old.bytes + times * size,
           old.wire_bytes + times * size * wire)
-    return Counts(self._products, self._bytes, kinds, self._unknown)
+    return Counts(self._products, self._bytes, kinds, self._unknown,
+                  self._cycles)
 
   def _visit(self, name, times, moves):
     """`moves`: whether results go to memory, as they do not in fusions."""
@@ -132,8 +94,11 @@ class _Counter:
         self._products += times * _product_flops(line, computation)
       elif kind in COLLECTIVES:
         self._collective(name, line, kind, times, computation)
-      if moves and not (line.opcode in _FREE or line.opcode.endswith('-done')):
-        self._bytes += times * self._moved(line, computation)
+      if moves:
+        self._bytes += times * hlo_traffic.moved(
+            line, computation, self._computations)
+        found = _CYCLES.search(line.rest)
+        self._cycles += times * int(found.group(1)) if found else 0
       if line.opcode == 'while':
         trips = self._trips(line, computation)
         self._visit(line.calls('body'), times * trips, moves)
@@ -142,7 +107,7 @@ class _Counter:
           self._visit(branch, times, moves)
       elif line.opcode in ('fusion', 'call', 'async-start'):
         called = line.calls('calls') or line.calls('to_apply')
-        self._visit(called, times, moves and line.opcode == 'call')
+        self._visit(called, times, moves and line.opcode != 'fusion')
 
   def _collective(self, where, line, kind, times, computation):
     size = sum(s.bytes for s in line.shapes)
@@ -175,40 +140,6 @@ class _Counter:
       return math.prod(
           int(sizes[a]) for a in re.findall(r"'([^']+)'", found.group(2)))
     return self._devices
-
-  def _moved(self, line, computation):
-    """Bytes of the main memory that one top-level instruction touches."""
-    result = sum(s.main_bytes for s in line.shapes)
-    if line.opcode == 'copy-start':
-      return result  # its result names both sides
-    sizes = [sum(s.main_bytes for s in computation[o].shapes)
-             for o in line.operands if o in computation]
-    if line.opcode == 'dynamic-slice':
-      return 2 * result
-    if line.opcode == 'dynamic-update-slice':
-      return 2 * sizes[1]
-    if line.opcode == 'fusion':
-      inside = self._computations[line.calls('calls')]
-      return self._moved_by_fusion(line, inside, sizes, result)
-    return result + sum(sizes)
-
-  def _moved_by_fusion(self, line, inside, sizes, result):
-    """A fusion that slices its operand or updates a slice moves the slice."""
-    parameters = [i for i in inside.values() if i.opcode == 'parameter']
-    for parameter in parameters:
-      index = int(parameter.literal)
-      if index < len(sizes) and sizes[index]:
-        taken = _taken(parameter.name, inside)
-        if taken is not None:
-          sizes[index] = min(sizes[index], taken)
-    for written in inside.values():
-      if written.opcode == 'dynamic-update-slice':
-        whole = sum(s.main_bytes for s in line.shapes
-                    if s.dims == written.shapes[0].dims)
-        if whole:
-          update = inside[written.operands[1]].shapes[0].bytes
-          result += update - written.shapes[0].bytes
-    return max(result, 0) + sum(sizes)
 
   def _trips(self, line, computation):
     """How often a loop runs its body."""
@@ -256,25 +187,6 @@ class _Counter:
     if line is None or not re.fullmatch(r'-?\d+', line.literal):
       return None
     return int(line.literal) if line.opcode == 'constant' else None
-
-
-def _taken(name, inside):
-  """Bytes that a fusion takes of an operand; None: all of it."""
-  users = [i for i in inside.values() if name in i.operands]
-  total = 0
-  for user in users:
-    if user.opcode == 'dynamic-slice' and user.operands[0] == name:
-      total += sum(s.bytes for s in user.shapes)
-    elif user.opcode == 'dynamic-update-slice' and user.operands[0] == name:
-      total += 0  # what is replaced is not read
-    elif user.opcode == 'bitcast':
-      part = _taken(user.name, inside)
-      if part is None:
-        return None
-      total += part
-    else:
-      return None
-  return total
 
 
 def _is_gemm(line):
@@ -333,45 +245,5 @@ def _pairs(size, kernel, out, stride, pad, spread, dilate):
 def _branches(line):
   found = re.search(r'branch_computations=\{([^}]*)\}', line.rest)
   if found:
-    return _NAME.findall(found.group(1))
+    return re.findall(r'%([\w.\-]+)', found.group(1))
   return [line.calls('true_computation'), line.calls('false_computation')]
-
-
-def _parse(text):
-  """({computation: {name: Instruction}}, name of the entry)."""
-  computations, current, entry = {}, None, None
-  for row in text.splitlines():
-    if row and not row[0].isspace():
-      found = re.match(r'(ENTRY )?%?([\w.\-]+) \(.*\{$', row)
-      if found:
-        current = computations[found.group(2)] = {}
-        entry = found.group(2) if found.group(1) else entry
-    elif current is not None and ' = ' in row:
-      line = _instruction(row.strip())
-      current[line.name] = line
-  return computations, entry
-
-
-def _instruction(row):
-  name, _, rest = row.removeprefix('ROOT ').partition(' = ')
-  end = _closing(rest) if rest[0] == '(' else rest.index(' ')
-  shapes, rest = rest[:end], rest[end:].lstrip()
-  opcode, _, rest = rest.partition('(')
-  end = _closing('(' + rest) - 2
-  literal, rest = rest[:end], rest[end + 1:]
-  return Instruction(
-      name.lstrip('%'), opcode, tuple(
-          Shape(kind, tuple(int(re.sub(r'\D', '', d)) for d in dims.split(',')
-                            if d), layout or '')
-          for kind, dims, layout in _SHAPE.findall(shapes)),
-      tuple(_NAME.findall(literal)), rest, literal)
-
-
-def _closing(text):
-  """The place after the parenthesis that closes the first."""
-  depth = 0
-  for place, char in enumerate(text):
-    depth += (char == '(') - (char == ')')
-    if depth == 0:
-      return place + 1
-  raise ValueError(f'no closing parenthesis in {text[:80]!r}.')

@@ -6,6 +6,7 @@ Of a device that is not in the table they are measured, in float32.
 """
 
 import dataclasses
+import importlib.util
 import math
 import os
 import re
@@ -28,14 +29,21 @@ class Chip:
   memory: float  # bytes
   memory_rate: float  # bytes a second
   link_rate: float  # bytes a second, to other chips
+  clock: float = 0.0  # cycles a second of a TPU's matrix units
 
 
-# cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's data sheets.
+# cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's data sheets. A clock
+# is the peak over what the matrix units do in a cycle: 8 units of 128 x 128 in v4
+# and v5p, 4 in v5e, 4 of 256 x 256 in v6e.
 CHIPS = {
-    'v4': Chip('TPU v4', 275e12, 32 * _GIB, 1228 * _GB, 300 * _GB),
-    'v5e': Chip('TPU v5e', 197e12, 16 * _GIB, 819 * _GB, 200 * _GB),
-    'v5p': Chip('TPU v5p', 459e12, 95 * _GIB, 2765 * _GB, 600 * _GB),
-    'v6e': Chip('TPU v6e', 918e12, 32 * _GIB, 1640 * _GB, 448 * _GB),
+    'v4': Chip('TPU v4', 275e12, 32 * _GIB, 1228 * _GB, 300 * _GB,
+               275e12 / (2 * 8 * 128**2)),
+    'v5e': Chip('TPU v5e', 197e12, 16 * _GIB, 819 * _GB, 200 * _GB,
+                197e12 / (2 * 4 * 128**2)),
+    'v5p': Chip('TPU v5p', 459e12, 95 * _GIB, 2765 * _GB, 600 * _GB,
+                459e12 / (2 * 8 * 128**2)),
+    'v6e': Chip('TPU v6e', 918e12, 32 * _GIB, 1640 * _GB, 448 * _GB,
+                918e12 / (2 * 4 * 256**2)),
     'a100': Chip('NVIDIA A100', 312e12, 80 * _GB, 2039 * _GB, 600 * _GB),
     'h100': Chip('NVIDIA H100', 989e12, 80 * _GB, 3350 * _GB, 900 * _GB),
     'h200': Chip('NVIDIA H200', 989e12, 141 * _GB, 4800 * _GB, 900 * _GB),
@@ -53,11 +61,13 @@ class Topology:
     name: such as 'v5e:16x16'.
     chip: what each of them is.
     devices: to make a mesh of.
+    described: whether they are not there, and can only be compiled for.
   """
 
   name: str
   chip: Chip
   devices: tuple
+  described: bool = False
 
 
 def topology(name):
@@ -76,23 +86,27 @@ def topology(name):
         f"topology is {name!r}; expected one such as v5e:16x16, of "
         f"{', '.join(TPUS)}.")
   jax.config.update('jax_platforms', 'cpu')  # nothing runs, here or there
+  # A program out of the cache is not printed (preflight reads what is).
+  jax.config.update('jax_enable_compilation_cache', False)
   # Without these libtpu asks the cloud which machine it is on, and waits.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+  # No TPU is taken, so two of these may be at work at a time.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   from jax.experimental import topologies  # pylint: disable=g-import-not-at-top
   options = {'chip_config_name': 'megacore'} if found.group(1) == 'v4' else {}
   try:
     described = topologies.get_topology_desc(
         platform='tpu', topology_name=name, **options)
   except Exception as error:  # pylint: disable=broad-exception-caught
-    text = str(error).strip() or type(error).__name__
-    if re.search(r'libtpu|tpu.*(not found|unknown|register)', text, re.I):
+    if importlib.util.find_spec('libtpu') is None:
       raise errors.UserError(
           'compiling for a TPU needs libtpu; install it with '
           "pip install 'musiclm_jax[tpu]'.") from error
+    text = str(error).strip() or type(error).__name__
     raise errors.UserError(
         f'no topology {name} ({text.splitlines()[0][:150]}).') from error
-  return Topology(name, CHIPS[found.group(1)], tuple(described.devices))
+  return Topology(name, CHIPS[found.group(1)], tuple(described.devices), True)
 
 
 def _local_chip(device):

@@ -3,12 +3,15 @@
 The very program that the loop would run (training/step.py) is compiled for
 devices that need not be there, and read: its memory from the compiler, its
 FLOPs, bytes and collectives from its text (training/hlo.py), every loop as often
-as it runs. Times are a roofline: no step is faster.
+as it runs. Times are a roofline: no step is faster. For TPUs there is as well
+what the compiler expects of its kernels, which is closer to what will be.
 """
 
 import dataclasses
 import math
+import pathlib
 import re
+import tempfile
 
 import jax
 
@@ -32,6 +35,7 @@ class Setup:
     topology: a `machines.Topology`.
     mesh: {axis: devices}, of all axes.
     rules: axis rules before those of nn/partitioning.
+    generator: of random numbers, see `step.build`.
   """
 
   trainable: object
@@ -39,6 +43,7 @@ class Setup:
   topology: machines.Topology
   mesh: dict
   rules: tuple = ()
+  generator: str = step_lib.THREEFRY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +87,21 @@ class Report:
     """The roofline: the three perfectly beside each other."""
     return max(self.seconds().values())
 
-  def mfu(self):
-    """Share of the peak that the model's own FLOPs reach at most.
+  def expected_seconds(self):
+    """What the compiler expects its kernels to take, one after another.
+
+    Without waiting for memory or network. None where it does not say.
+    """
+    if not self.counts.cycles or not self.chip.clock:
+      return None
+    return self.counts.cycles / self.chip.clock
+
+  def mfu(self, seconds):
+    """Share of the peak that the model's own FLOPs reach in `seconds`.
 
     What is computed twice to save memory, or on several chips, does not count.
     """
-    return self.needs['flops'] / self.chips / (
-        self.step_seconds() * self.chip.flops)
+    return self.needs['flops'] / self.chips / (seconds * self.chip.flops)
 
   def figures(self):
     """Flat {name: value} for JSON."""
@@ -108,10 +121,15 @@ class Report:
       values[f'{name}_bytes'] = found.bytes
     values['step_seconds'] = self.step_seconds()
     values.update({f'{k}_seconds': v for k, v in self.seconds().items()})
+    expected = self.expected_seconds()
+    if expected:
+      values['expected_seconds'] = expected
     if self.needs:
       values.update(
           tokens_per_s=self.needs['tokens'] / self.step_seconds(),
-          mfu_ceiling=self.mfu())
+          mfu_ceiling=self.mfu(self.step_seconds()))
+      if expected:
+        values['mfu_expected'] = self.mfu(expected)
     return values
 
 
@@ -130,8 +148,9 @@ def measure(setup):
   mesh = mesh_lib.make_mesh(setup.mesh, setup.topology.devices)
   rules = partitioning.with_rules(setup.rules)
   with step_lib.context(mesh, rules):
-    program = step_lib.build(setup.trainable, batch, mesh, rules, 0)
-    compiled, over = _compile(program)
+    program = step_lib.build(
+        setup.trainable, batch, mesh, rules, 0, setup.generator)
+    compiled, text, over = _compile(program, setup.topology)
   needs = getattr(setup.trainable, 'needs', lambda batch: {})
   state = _held(program.state)
   parameters = _held(getattr(program.state, 'params', ()))
@@ -145,22 +164,29 @@ def measure(setup):
   memory = compiled.memory_analysis()
   working = memory.temp_size_in_bytes
   return Report(
-      working=working, counts=hlo.count(compiled.as_text(), mesh.size),
+      working=working, counts=hlo.count(text, mesh.size),
       peak=(memory.argument_size_in_bytes + memory.output_size_in_bytes -
             memory.alias_size_in_bytes + working +
             memory.generated_code_size_in_bytes), **part)
 
 
-def _compile(program):
-  """(the compiled update, 0), or (None, the bytes it would need)."""
+def _compile(program, topology):
+  """(the compiled update, its text, 0), or (None, '', bytes it would need)."""
   lowered = program.update.lower(program.state, program.batch)
-  try:
-    return lowered.compile(), 0
-  except jax.errors.JaxRuntimeError as error:
-    found = re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', str(error))
-    if not found:
-      raise
-    return None, int(float(found.group(1)) * _UNITS[found.group(2)])
+  with tempfile.TemporaryDirectory() as folder:
+    options = {'xla_dump_to': folder} if topology.described else None
+    try:
+      compiled = lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      found = re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', str(error))
+      if not found:
+        raise
+      return None, '', int(float(found.group(1)) * _UNITS[found.group(2)])
+    # A TPU's compiler prints what jaxlib's own reader of its programs may not
+    # know: the SparseCores of v5p and v6e run parts of them.
+    printed = sorted(pathlib.Path(folder).glob('*.after_codegen.txt'))
+    text = printed[0].read_text() if printed else compiled.as_text()
+  return compiled, text, 0
 
 
 def smaller(setup):

@@ -130,7 +130,7 @@ def test_the_roofline_is_the_slowest_part():
   assert report.seconds() == dict(compute=5.0, memory=2.0, network=6.0)
   assert report.step_seconds() == 6.0
   # 2000 FLOPs on 8 chips in 6 s, of 100 a second each.
-  assert report.mfu() == pytest.approx(2000 / 8 / 600)
+  assert report.mfu(6.0) == pytest.approx(2000 / 8 / 600)
   found = report.figures()
   assert found['tokens_per_s'] == pytest.approx(50 / 6)
   assert (found['all_gather_count'], found['mesh_fsdp'], found['chips']) == (
@@ -139,6 +139,28 @@ def test_the_roofline_is_the_slowest_part():
   text = '\n'.join(command.lines(report, 86_400))
   assert 'mesh data=4,fsdp=2' in text and 'fits' in text
   assert 'at least 6.00 days, 48.0 chip-days' in text
+
+
+def test_what_the_compiler_expects_is_said_where_it_says_something():
+  chip = dataclasses.replace(CHIP, clock=10.0)
+  known = dataclasses.replace(fake().counts, cycles=80.0)
+  setup_ = dataclasses.replace(
+      fake().setup, topology=machines.Topology('fake', chip, ()))
+  report = fake(counts=known, setup=setup_)
+  assert report.expected_seconds() == 8.0
+  found = report.figures()
+  assert found['expected_seconds'] == 8.0
+  assert found['mfu_expected'] == pytest.approx(2000 / 8 / 800)
+  assert 'expects 8 s of its kernels' in '\n'.join(command.lines(report, 1))
+  assert 'expected_seconds' not in fake().figures()
+  assert 'expects' not in '\n'.join(command.lines(fake(), 1))
+
+
+def test_clocks_are_those_of_the_makers():
+  for name, gigahertz in (('v4', 1.05), ('v5e', 1.5), ('v5p', 1.75),
+                          ('v6e', 1.75)):
+    assert machines.CHIPS[name].clock == pytest.approx(
+        1e9 * gigahertz, rel=0.01)
 
 
 def test_over_the_memory_it_says_so():
@@ -186,6 +208,12 @@ def test_bad_meshes(text):
 def test_bad_topologies(name):
   with pytest.raises(errors.UserError, match='v5e:16x16'):
     machines.topology(name)
+
+
+def test_the_generator_of_a_leaf_is_compiled():
+  assert command.load(['semantic_tiny'])[0].generator == 'threefry2x32'
+  found, _ = command.load(['semantic_tiny'], ["GENERATOR = 'rbg'"])
+  assert found.generator == 'rbg'
 
 
 def test_directories_need_no_names():
