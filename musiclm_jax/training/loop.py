@@ -52,7 +52,8 @@ class Result:
 def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
           rules=(), eval_every=1000, checkpoint_every=1000, log_every=50,
           keep=3, max_minutes=None, prefetch=2, devices=None,
-          recovery=health.Recovery(), preview_clips=2, hang_minutes=10.0):
+          recovery=health.Recovery(), preview_clips=2, hang_minutes=10.0,
+          generator=step_lib.THREEFRY):
   """Trains until `num_steps`, from the newest checkpoint if there is one.
 
   Args:
@@ -78,6 +79,7 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
       offers previews, on one host; 0 shows none.
     hang_minutes: without a step for so long the run says which host is late;
       after twice that, one of several hosts ends. 0 never does.
+    generator: of a step's random numbers, see `step.build`.
   Returns:
     A `Result`.
   Raises:
@@ -87,7 +89,8 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
   """
   run = _Run(trainable, source, model_dir, num_steps, seed, mesh, rules,
              eval_every, checkpoint_every, log_every, keep, max_minutes,
-             prefetch, devices, recovery, preview_clips, hang_minutes)
+             prefetch, devices, recovery, preview_clips, hang_minutes,
+             generator)
   with disk.explained(model_dir):
     return run.start()
 
@@ -116,7 +119,7 @@ class _Run:
   def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
                rules, eval_every, checkpoint_every, log_every, keep,
                max_minutes, prefetch, devices, recovery, preview_clips,
-               hang_minutes):
+               hang_minutes, generator):
     if num_steps < 1 or log_every < 1:
       raise errors.UserError(
           f'num_steps is {num_steps} and log_every {log_every}; both must be '
@@ -128,6 +131,7 @@ class _Run:
     self.model_dir = pathlib.Path(model_dir)
     self.num_steps = num_steps
     self.seed = seed
+    self.generator = generator
     self.eval_every = eval_every
     self.checkpoint_every = checkpoint_every
     self.log_every = log_every
@@ -194,7 +198,7 @@ class _Run:
           f'learning rates are {rate_factor:g} of their settings, after '
           f'{self._rollbacks()} rollback(s).')
     self.program = step_lib.build(
-        trainable, batch, self.mesh, self.rules, self.seed)
+        trainable, batch, self.mesh, self.rules, self.seed, self.generator)
     restored = self.checkpoints.restore(self.program.state, self.progress.say)
     if restored is not None:
       step, state, _ = restored

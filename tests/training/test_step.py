@@ -1,0 +1,39 @@
+"""The compiled functions of a run: where their random numbers come from."""
+
+import jax
+import numpy as np
+import pytest
+import toy_trainable
+
+from musiclm_jax import errors
+from musiclm_jax.nn import partitioning
+from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import step as step_lib
+
+
+def trained(generator, steps=2):
+  """(parameters at first, after some steps) of the toy."""
+  mesh = mesh_lib.make_mesh((1, 1), jax.devices()[:1])
+  rules = partitioning.with_rules(())
+  batch = next(toy_trainable.ToySource().batches(0))
+  with step_lib.context(mesh, rules):
+    program = step_lib.build(
+        toy_trainable.Toy(noise=1.0), batch, mesh, rules, 0, generator)
+    state = program.init(program.place(batch))
+    first = np.asarray(state.params['w'])
+    for _ in range(steps):
+      state, _ = program.update(state, program.place(batch))
+  return first, np.asarray(state.params['w'])
+
+
+def test_a_generator_changes_the_steps_and_not_the_beginning():
+  first, last = trained('threefry2x32')
+  same, other = trained('rbg')
+  np.testing.assert_array_equal(first, same)
+  assert np.abs(last - other).max() > 1e-3
+  np.testing.assert_array_equal(trained('rbg')[1], other)
+
+
+def test_an_unknown_generator_is_refused():
+  with pytest.raises(errors.UserError, match='threefry2x32'):
+    trained('dice')
