@@ -17,6 +17,7 @@ import re
 import gin
 
 from musiclm_jax import errors
+from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 
 RUN = 'runs/local.gin'
@@ -94,8 +95,18 @@ def load(names, bindings=(), run=RUN):
   _require_macros()
   with _explained(' + '.join(path.name for path in files[1:])):
     arguments = gin.get_bindings(loop.train)
+    gin.get_bindings(hosts.join)  # for `join_hosts`, who has read it by now
   _require_read(files)
   return Config(files, arguments, gin.config_str())
+
+
+def join_hosts(names, bindings=(), run=RUN):
+  """Meets the other hosts that a leaf or the environment names, if any.
+
+  Before `load`, which may ask for devices as it builds what a leaf names.
+  """
+  _parse(names, bindings, run)
+  hosts.join(**gin.get_bindings(hosts.join))
 
 
 def required(names, run=RUN):
@@ -149,11 +160,12 @@ def unread():
     parts = scope.split('/') if scope else []
     used.update(('/'.join(parts[:i]), selector, name)
                 for i in range(len(parts) + 1) for name in params)
-  train = gin.config._inverse_lookup(loop.train).selector  # pylint: disable=protected-access
+  outer = {gin.config._inverse_lookup(f).selector  # pylint: disable=protected-access
+           for f in (loop.train, hosts.join)}
   names = []
   for (scope, selector), params in _config():
     for name in params:
-      if selector != train and (scope, selector, name) not in used:
+      if selector not in outer and (scope, selector, name) not in used:
         key = f'{scope}/{selector}' if scope else selector
         names.append(scope if selector == _MACRO else f'{key}.{name}')
   return sorted(names)

@@ -6,7 +6,8 @@
 
 A leaf is a path, or its name from any directory. gin/runs/local.gin is loaded
 before it, and the bindings after it. The same command resumes the run. On many
-hosts each runs it, in the environment of training/hosts.py.
+hosts each runs it, with COORDINATOR, NUM_PROCESSES and PROCESS_ID or the
+environment of training/hosts.py.
 """
 
 import argparse
@@ -56,11 +57,10 @@ def start(names, bindings=()):
   Returns:
     The `training.loop.Result`.
   """
-  from musiclm_jax.training import hosts  # pylint: disable=g-import-not-at-top
-  hosts.join()
   from musiclm_jax import configs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import loop  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import together  # pylint: disable=g-import-not-at-top
+  configs.join_hosts(names, bindings)
   config = configs.load(names, bindings)
   model_dir = config.arguments['model_dir']
   loop.check_directory(model_dir)

@@ -60,6 +60,25 @@ def test_nested_frozen_dataclasses_are_plain_instances(leaf):
       optimizer=optim.OptimizerConfig(learning_rate=0.01))
 
 
+def test_hosts_are_met_by_what_gin_says(leaf, monkeypatch):
+  met = []
+  monkeypatch.setattr(
+      'jax.distributed.initialize', lambda **given: met.append(given))
+  # A test that talks to nobody must not change how later tests do.
+  monkeypatch.setattr('jax.config.update', lambda *_: None)
+  configs.join_hosts(leaf())
+  assert not met
+  text = leaf("COORDINATOR = 'first:99'\nNUM_PROCESSES = 2\n")
+  configs.join_hosts(text, ['PROCESS_ID = 1'])
+  assert met == [dict(coordinator_address='first:99', num_processes=2,
+                      process_id=1)]
+  with pytest.raises(errors.UserError, match='PROCESS_ID .* whole number'):
+    configs.join_hosts(text)
+  # Who only looks at a leaf meets nobody.
+  configs.load(text, {'MODEL_DIR': '/tmp/x'})
+  assert len(met) == 1
+
+
 def test_loading_again_forgets_the_first(leaf):
   configs.load(leaf('toy_trainable.Toy.noise = 0.5\n'), {'MODEL_DIR': 'x'})
   again = configs.load(leaf(), {'MODEL_DIR': 'x'})

@@ -23,11 +23,15 @@ from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import watchdog
 
 
-def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
-  """Both processes of a run, each with `devices` devices of its own."""
+def free_port():
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
-    port = free.getsockname()[1]
+    return free.getsockname()[1]
+
+
+def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
+  """Both processes of a run, each with `devices` devices of its own."""
+  port = free_port()
   # NPROC: threads. Each collective that waits for the other process holds one;
   # with fewer than all of a step's, both may wait in different ones for ever.
   env = dict(os.environ, JAX_PLATFORMS='cpu', NPROC='256',
@@ -80,6 +84,39 @@ def test_they_train_stop_together_and_go_on_alone(tmp_path):
   assert distance('toy', tmp_path / 'one', tmp_path / 'two') < 1e-5
   ids = [float(r['id']) for r in metrics_writer.read(tmp_path / 'two', 'train')]
   assert ids == list(range(30))
+
+
+LEAF = '''
+from __gin__ import dynamic_registration
+import toy_trainable
+
+TRAINABLE = @toy_trainable.Toy()
+SOURCE = @toy_trainable.ToySource()
+TRAIN_STEPS = 20
+EVAL_EVERY = 0
+CHECKPOINT_EVERY = 10
+LOG_EVERY = 1
+MESH = {'fsdp': 2, 'model': 2}
+NUM_PROCESSES = 2
+'''
+
+
+@pytest.mark.slow
+def test_they_meet_by_what_gin_says(tmp_path):
+  """The coordinator on the command line, the number in the leaf."""
+  (tmp_path / 'toy.gin').write_text(LEAF)
+  env = {k: v for k, v in os.environ.items() if not k.startswith('MUSICLM')}
+  env.update(JAX_PLATFORMS='cpu', NPROC='256', PYTHONPATH=str(HERE),
+             XLA_FLAGS='--xla_force_host_platform_device_count=2')
+  port = free_port()
+  finish([subprocess.Popen(
+      [sys.executable, '-m', 'musiclm_jax.cli', 'train',
+       str(tmp_path / 'toy.gin'), f"--gin.MODEL_DIR='{tmp_path}/two'",
+       f"--gin.COORDINATOR='127.0.0.1:{port}'", f'--gin.PROCESS_ID={number}'],
+      env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+          for number in range(2)])
+  runs.train('toy', tmp_path / 'one', 20, mesh=(1, 1))
+  assert distance('toy', tmp_path / 'one', tmp_path / 'two') < 1e-5
 
 
 @pytest.mark.slow
