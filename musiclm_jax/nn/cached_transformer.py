@@ -13,7 +13,8 @@ both writes and reads (measured: 4 times slower at 2,304 positions). A large par
 is only read within a block of steps; a small one takes the block's own keys and
 is put into the large one when the block ends. The large part is one pair for
 each layer, keys [B, H, D, C] (a quarter faster than [B, H, C, D] at four rows)
-and values [B, H, C, D].
+and values [B, H, C, D]; where it is large enough for that to pay, a step looks
+at as much of it as is filled, a piece at a time.
 """
 
 from typing import Any
@@ -25,6 +26,9 @@ import jax.numpy as jnp
 
 from musiclm_jax.nn import layers as layers_lib
 from musiclm_jax.nn import transformer
+
+_PIECE = 128  # positions that are looked at together, at least,
+_PIECE_NUMBERS = 1 << 18  # and keys of a layer
 
 
 @struct.dataclass
@@ -96,9 +100,12 @@ def _rounded(rows):
 
 
 def empty_recent(config, batch, length):
-  """The block's (key, value) pairs, [B, H, length, D] zeros each."""
+  """The block's (key, value) pairs, [B, H, length, D] zeros each.
+
+  float32 whatever the compute type: XLA:CPU would make such a copy every step.
+  """
   shape = (batch, config.num_heads, length, config.head_dim)
-  zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
+  zeros = jnp.zeros(shape, jnp.float32)
   return tuple((zeros, zeros) for _ in range(config.num_layers))
 
 
@@ -112,9 +119,10 @@ def grow(cache, length):
 def append(cache, recent, start):
   """Puts a block of recent keys and values into the cache at `start`."""
   put = lax.dynamic_update_slice
-  return tuple((put(k, near_k.swapaxes(2, 3), (0, 0, 0, start)),
-                put(v, near_v, (0, 0, start, 0)))
-               for (k, v), (near_k, near_v) in zip(cache, recent))
+  return tuple(
+      (put(k, near_k.swapaxes(2, 3).astype(k.dtype), (0, 0, 0, start)),
+       put(v, near_v.astype(v.dtype), (0, 0, start, 0)))
+      for (k, v), (near_k, near_v) in zip(cache, recent))
 
 
 def prefill(weights, config, x, key_mask):
@@ -179,43 +187,97 @@ def step(weights, config, cache, recent, x, position, start, bias, mask,
     qkv = _product(_normalise(x), layer.qkv).reshape(
         -1, 3, heads, 1, config.head_dim)
     place = (0, 0, position - start, 0)
-    near = (lax.dynamic_update_slice(near[0], qkv[:, 1], place),
-            lax.dynamic_update_slice(near[1], qkv[:, 2], place))
+    near = tuple(lax.dynamic_update_slice(
+        n, qkv[:, i].astype(n.dtype), place) for i, n in enumerate(near, 1))
     filled.append(near)
-    y = _attend(qkv[:, 0, :, 0], key, value, far_bias, near, near_bias)
+    y = _attend(
+        qkv[:, 0, :, 0], key, value, far_bias, near, near_bias, start)
     x = x + _product(y.reshape(-1, config.joined_kv), layer.out)
     x = x + _feed_forward(layer, x)
   x = transformer.rms_norm(x, weights.norm)
   return x.astype(jnp.float32), tuple(filled)
 
 
-def _attend(query, key, value, far_bias, near, near_bias):
-  """One softmax over the cache and the block: [B, H, D] -> [B, H, D]."""
-  score = lambda keys, k: jnp.einsum(
-      f'bhd,{keys}->bhk', query, k, preferred_element_type=jnp.float32)
-  mix = lambda w, v: jnp.einsum(
-      'bhk,bhkd->bhd', w.astype(v.dtype), v,
-      preferred_element_type=jnp.float32)
-  far = score('bhdk', key) + far_bias
-  close = score('bhkd', near[0]) + near_bias
-  top = jnp.maximum(far.max(axis=-1), close.max(axis=-1))[..., None]
-  far, close = jnp.exp(far - top), jnp.exp(close - top)
-  total = far.sum(axis=-1) + close.sum(axis=-1)
-  y = (mix(far, value) + mix(close, near[1])) / total[..., None]
-  return y.astype(query.dtype)
+def _attend(query, key, value, far_bias, near, near_bias, seen):
+  """One softmax over the cache and the block: [B, H, D] -> [B, H, D].
+
+  Only the first `seen` positions of the cache need to be looked at.
+  """
+  rows, heads, width, size = key.shape
+  piece = max(_PIECE, _PIECE_NUMBERS // (rows * heads * width))
+  near = _look(query, near[0].swapaxes(2, 3), near[1], near_bias)
+
+  def look_at_all(near, key, value, bias):
+    return _together(near, _look(query, key, value, bias))
+
+  def look_at_pieces(near, key, value, bias):
+    def look(index, result):
+      first = index * piece
+      start = jnp.minimum(first, size - piece)  # where a slice can begin
+      part = lambda x, axis: lax.dynamic_slice_in_dim(x, start, piece, axis)
+      again = jnp.where(start + jnp.arange(piece) < first,
+                        transformer.NEGATIVE, 0.0)
+      return _together(result, _look(
+          query, part(key, 3), part(value, 2), part(bias, 2) + again))
+    return lax.fori_loop(0, (seen + piece - 1) // piece, look, near)
+
+  # A loop of unknown length would make an accelerator wait for the host.
+  _, total, mixed = lax.platform_dependent(
+      near, key, value, far_bias, default=look_at_all,
+      cpu=look_at_all if piece >= size else look_at_pieces)
+  return (mixed / total[..., None]).astype(query.dtype)
+
+
+def _look(query, key, value, bias):
+  """Attention to [B, H, D, C] keys, not divided yet.
+
+  Returns:
+    [B, H] largest logit, [B, H] sum of the weights relative to it, [B, H, D]
+    the values' sum by those weights; float32.
+  """
+  query, key, value = (x.astype(jnp.float32) for x in (query, key, value))
+  logits = bias + jnp.einsum('bhd,bhdk->bhk', query, key)
+  top = logits.max(axis=-1)
+  weights = jnp.exp(logits - top[..., None])
+  mixed = jnp.einsum('bhk,bhkd->bhd', weights, value)
+  return top, weights.sum(axis=-1), mixed
+
+
+def _together(one, other):
+  """Two of `_look`, over different keys, as one."""
+  top = jnp.maximum(one[0], other[0])
+  one_scale, other_scale = jnp.exp(one[0] - top), jnp.exp(other[0] - top)
+  add = lambda a, b, expand=lambda x: x: (
+      a * expand(one_scale) + b * expand(other_scale))
+  return (top, add(one[1], other[1]),
+          add(one[2], other[2], lambda x: x[..., None]))
 
 
 def _product(x, weight):
   """[..., in] x [out, in] -> [..., out]."""
   if isinstance(weight, Int8):
     codes, scale = _rounded(x)
-    total = lax.dot_general(
-        codes, weight.codes, (((x.ndim - 1,), (1,)), ((), ())),
-        preferred_element_type=jnp.int32)
+    total = _few_rows(weight.codes, codes, jnp.int32)
     return (total * (scale * weight.scale)).astype(x.dtype)
-  return lax.dot_general(
-      x, weight, (((x.ndim - 1,), (1,)), ((), ())),
-      preferred_element_type=jnp.float32).astype(weight.dtype)
+  if weight.dtype == jnp.float32:
+    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+  return _few_rows(weight, x, jnp.float32).astype(weight.dtype)
+
+
+def _few_rows(weight, x, dtype):
+  """The product of narrow types.
+
+  On CPU one row takes XLA's path for vectors, which first makes a float32 copy
+  of the matrix (3 times slower than two rows); and with the matrix first, that
+  one is read as it lies while the few rows are packed, instead of the reverse.
+  """
+  rows = x.reshape(-1, x.shape[-1])
+  count = len(rows)
+  if count == 1:
+    rows = jnp.pad(rows, ((0, 1), (0, 0)))
+  total = lax.dot_general(
+      weight, rows, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
+  return total.T[:count].reshape(x.shape[:-1] + (len(weight),))
 
 
 def _normalise(x):

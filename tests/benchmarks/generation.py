@@ -157,7 +157,7 @@ def bundle(runs, seconds=10):
   found = dict(bundle_xrt=seconds / np.median(walls),
                bundle_cpu_xrt=seconds / np.median(cpus),
                first_chunk_s=np.median(firsts))
-  for name in drawing.STAGES:
+  for name in settings.STAGES:
     found[f'{name}_int8_loss_difference'] = int8_loss_difference(
         held.bundle.get(name))
   return {name: float(value) for name, value in found.items()}

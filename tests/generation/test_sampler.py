@@ -70,11 +70,12 @@ def test_int8_is_to_the_nearest_step():
   again = np.asarray(stored.codes) * np.asarray(stored.scale)[:, None]
   step = np.abs(matrix).max(axis=1, keepdims=True) / 127
   assert np.all(np.abs(again - matrix) <= step * 0.501)
-  inputs = rng.standard_normal((3, 64)).astype(np.float32)
-  found = cached_transformer._product(jnp.asarray(inputs), stored)  # pylint: disable=protected-access
-  scale = np.abs(inputs).max(axis=1, keepdims=True) / 127
-  expected = scale * np.round(inputs / scale) @ again.T
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+  for count in (1, 3):
+    inputs = rng.standard_normal((count, 64)).astype(np.float32)
+    found = cached_transformer._product(jnp.asarray(inputs), stored)  # pylint: disable=protected-access
+    scale = np.abs(inputs).max(axis=1, keepdims=True) / 127
+    expected = scale * np.round(inputs / scale) @ again.T
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_unknown_weights():
