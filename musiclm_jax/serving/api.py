@@ -22,6 +22,7 @@ from musiclm_jax import errors
 from musiclm_jax.serving import docs
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import service as service_lib
+from musiclm_jax.serving import sound as sound_lib
 from musiclm_jax.serving import uploads as uploads_lib
 from musiclm_jax.serving import worker as worker_lib
 
@@ -29,6 +30,7 @@ _POLL_S = 0.05
 _TIDY_S = 10.0
 _MAX_JSON_BYTES = 1 << 20
 _MAX_LINE = 500  # of an error
+_PIECE_BYTES = 1 << 16
 _MEDIA = dict(wav='audio/wav', flac='audio/flac')
 
 
@@ -245,26 +247,37 @@ def _add_results(app, service):
     if job.state == jobs_lib.DONE:  # complete: a player may jump in it
       return responses.FileResponse(
           job.sounds[number - 1].heard, media_type=_MEDIA['wav'])
+    size = sound_lib.HEADER_BYTES + 2 * round(job.seconds * service.rate)
     return responses.StreamingResponse(
-        _follow(job, number - 1), media_type=_MEDIA['wav'],
-        headers={'Cache-Control': 'no-store'})
+        _follow(job, number - 1, size), media_type=_MEDIA['wav'],
+        headers={'Cache-Control': 'no-store', 'Content-Length': str(size)})
 
 
-async def _follow(job, number):
-  """Yields the bytes of a stream as they come, until the job is over."""
-  while not job.sounds or not job.sounds[number].heard.exists():
-    if job.over:
-      return
+async def _follow(job, number, size):
+  """Yields the bytes of a stream as they come.
+
+  A player is told the length at the beginning, so if the job ends early there
+  is silence up to it.
+  """
+  left = size
+  while not job.over and not (
+      job.sounds and job.sounds[number].heard.exists()):
     await asyncio.sleep(_POLL_S)
-  with open(job.sounds[number].heard, 'rb') as file:
-    while True:
-      over = job.over  # before reading: what is written then is the last
-      if data := file.read(1 << 16):
-        yield data
-      elif over:
-        return
-      else:
-        await asyncio.sleep(_POLL_S)
+  if job.sounds and job.sounds[number].heard.exists():
+    with open(job.sounds[number].heard, 'rb') as file:
+      while left:
+        over = job.over  # before reading: what is written then is the last
+        if data := file.read(min(left, _PIECE_BYTES)):
+          left -= len(data)
+          yield data
+        elif over:
+          break
+        else:
+          await asyncio.sleep(_POLL_S)
+  while left:
+    data = bytes(min(left, _PIECE_BYTES))
+    left -= len(data)
+    yield data
 
 
 def _job(service, job_id):

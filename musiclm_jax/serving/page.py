@@ -47,12 +47,12 @@ def build(service, folder):
     with gr.Row(equal_height=False):
       with gr.Column(scale=5, min_width=320):
         inputs = _inputs(service, actions)
-      with gr.Column(scale=5, min_width=320):
+      with gr.Column(scale=5, min_width=320, elem_id='right'):
         outputs = dict(
             status=gr.HTML('', elem_id='status'),
             players=gr.HTML(pieces.nothing(), elem_id='players'),
             pictures=gr.HTML('', elem_id='pictures'))
-        gr.Markdown('### Made before')
+        gr.HTML(pieces.before())
         outputs['history'] = gr.HTML(pieces.history([]), elem_id='history')
     outputs.update(
         make=inputs.pop('make'), stop=inputs.pop('stop'), job=gr.State(''),
@@ -73,30 +73,35 @@ def _inputs(service, actions):
           placeholder=service_lib.EXAMPLES[0], elem_id='prompt')
       with gr.Row(elem_id='examples'):
         for example in service_lib.EXAMPLES:
-          gr.Button(example, size='sm', variant='secondary').click(
+          gr.Button(example, size='sm', min_width=0).click(
               None, None, found['prompt'], show_progress='hidden',
               js=f'() => {example!r}', **_PRIVATE)
     with gr.Tab('Story', id='story') as story_tab:
       found['story'] = gr.Code(
           _STORY, language='yaml', lines=8, max_lines=16, elem_id='story',
-          label='Prompts and the times from which they are in force')
+          label='Timed prompts', buttons=[])
       told = gr.HTML('', elem_id='told')
   for tab, mode in ((prompt_tab, 'prompt'), (story_tab, 'story')):
     tab.select(lambda mode=mode: mode, None, found['mode'],
                show_progress='hidden', **_PRIVATE)
-  with gr.Row():
-    found['seconds'] = gr.Slider(
-        1, service.limits.max_seconds, _DEFAULTS.seconds, step=1,
-        label='Length (seconds)', elem_id='seconds')
-    found['samples'] = gr.Slider(
-        1, max(2, service.limits.max_samples), 1, step=1, label='Samples',
-        interactive=service.limits.max_samples > 1, elem_id='samples')
+  found['seconds'] = gr.Slider(
+      1, service.limits.max_seconds, _DEFAULTS.seconds, step=1,
+      label='Length in seconds', elem_id='seconds')
   with gr.Row(equal_height=True):
     found['seed'] = gr.Number(
-        0, label='Seed', precision=0, elem_id='seed', min_width=120)
-    gr.Button('Another seed', size='md', min_width=120).click(
+        _DEFAULTS.seed, label='Seed', precision=0, elem_id='seed', scale=2,
+        min_width=90)
+    gr.Button('New seed', min_width=90, scale=1, elem_id='another').click(
         None, None, found['seed'], show_progress='hidden',
         js='() => Math.floor(Math.random() * 1e6)', **_PRIVATE)
+    found['samples'] = gr.Number(
+        1, minimum=1, maximum=service.limits.max_samples, step=1, precision=0,
+        label='Samples', elem_id='samples', scale=2, min_width=90)
+  with gr.Row():
+    found['make'] = gr.Button(
+        'Make music', variant='primary', elem_id='make', min_width=120)
+    found['stop'] = gr.Button(
+        'Cancel', interactive=False, elem_id='stop', min_width=120)
   _story_checks(actions, found['story'], story_tab, told, found['seconds'])
   _recordings(service, actions, found)
   with gr.Accordion('More', open=False):
@@ -107,9 +112,6 @@ def _inputs(service, actions):
       found[name] = gr.Slider(
           0, 2, getattr(_DEFAULTS, name), step=0.05,
           label=f'Temperature, {stage} tokens')
-  with gr.Row():
-    found['make'] = gr.Button('Make music', variant='primary', elem_id='make')
-    found['stop'] = gr.Button('Cancel', interactive=False, elem_id='stop')
   return found
 
 

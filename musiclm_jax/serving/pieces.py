@@ -57,7 +57,21 @@ CSS = '''
                padding: .35rem .7rem; border-radius: 6px;
                border: 1px solid var(--border-color-primary); }
 .made .row a:hover { border-color: var(--color-accent); }
-#make, #stop { min-width: 7rem; }
+#examples { gap: .4rem; margin-top: -.4rem; }
+#examples button { flex: 0 1 auto; min-width: 0; font-weight: 400;
+                   font-size: .82rem; padding: .3rem .7rem;
+                   border-radius: 999px; background: transparent;
+                   border: 1px solid var(--border-color-primary);
+                   color: var(--body-text-color-subdued); }
+#examples button:hover { border-color: var(--color-accent);
+                         color: var(--body-text-color); }
+#another { align-self: stretch; background: var(--block-background-fill);
+           border: 1px solid var(--border-color-primary); font-weight: 500;
+           font-size: .92rem; }
+#melody, #like { min-height: 150px; }
+.gradio-container .html-container { padding: 0 !important; }
+#right { gap: .9rem; } #right h2 { margin: 1rem 0 0; font-size: 1.05rem;
+                                   font-weight: 600; }
 @media (max-width: 640px) {
   .gradio-container { padding: .6rem !important; }
   .made .row { flex-wrap: wrap; } .made .row audio { flex-basis: 100%; }
@@ -87,6 +101,11 @@ def note(line):
 def nothing():
   """Where the music will be."""
   return '<div class="empty">What you make can be heard here.</div>'
+
+
+def before():
+  """The title of the history."""
+  return '<h2>Made before</h2>'
 
 
 def work(job, position, running_s):
@@ -180,7 +199,7 @@ def _entry(job):
     rows.append(
         f'<div class="row"{like}><audio controls preload="none" src="{url}">'
         f'</audio><a href="{url}" download>{job.format.upper()}</a></div>')
-  about = f'{job.seconds:g} s, {job.settings.changed()}'
+  about = f'{job.seconds:g} s, seed {job.settings.seed}'
   return (f'<div class="made"><h3>{_text(job.title)}</h3>{note(about)}'
           f'{"".join(rows)}</div>')
 

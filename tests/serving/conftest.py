@@ -1,5 +1,7 @@
 """A service on a fake model, that tests can hold and let go."""
 
+import importlib.util
+import os
 import pathlib
 import sys
 import threading
@@ -117,3 +119,23 @@ def _tiny(tmp_path_factory):
   """A bundle of every component, with random weights."""
   import tiny_bundle  # pylint: disable=g-import-not-at-top
   return tiny_bundle.write(tmp_path_factory.mktemp('tiny') / 'bundle')
+
+
+@pytest.fixture(name='need', scope='session')
+def _need():
+  """Function that skips, or fails where the machine is meant to have it."""
+  def need(found, name):
+    if found:
+      return
+    if os.environ.get('MUSICLM_REQUIRE_WEB') == '1':
+      pytest.fail(f'{name} is missing.')
+    pytest.skip(f'{name} is missing.')
+
+  return need
+
+
+@pytest.fixture(name='installed', scope='session')
+def _installed(need):
+  """What the site needs is there."""
+  for name in ('gradio', 'fastapi', 'uvicorn'):
+    need(importlib.util.find_spec(name), name)

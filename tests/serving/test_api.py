@@ -92,10 +92,21 @@ def test_a_stream_is_heard_while_it_is_made(make_client):
   job = client.post('/v1/jobs', json=ASK).json()
   threading.Timer(0.1, model.gate.set).start()
   heard = client.get(f'{job["url"]}/stream/1').content
-  assert len(heard) == 44 + 2 * 2 * RATE
+  assert len(heard) == 44 + 2 * 2 * RATE and heard[-4:] != bytes(4)
   assert until(client, job['url'], 'done')
   again = client.get(f'{job["url"]}/stream/1', headers={'Range': 'bytes=44-'})
   assert again.status_code == 206 and again.content == heard[44:]
+
+
+def test_a_stream_that_ends_early_is_silent_from_there(make_client):
+  client, _, model = make_client()
+  model.gate.clear()
+  url = client.post('/v1/jobs', json=ASK).json()['url']
+  until(client, url, 'running')
+  threading.Timer(0.1, lambda: client.delete(url)).start()
+  heard = client.get(f'{url}/stream/1')
+  assert len(heard.content) == int(heard.headers['content-length'])
+  assert heard.content[44:] == bytes(2 * 2 * RATE)
 
 
 def test_cancelling(make_client):
