@@ -240,12 +240,47 @@ def mulan(args):
   arguments = jax.tree.map(jnp.asarray, (params['audio_tower'], x))
   calls['model'] = lambda: jax.block_until_ready(run(*arguments))
   if torch:
-    tensor = torch.tensor(x)[:, None]
-    calls.update(faster(
-        args.compile, resnet_twin(config.audio, joint.embedding_dim),
-        lambda: tensor))
+    tensor = torch.tensor(x)
+    try:
+      calls.update(faster(args.compile, tower_twin(config), lambda: tensor))
+    except ImportError:
+      print('transformers is not installed: no peer of MuLan with an AST')
   return report('mulan', 'mulan_audio_vs_torch', 'mulan_model_vs_torch',
                 side_by_side.alternate(calls, args.runs), args.seconds)
+
+
+def tower_twin(config):
+  """The audio tower in PyTorch: [B, T, F] -> [B, D]."""
+  dim = config.joint.embedding_dim
+  if config.tower == 'resnet':
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, config.window_frames)),
+        resnet_twin(config.audio, dim))
+  return ast_twin(config, dim)
+
+
+def ast_twin(config, dim):
+  """ASTModel of `transformers` at our sizes, and the projection."""
+  import transformers  # pylint: disable=g-import-not-at-top
+  sizes = config.ast
+  made = transformers.ASTConfig(
+      hidden_size=sizes.dim, num_hidden_layers=sizes.num_layers,
+      num_attention_heads=sizes.num_heads, intermediate_size=sizes.mlp_dim,
+      patch_size=sizes.patch, time_stride=sizes.stride,
+      frequency_stride=sizes.stride, max_length=config.window_frames,
+      num_mel_bins=config.num_mels)
+
+  class Tower(torch.nn.Module):
+
+    def __init__(self):
+      super().__init__()
+      self.encoder = transformers.ASTModel(made)
+      self.project = torch.nn.Linear(sizes.dim, dim)
+
+    def forward(self, x):
+      return self.project(self.encoder(x).pooler_output)
+
+  return Tower().eval()
 
 
 def resnet_twin(config, dim):
