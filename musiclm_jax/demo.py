@@ -28,11 +28,11 @@ import time
 from musiclm_jax import errors
 
 PROMPT = 'a lively irish jig on fiddle with hand drums'
-TOKENIZERS = ('soundstream', 'w2vbert', 'mulan')
+TOKENIZERS = ('soundstream', 'w2vbert', 'mulan', 'melody')
 STAGES = ('semantic', 'coarse', 'fine')
 
 # Shares of the training time: what each model needs to become useful (ours).
-NEED = {'soundstream': 30, 'w2vbert': 8, 'mulan': 14,
+NEED = {'soundstream': 30, 'w2vbert': 12, 'mulan': 12, 'melody': 10,
         'semantic': 12, 'coarse': 20, 'fine': 16}
 # Shares of --minutes for what is not training.
 _CORPUS_SHARE = 0.10
@@ -104,6 +104,7 @@ class Demo:
     self.cache = self.out / 'cache'
     self._check_out()
     self.log = _Log(self.out / 'demo.json')
+    self._models = []
 
   def _check_out(self):
     """Refuses a directory that another preset or other data began."""
@@ -131,11 +132,12 @@ class Demo:
     """All steps, in the order of the data flow."""
     start = time.monotonic()
     self._make_corpus()
+    self._models = self._trained()
     for model in TOKENIZERS:
-      if model == 'mulan' and not self._has_captions():
-        self._borrow_mulan()
-      else:
+      if model in self._models:
         self._train_and_export(model)
+    if 'mulan' not in self._models:
+      self._borrow_mulan()
     self._precompute()
     for model in STAGES:
       self._train_and_export(model)
@@ -161,9 +163,19 @@ class Demo:
     self._call('corpus', 'cli', 'data', 'folk_gm', '--hours', f'{hours:.3f}',
                '--seed', str(self.args.seed), '--out', str(self.corpus))
 
-  def _has_captions(self):
+  def _trained(self):
+    """The models that can learn from this corpus."""
     from musiclm_jax import records  # pylint: disable=g-import-not-at-top
-    return any(t.captions for t in records.Corpus(self.corpus).split('train'))
+    from musiclm_jax.melody import pairs  # pylint: disable=g-import-not-at-top
+    train = records.Corpus(self.corpus).split('train')
+    models = [*TOKENIZERS, *STAGES]
+    if not any(track.captions for track in train):
+      models.remove('mulan')
+    if len(set(pairs.clusters(pairs.versions(train)))) < 2:
+      models.remove('melody')
+      _say('melody: no tune of the corpus is there twice, so the bundle will '
+           'take no --melody')
+    return models
 
   def _borrow_mulan(self):
     """Without captions no joint embedding can be learned: take a trained one."""
@@ -204,9 +216,7 @@ class Demo:
   def _train(self, model):
     minutes = None
     if self.args.minutes is not None:
-      models = [m for m in (*TOKENIZERS, *STAGES)
-                if m != 'mulan' or self._has_captions()]
-      share = NEED[model] / sum(NEED[m] for m in models)
+      share = NEED[model] / sum(NEED[m] for m in self._models)
       minutes = (self.args.minutes * _TRAINING_SHARE * share -
                  self.log.minutes(f'train {model}'))
       has_checkpoint = _checkpoint_step(self.out / 'train' / model) is not None
@@ -256,7 +266,10 @@ class Demo:
     else:
       bindings['CORPUS_DIR'] = str(self.corpus)
     bindings.update(extra or {})
-    return [f'--gin_file={model}_{self.preset.size}'] + [
+    leaf = model
+    if model == 'semantic' and 'melody' in self._models:
+      leaf = 'semantic_melody'
+    return [f'--gin_file={leaf}_{self.preset.size}'] + [
         f'--gin.{name}={value!r}' for name, value in bindings.items()]
 
   def _call(self, step, module, *arguments):

@@ -29,11 +29,13 @@ def test_smoke_and_again(tmp_path, capfd):
   arguments = ['demo', '--preset', 'smoke', '--out', str(out)]
   cli.main(arguments)
   _check(out)
+  bundle = bundle_lib.Bundle(out / 'bundle')
+  assert 'melody' in bundle.stored_spec('semantic')['conditions']
   spent = json.loads((out / 'demo.json').read_text())
   capfd.readouterr()
   cli.main(arguments)
   text = capfd.readouterr().out
-  assert text.count(' is there') == 7  # the corpus and six exports
+  assert text.count(' is there') == 8  # the corpus and seven exports
   again = json.loads((out / 'demo.json').read_text())
   assert again['corpus'] == spent['corpus']
   _check(out)

@@ -273,14 +273,15 @@ def test_windows_take_the_melody_of_their_seconds():
   assert nothing.shape == (3, 3, 24) and np.all(nothing == -1)
 
 
-def test_the_leaf():
-  arguments = configs.load('semantic_melody_demo', dict(
+@pytest.mark.parametrize('size', ['tiny', 'demo', 'gpu', 'base'])
+def test_the_leaf(size):
+  arguments = configs.load(f'semantic_melody_{size}', dict(
       MODEL_DIR='x', CACHE_DIR='y')).arguments
   stage, source = arguments['trainable'].model, arguments['source']
   assert stage.spec.conditions == _WITH == source.stage.conditions
   assert source.melody_dropout == 0.5
   header = re.search(r'Parameters: ([\d,]+)', configs.resolve(
-      'semantic_melody_demo').read_text())[1]
+      f'semantic_melody_{size}').read_text())[1]
   assert stage.num_params() == int(header.replace(',', ''))
 
 
