@@ -43,7 +43,11 @@ _EXTRAS = {
     'tpu': ['libtpu>=0.0.40'],
     'cuda': ['jax[cuda12]>=0.7'],
     'hf': ['transformers>=5.0', 'torch>=2.6'],
-    'web': ['gradio>=5.0'],
+    'web': [
+        'gradio>=6.0', 'fastapi>=0.115.2', 'uvicorn>=0.30',
+        'python-multipart>=0.0.18',
+    ],
+    'web_test': ['playwright>=1.50'],  # drives a chromium that is installed
     'eval': [
         'matplotlib>=3.9', 'onnxruntime>=1.20', 'scikit-learn>=1.5',
         'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6', 'swift-f0>=0.3',
@@ -56,7 +60,8 @@ _EXTRAS = {
     ],
 }
 _EXTRAS['all'] = sorted(set(
-    sum((_EXTRAS[k] for k in ('train', 'data', 'web', 'eval', 'test')), [])))
+    sum((_EXTRAS[k] for k in (
+        'train', 'data', 'web', 'eval', 'test', 'web_test')), [])))
 
 setuptools.setup(
     name='musiclm_jax',

@@ -19,6 +19,7 @@ need() {  # the lock file that a command needs
   case "${1:-help}" in
     generate | inspect | codec | help | -h | --help | --version) echo base ;;
     serve) echo web ;;
+    test) echo test ;;
     t5x) echo t5x ;;
     evaluate) if [ "${2:-}" = codec ]; then echo codec; else echo train; fi ;;
     *) echo train ;;

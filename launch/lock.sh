@@ -4,6 +4,7 @@
 #   locks/all.txt    every extra at once: one set that holds together
 #   locks/base.txt   generate and inspect (no TensorFlow)
 #   locks/train.txt  base + train, data, eval, test
+#   locks/test.txt   train + the page and what drives it
 #   locks/codec.txt  train + ViSQOL, which needs a C compiler
 #   locks/web.txt    base + the page
 #   locks/cuda.txt    base + the CUDA build of jax
@@ -27,10 +28,11 @@ compile() {  # compile NAME EXTRA...
 }
 
 constraint=()
-compile all train data eval test web t5x tpu cuda visqol
+compile all train data eval test web web_test t5x tpu cuda visqol
 constraint=(-c locks/all.txt)
 compile base
 compile train train data eval test
+compile test train data eval test web web_test
 compile codec train data eval test visqol
 compile web web
 compile cuda cuda
