@@ -50,6 +50,25 @@ class Line:
     self._stream.flush()
 
 
+def seldom(say=None, clock=time.monotonic):
+  """A function of a line of progress that speaks every ten seconds only.
+
+  Args:
+    say: what gets the lines; None prints them on stderr.
+    clock: seconds, for tests.
+  """
+  say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+  last = clock()
+
+  def line(text):
+    nonlocal last
+    if clock() - last >= _LINE_SECONDS:
+      last = clock()
+      say(text)
+
+  return line
+
+
 class Progress(contextlib.AbstractContextManager):
   """Shows how far things are that come one after the other."""
 

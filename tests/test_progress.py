@@ -64,3 +64,12 @@ def test_compilation_does_not_count_for_the_rate():
   events = [(0, 'fine', 0, 20), (60, 'fine', 1, 20), (65, 'fine', 6, 20),
             (71, 'fine', 12, 20)]
   assert shown(io.StringIO(), events).endswith('12/20 s  ETA 0:08\n')
+
+
+def test_seldom_speaks_every_ten_seconds():
+  now, lines = [0.0], []
+  say = progress.seldom(lines.append, clock=lambda: now[0])
+  for second in range(25):
+    now[0] = second
+    say(f'{second} of 25')
+  assert lines == ['10 of 25', '20 of 25']

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.melody import embedder
 from musiclm_jax.melody import pairs
 from musiclm_jax.nn import quantize
@@ -61,7 +62,7 @@ def window_embeddings(melody, split, config):
 
   Tracks are taken in an order drawn by the seed until there are enough.
   """
-  parts, total = [], 0
+  parts, total, say = [], 0, progress.seldom()
   order = np.random.default_rng([config.seed, len(split)]).permutation(
       len(split))
   for index in order:
@@ -73,6 +74,7 @@ def window_embeddings(melody, split, config):
         continue
       parts.append(melody.embed_windows(audio[None])[0])
       total += len(parts[-1])
+      say(f'RVQ, windows: {total:,} of at most {config.num_windows:,}')
     if total >= config.num_windows:
       break
   if not parts:

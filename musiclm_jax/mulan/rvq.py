@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.mulan import embedder
 from musiclm_jax.mulan import gap
 from musiclm_jax.mulan import losses
@@ -148,12 +149,13 @@ def clip_embeddings(joint, split, config):
     raise errors.UserError(
         f'{split.directory} holds no audio to fit the RVQ on.')
   order = np.random.default_rng([config.seed, len(jobs)]).permutation(len(jobs))
-  kept = []
-  for i in order[:config.num_clips]:
+  order, kept, say = order[:config.num_clips], [], progress.seldom()
+  for i in order:
     track, start = jobs[i]
     samples = min(_CLIP_SECONDS * rate, track.num_samples - start)
     kept.append(clip_vectors(joint.embed_audio_windows(
         split.read(track, start, samples)[None])[0]))
+    say(f'RVQ, clips: {len(kept):,} of {len(order):,}')
   return np.concatenate(kept)
 
 

@@ -8,15 +8,13 @@ are stored together. Millions of features never lie in memory: nn/kmeans.py.
 """
 
 import dataclasses
-import sys
-import time
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.nn import kmeans
 
-_SAY_SECONDS = 10.0
 _LEAST_STD = 1e-4  # ours; a block ends in a LayerNorm: features are about 1
 
 
@@ -71,12 +69,11 @@ def fit(extract, split, num_clusters, config, say=None):
   Raises:
     UserError: no audio, no room for the features, or features that are NaN.
   """
-  say = say or (lambda line: print(line, file=sys.stderr, flush=True))
   with kmeans.VectorFile(config.work_dir) as vectors:
     collect(extract, split, config, vectors, say)
     fitted = kmeans.fit(
         vectors, num_clusters, config.seed, config.iters, config.tolerance,
-        config.init_vectors, _seldom(say))
+        config.init_vectors, progress.seldom(say))
   return (dict(mean=fitted.mean, std=fitted.std, centroids=fitted.centroids),
           fitted.report())
 
@@ -112,7 +109,7 @@ def collect(extract, split, config, vectors, say=lambda line: None):
   """
   crop = config.crop_seconds * split.sample_rate_hz
   jobs = _crops(split, crop, config.seed)
-  say = _seldom(say)
+  say = progress.seldom(say)
   for start in range(0, len(jobs), config.batch_size):
     batch = jobs[start:start + config.batch_size]
     rows = batch + batch[-1:] * (config.batch_size - len(batch))
@@ -142,16 +139,3 @@ def _crops(split, crop, seed):
           for start in range(0, track.num_samples, crop)]
   order = np.random.default_rng([seed, len(split)]).permutation(len(jobs))
   return [jobs[i] for i in order]
-
-
-def _seldom(say):
-  """`say`, but every few seconds only."""
-  last = time.monotonic()
-
-  def line(text):
-    nonlocal last
-    if time.monotonic() - last >= _SAY_SECONDS:
-      last = time.monotonic()
-      say(text)
-
-  return line
