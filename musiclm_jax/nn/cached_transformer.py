@@ -28,7 +28,7 @@ from musiclm_jax.nn import layers as layers_lib
 from musiclm_jax.nn import transformer
 
 _PIECE = 128  # positions that are looked at together, at least,
-_PIECE_NUMBERS = 1 << 18  # and keys of a layer
+_PIECE_NUMBERS = 1 << 20  # and numbers of the keys of a layer
 
 
 @struct.dataclass
@@ -224,7 +224,7 @@ def _attend(query, key, value, far_bias, near, near_bias, seen):
   # A loop of unknown length would make an accelerator wait for the host.
   _, total, mixed = lax.platform_dependent(
       near, key, value, far_bias, default=look_at_all,
-      cpu=look_at_all if piece >= size else look_at_pieces)
+      cpu=look_at_all if 3 * piece > size else look_at_pieces)
   return (mixed / total[..., None]).astype(query.dtype)
 
 

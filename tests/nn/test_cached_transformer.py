@@ -10,10 +10,10 @@ from musiclm_jax.nn import cached_transformer
 from musiclm_jax.nn import transformer
 
 
-@pytest.mark.parametrize('size, seen', [(320, 0), (320, 100), (320, 320),
+@pytest.mark.parametrize('size, seen', [(448, 0), (448, 100), (448, 448),
                                         (384, 257)])
 def test_pieces_of_the_cache_are_the_whole(size, seen):
-  rows, heads, width, near = 4, 8, 64, 3  # so large that pieces are of 128
+  rows, heads, width, near = 8, 16, 64, 3  # so large that pieces are of 128
   rng = np.random.default_rng(0)
   draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
   query, key, value = (draw(rows, heads, width), draw(rows, heads, width, size),
