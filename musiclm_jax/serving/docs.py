@@ -117,8 +117,10 @@ REQUEST_BODY = dict(requestBody=dict(required=True, content={
 _STYLE = '''
 body { font: 15px/1.55 system-ui, sans-serif; max-width: 56em; color: #1f2430;
        margin: 2em auto; padding: 0 1em; background: #fff; }
-h2 { margin-top: 2em; font-size: 1.1em; } code { font-size: .95em; }
-pre { background: #f4f4f8; padding: .8em; overflow-x: auto; border-radius: 6px; }
+h2 { margin-top: 2em; font-size: 1.1em; overflow-wrap: anywhere; }
+code { font-size: .95em; }
+pre { background: #f4f4f8; padding: .8em; overflow-x: auto;
+      border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; display: block;
         overflow-x: auto; }
 td, th { text-align: left; padding: .25em .8em .25em 0; vertical-align: top;
