@@ -32,7 +32,7 @@ class RvqConfig:
     align_means: add to every text embedding the difference of the two mean
       embeddings, so that both clouds share a centre.
     iters: Lloyd iterations per level.
-    min_usage: a level that uses less of its codebook has collapsed and is
+    min_usage: a first level that uses less of its codebook has collapsed and is
       refused; of the entries that so many vectors, spread evenly, would use. 0
       refuses nothing.
     report_tracks: validation tracks in the report, at most.
@@ -113,7 +113,8 @@ def check_usage(codes, size, least):
   """Refuses codebooks that have collapsed: better none than a useless one.
 
   k-means leaves an entry empty only where there are fewer distinct vectors than
-  entries, so this is the mark of embeddings that are all the same.
+  entries, so on the first level this is the mark of embeddings that are all the
+  same. On later ones it is not: of a corpus of few clips nothing may be left.
 
   Args:
     codes: [M, Q] int of the vectors that the codebooks were fitted to.
@@ -121,18 +122,17 @@ def check_usage(codes, size, least):
     least: share of `quantize.usage`.
 
   Raises:
-    UserError: a level uses less.
+    UserError: the first level uses less.
   """
-  usage = np.asarray(quantize.usage(jax.numpy.asarray(codes), size))
-  level = int(usage.argmin())
-  if usage[level] < least:
-    used = len(np.unique(codes[:, level]))
+  first = np.asarray(codes)[:, :1]
+  usage = float(quantize.usage(jax.numpy.asarray(first), size)[0])
+  if usage < least:
     raise errors.UserError(
-        f'the RVQ has collapsed: the {len(codes)} vectors it was fitted to use '
-        f'{used} of the {size} entries of level {level + 1}. The embeddings '
-        f'are nearly all the same: the recordings are (silence?), or training '
-        f'went wrong (see spread/audio in metrics.csv). Train again, or export '
-        f'all the same with rvq.RvqConfig.min_usage = 0.')
+        f'the RVQ has collapsed: the {len(first)} vectors it was fitted to use '
+        f'{len(np.unique(first))} of the {size} entries of level 1. The '
+        f'embeddings are nearly all the same: the recordings are (silence?), '
+        f'or training went wrong (see spread/audio in metrics.csv). Train '
+        f'again, or export all the same with rvq.RvqConfig.min_usage = 0.')
 
 
 def clip_embeddings(joint, split, config):

@@ -81,10 +81,12 @@ def test_a_collapsed_codebook_is_not_exported():
   rng = np.random.default_rng(0)
   codes = rng.integers(0, 64, (500, 3))
   rvq.check_usage(codes, 64, 0.5)  # nearly all entries are in use
-  codes[:, 1] = 7
+  codes[:, 0] = 7
   with pytest.raises(errors.UserError) as caught:
     rvq.check_usage(codes, 64, 0.5)
   message = str(caught.value)
   assert 'the 500 vectors it was fitted to use 1 of the 64' in message
-  assert 'level 2' in message and 'nearly all the same' in message
+  assert 'level 1' in message and 'nearly all the same' in message
   rvq.check_usage(codes, 64, 0.0)  # on request
+  few = np.stack([np.arange(40), np.zeros(40, int)], axis=1)
+  rvq.check_usage(few, 64, 0.5)  # told apart by the first level: no more is left
