@@ -64,7 +64,7 @@ def run(args):
   report = preflight.measure(setup)
   print('\n'.join(lines(report, steps)))
   if not report.fits and not args.no_advice:
-    for line in advice(setup):
+    for line in advice(report):
       print(line, flush=True)
   if args.json:
     figures_lib.write(args.json, dict(report.figures(), steps=steps))
@@ -166,11 +166,13 @@ def _time(report, steps):
          f'{days * report.chips:,.1f} chip-days')
 
 
-def advice(setup):
-  """Lines: settings close to those of `setup` that fit."""
+def advice(report):
+  """Lines: settings close to those of a report that fit."""
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
   found = 0
-  for what, other in preflight.smaller(setup):
+  room = report.usable - (report.peak - report.working)
+  for what, other in preflight.smaller(
+      report.setup, max(room, 0) / max(report.working, 1)):
     report = preflight.measure(other)
     size = f'{report.peak / _GIB:.1f} GiB'
     if report.fits:

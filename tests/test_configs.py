@@ -3,6 +3,7 @@
 The second half runs over every leaf in gin/, whatever there is.
 """
 
+import importlib
 import os
 import pathlib
 import re
@@ -197,3 +198,17 @@ def test_leaf_header_says_what_is_required(name):
 
 def test_the_gin_root_is_no_package():
   assert not (configs.gin_root() / '__init__.py').exists()
+
+
+@pytest.mark.parametrize('path', sorted(
+    configs.gin_root().rglob('*.gin')), ids=lambda path: path.stem)
+def test_what_gin_names_is_there(path):
+  """Of our own modules, also in files that only T5X can read."""
+  text = re.sub(r'#.*', '', path.read_text(encoding='utf-8'))
+  for package, name in re.findall(
+      r'^from (musiclm_jax[\w.]*) import (\w+)$', text, re.M):
+    if name == 't5x_adapter':
+      continue  # imports T5X
+    module = importlib.import_module(f'{package}.{name}')
+    for attribute in re.findall(rf'(?<![\w.]){name}\.(\w+)', text):
+      assert hasattr(module, attribute), f'{name}.{attribute}'

@@ -9,6 +9,8 @@ import re
 
 _SHAPE = re.compile(r'([a-z]+[0-9]*[a-z0-9]*)\[([0-9,<=]*)\](\{[^{}]*\})?')
 _NAME = re.compile(r'%([\w.\-]+)')
+# {minor to major:T(tile)...}
+_LAYOUT = re.compile(r'\{([\d,]*)(?::T\(([\d,]+)\))?')
 _BITS = {'pred': 8, 'token': 0, 'opaque': 0}
 
 
@@ -22,15 +24,29 @@ class Shape:
 
   @property
   def bytes(self):
-    bits = _BITS.get(self.kind)
-    if bits is None:
-      bits = int(re.search(r'\d+', self.kind).group())
-    return math.prod(self.dims) * bits // 8
+    return math.prod(self.dims) * self._bits // 8
+
+  @property
+  def tiled_bytes(self):
+    """Bytes where it lies: a TPU fills the tiles of both minor dimensions."""
+    order, tile = _LAYOUT.match(self.layout or '{').groups()
+    if not order or not tile:
+      return self.bytes
+    sizes = [self.dims[int(axis)] for axis in order.split(',')]  # minor first
+    tile = [int(size) for size in reversed(tile.split(','))]
+    for place, size in enumerate(tile[:len(sizes)]):
+      sizes[place] = -(-sizes[place] // size) * size
+    return math.prod(sizes) * self._bits // 8
 
   @property
   def main_bytes(self):
     """Bytes in the main memory: none if it lies in a faster one."""
-    return 0 if re.search(r'S\([1-9]\d*\)', self.layout) else self.bytes
+    return 0 if re.search(r'S\([1-9]\d*\)', self.layout) else self.tiled_bytes
+
+  @property
+  def _bits(self):
+    bits = _BITS.get(self.kind)
+    return int(re.search(r'\d+', self.kind).group()) if bits is None else bits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Every operand and result once, at the borders of fusions, with these exceptions:
 a slice counts as what it takes, also where it is taken deep within a fusion; an
 update in place as what it replaces; and arrays in a faster memory, which a TPU's
-compiler marks S(1), not at all.
+compiler marks S(1), not at all. An array counts with its padding: 64 columns lie
+in tiles of 128.
 """
 
 # Nothing moves for these, or what they call moves it.
@@ -31,9 +32,9 @@ def moved(line, computation, computations):
   sizes = [sum(s.main_bytes for s in i.shapes) for i in given]
   if line.opcode == 'slice-start':
     taken = line.shapes[1]  # after the operand
-    return taken.main_bytes + (taken.bytes if sizes[0] else 0)
+    return taken.main_bytes + (taken.tiled_bytes if sizes[0] else 0)
   if line.opcode in _SLICES:
-    taken = sum(s.bytes for s in line.shapes)
+    taken = sum(s.tiled_bytes for s in line.shapes)
     return result + min(taken, sizes[0]) + sum(sizes[1:])
   if line.opcode == 'dynamic-update-slice':
     return 2 * sizes[1]
@@ -60,7 +61,7 @@ def _written(line, inside, computations):
   written = sum(s.main_bytes for s in line.shapes)
   for update, whole in _updates(inside, computations):
     if any(s.main_bytes and s.dims == whole.dims for s in line.shapes):
-      written -= whole.bytes - update.bytes
+      written -= whole.tiled_bytes - update.tiled_bytes
   return max(written, 0)
 
 
@@ -72,7 +73,7 @@ def _taken(name, inside, computations):
       continue
     first = user.operands[0] == name
     if user.opcode in _SLICES and first:
-      parts = [sum(s.bytes for s in user.shapes)]
+      parts = [sum(s.tiled_bytes for s in user.shapes)]
     elif user.opcode == 'dynamic-update-slice' and first:
       parts = []  # what is replaced is not read
     elif user.opcode == 'bitcast':

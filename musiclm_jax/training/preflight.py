@@ -150,7 +150,8 @@ def measure(setup):
   with step_lib.context(mesh, rules):
     program = step_lib.build(
         setup.trainable, batch, mesh, rules, 0, setup.generator)
-    compiled, text, over = _compile(program, setup.topology)
+    held = _held(program.state) + _held(program.batch)
+    compiled, text, over = _compile(program, setup.topology, held)
   needs = getattr(setup.trainable, 'needs', lambda batch: {})
   state = _held(program.state)
   parameters = _held(getattr(program.state, 'params', ()))
@@ -170,18 +171,21 @@ def measure(setup):
             memory.generated_code_size_in_bytes), **part)
 
 
-def _compile(program, topology):
-  """(the compiled update, its text, 0), or (None, '', bytes it would need)."""
+def _compile(program, topology, held):
+  """(the compiled update, its text, 0), or (None, '', bytes it would need).
+
+  `held`: bytes of state and batch.
+  """
   lowered = program.update.lower(program.state, program.batch)
   with tempfile.TemporaryDirectory() as folder:
     options = {'xla_dump_to': folder} if topology.described else None
     try:
       compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
-      found = re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', str(error))
-      if not found:
+      over = needed(str(error), held)
+      if over is None:
         raise
-      return None, '', int(float(found.group(1)) * _UNITS[found.group(2)])
+      return None, '', over
     # A TPU's compiler prints what jaxlib's own reader of its programs may not
     # know: the SparseCores of v5p and v6e run parts of them.
     printed = sorted(pathlib.Path(folder).glob('*.after_codegen.txt'))
@@ -189,8 +193,35 @@ def _compile(program, topology):
   return compiled, text, 0
 
 
-def smaller(setup):
+def needed(error, held):
+  """Bytes that a compiler wants which ran out of memory; None: it did not.
+
+  Args:
+    error: its message.
+    held: bytes of what is there before anything is computed.
+
+  >>> needed('Used 17.50G of 15.75G hbm.', 2**30) / 2**30
+  17.5
+  >>> needed('Ran out of memory on HBM, the total memory required for HLO '
+  ...        'temporaries (66.00G) exceeds available HBM (15.75G).',
+  ...        2**30) / 2**30
+  67.0
+  """
+  found = (re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', error) or
+           re.search(r'\(([\d.]+)([KMGT]?)\) exceeds', error))
+  if not found:
+    return None
+  size = int(float(found.group(1)) * _UNITS[found.group(2)])
+  return size + held if 'temporaries' in error else size
+
+
+def smaller(setup, share=1.0):
   """Setups that need less memory, those that cost least first.
+
+  Args:
+    setup: what does not fit.
+    share: of its activations that there is room for; micro-batches that are
+      well above it are not tried.
 
   Yields:
     (what is different, Setup).
@@ -199,7 +230,10 @@ def smaller(setup):
   rows = mesh['data'] * mesh['fsdp']
   batch = jax.tree.leaves(setup.source.batch_shapes())[0].shape[0]
   if hasattr(trainable, 'microbatch'):
-    size = (trainable.microbatch or batch) // 2
+    first = trainable.microbatch or batch
+    size = first // 2
+    while size > rows and size > 1.5 * share * first:  # ours
+      size //= 2
     while size >= rows and size % rows == 0 and batch % size == 0:
       yield f'microbatch {size}', dataclasses.replace(
           setup, trainable=dataclasses.replace(trainable, microbatch=size))

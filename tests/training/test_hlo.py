@@ -279,7 +279,20 @@ ENTRY %main (a: bf16[64,256], b: bf16[256,128]) -> bf16[64,128] {
 def test_shapes():
   shape = hlo_text.Shape('bf16', (3, 5), '{1,0:T(8,128)S(1)}')
   assert (shape.bytes, shape.main_bytes) == (30, 0)
-  assert dataclasses.replace(shape, layout='{1,0:T(8,128)}').main_bytes == 30
+  assert dataclasses.replace(shape, layout='{1,0}').main_bytes == 30
   assert [hlo_text.Shape(k, (4,), '').bytes for k in (
       'f32', 's8', 'pred', 'u4', 'token', 'f8e4m3fn')] == [16, 4, 4, 2, 0, 4]
   assert np.prod(hlo_text.Shape('f32', (), '').dims) == 1
+
+
+@pytest.mark.parametrize('layout, size', [
+    ('{2,1,0:T(8,128)(2,1)}', 5 * 16 * 128 * 2), ('{1,2,0:T(8,128)}',
+                                                  5 * 64 * 128 * 2),
+    ('{2,1,0:T(1,128)}', 5 * 9 * 128 * 2), ('{2,1,0}', 5 * 9 * 64 * 2),
+    ('', 5 * 9 * 64 * 2)])
+def test_arrays_fill_tiles(layout, size):
+  shape = hlo_text.Shape('bf16', (5, 9, 64), layout)
+  assert shape.tiled_bytes == shape.main_bytes == size
+  assert shape.bytes == 5 * 9 * 64 * 2
+  assert hlo_text.Shape('f32', (), '{:T(128)}').tiled_bytes == 4
+  assert hlo_text.Shape('f32', (1025,), '{0:T(1024)}').tiled_bytes == 8192

@@ -1,10 +1,12 @@
 """Preflight beside counts by hand; the leaves it compiles for TPUs."""
 
 import dataclasses
+import doctest
 import importlib.util
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -172,6 +174,12 @@ def test_over_the_memory_it_says_so():
   assert 'at least' not in '\n'.join(command.lines(report, 1))
 
 
+def test_how_much_is_missing_is_read_from_what_the_compiler_says():
+  result = doctest.testmod(preflight)
+  assert result.attempted and not result.failed
+  assert preflight.needed('an internal error', 5) is None
+
+
 def test_settings_that_need_less_come_in_order():
   base = setup(remat='none')
   base = dataclasses.replace(
@@ -185,13 +193,21 @@ def test_settings_that_need_less_come_in_order():
 
 
 def test_advice_names_what_fits(monkeypatch):
-  peaks = iter([2000, 950, 900, 100])
-  monkeypatch.setattr(preflight, 'measure', lambda setup: fake(
-      peak=next(peaks), setup=dataclasses.replace(
-          setup, topology=machines.Topology('fake', CHIP, ()))))
+  peaks = iter([950, 900, 100])
+  fake_one = lambda setup, **more: fake(setup=dataclasses.replace(
+      setup, topology=machines.Topology('fake', CHIP, ())), **more)
+  monkeypatch.setattr(
+      preflight, 'measure', lambda setup: fake_one(setup, peak=next(peaks)))
   base = setup()
-  base = dataclasses.replace(base, source=Source(base.trainable.model, 16))
-  lines = list(command.advice(base))
+  base = dataclasses.replace(base, source=Source(base.trainable.model, 64))
+  # Of 2,000 bytes 200 are the state: there is room for 43% of the rest.
+  report = fake_one(base, working=1800, peak=2000)
+  lines = list(command.advice(report))
+  assert [line.split(':')[0] for line in lines] == [
+      'fits with microbatch 32', 'fits with microbatch 16']
+  # Room for a tenth: a half and a quarter are not even tried.
+  peaks = iter([990, 100, 50])
+  lines = list(command.advice(fake_one(base, working=7800, peak=8000)))
   assert [line.split(':')[0] for line in lines] == [
       'not enough', 'fits with microbatch 4', 'fits with microbatch 2']
 
@@ -249,6 +265,16 @@ def test_every_generation_compiles(tmp_path, topology, chips):
   assert (found['chips'], found['fits']) == (chips, True)
   assert found['all_gather_count'] > 0 and found['step_seconds'] > 0
   assert 0 < found['mfu_ceiling'] < 1
+
+
+@LIBTPU
+@pytest.mark.slow
+def test_over_the_memory_of_a_chip_it_says_what_fits(tmp_path):
+  found, said = run(tmp_path, 'semantic_tiny', '--topology', 'v5e:2x2',
+                    '--batch', '65536')
+  assert not found['fits'] and 'step_seconds' not in found
+  assert found['peak_bytes'] > 16 * 2**30 and 'DOES NOT FIT' in said
+  assert len(re.findall(r'fits with microbatch \d+: [\d.]+ GiB', said)) == 2
 
 
 @LIBTPU
