@@ -22,6 +22,7 @@ import dataclasses
 import pathlib
 
 from musiclm_jax import errors
+from musiclm_jax import process
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.generation import settings as settings_lib
 
@@ -61,6 +62,7 @@ def run(args):
   errors.check_output(args.output, ('.wav', '.flac'))
   if args.report:
     errors.check_output(args.report, ('.html',), '--report')
+  process.keep_programs()
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import steering as steering_lib  # pylint: disable=g-import-not-at-top
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())

@@ -14,6 +14,7 @@ reach the machine may use it.
 """
 
 from musiclm_jax import errors
+from musiclm_jax import process
 from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.serving import limits as limits_lib
 
@@ -50,6 +51,7 @@ def run(args):
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import server  # pylint: disable=g-import-not-at-top
   server.check_packages(page=not args.no_page)
+  process.keep_programs()
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
   bundle.require('soundstream', 'mulan', 'semantic', 'coarse', 'fine')
   with server.listening(args.host, args.port) as sock:

@@ -15,6 +15,7 @@ import pathlib
 import sys
 
 from musiclm_jax import errors
+from musiclm_jax import process
 
 
 def add_arguments(parser):
@@ -72,6 +73,7 @@ def start(names, bindings=()):
 
 def run(args):
   """Trains; who starts a stopped run again asks for another exit code."""
+  process.keep_memory()
   result = start(*gin_arguments(args))
   from musiclm_jax.training import hosts  # pylint: disable=g-import-not-at-top
   code = hosts.exit_code(result.reason)

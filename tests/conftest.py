@@ -4,3 +4,5 @@ import os
 
 # Two fifths of the suite is compiling: tiny programs run once need no tuning.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+# Commands keep programs in the user's cache folder: not those of tests.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')

@@ -17,8 +17,9 @@ of eager and torch.compile. It has no relative bias and no padding mask, which
 its fused attention has no gradient for on CPU: less work than ours. bfloat16 is
 autocast there. Ours and the peer take turns; medians are compared, above 1 is
 faster. Without PyTorch (the `bench` extra), or without seqio (`train`), the
-half that is there is printed. On a machine with other work, `taskset -c 0`
-gives both one core, which is fairer than threads that wait for each other.
+half that is there is printed. Both keep freed memory, as `musiclm train` does.
+On a machine with other work, `taskset -c 0` gives both one core, which is
+fairer than threads that wait for each other.
 """
 
 import argparse
@@ -41,6 +42,7 @@ import numpy as np
 
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
+from musiclm_jax import process
 from musiclm_jax import specs
 from musiclm_jax.nn import partitioning
 from musiclm_jax.tokens import source as source_lib
@@ -255,6 +257,7 @@ def main():
   stages = args.stages.split(',')
   if unknown := set(stages) - set(STAGES):
     parser.error(f'unknown stages {sorted(unknown)}; known: {STAGES}')
+  process.keep_memory()
   if not torch:
     print('PyTorch is not installed (the `bench` extra): only our half.')
   found = {}

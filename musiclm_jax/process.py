@@ -1,0 +1,51 @@
+"""What commands ask of the process they run in, before jax is imported."""
+
+import ctypes
+import os
+import pathlib
+
+# Of mallopt in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def keep_memory():
+  """Keeps freed memory for what is allocated next, until the process ends.
+
+  XLA:CPU frees what a step has used for its intermediate results and takes it
+  again at the next step. glibc gives so large a piece back to the system at
+  once, and every page of it is then mapped and cleared anew: a fifth of a
+  training step of the demo stages. It takes one arena, since only the main one
+  grows without mmap. Nothing happens where libc has no mallopt.
+
+  Returns:
+    Whether it was done.
+  """
+  try:
+    mallopt = ctypes.CDLL(None).mallopt
+  except (AttributeError, OSError, TypeError):
+    return False
+  return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0),
+              mallopt(_TRIM_THRESHOLD, -1)])
+
+
+def keep_programs():
+  """Keeps compiled programs between runs, in the user's cache folder.
+
+  JAX_COMPILATION_CACHE_DIR names another folder; '' keeps none.
+
+  Returns:
+    The folder, '' where there is none.
+  """
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  folder = pathlib.Path(base).expanduser() / 'musiclm_jax' / 'programs'
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+      return ''
+    if not os.access(folder, os.W_OK):
+      return ''
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
+    # jax leaves out what compiles within a second: most of a small bundle.
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+  return os.environ['JAX_COMPILATION_CACHE_DIR']
