@@ -184,8 +184,7 @@ def _add_jobs(app, service):
         raise Refusal(_status(job), job.error or 'the request was cancelled.')
       content = job.made[0].file.read_bytes()
     finally:
-      service.jobs.cancel(job.id)
-      service.jobs.remove(job.id)
+      service.jobs.drop(job.id)
     return responses.Response(content, media_type=_MEDIA[job.format], headers={
         'X-Seed': str(job.settings.seed),
         'X-Seconds': f'{job.seconds:g}'})

@@ -90,6 +90,8 @@ class Job:
     sounds: sound.Sounds while and after it is made, in order of samples.
     made: Mades when it is done, the best first if the best were wanted.
     times: {state: seconds of the clock at which it came}.
+    cancelled: set when it should end.
+    dropped: whether nobody wants what comes of it.
   """
 
   id: str
@@ -107,6 +109,7 @@ class Job:
   times: dict = dataclasses.field(default_factory=dict)
   cancelled: threading.Event = dataclasses.field(
       default_factory=threading.Event)
+  dropped: bool = False
 
   @property
   def over(self):
@@ -214,6 +217,8 @@ class Jobs:
       if state == DONE:
         took = job.times[DONE] - job.times[RUNNING]
         self._usual_s = 0.7 * self._usual_s + 0.3 * took
+    if job.dropped:
+      self.remove(job.id)
     self.tidy()
 
   def _end(self, job, state, error):
@@ -231,6 +236,16 @@ class Jobs:
       del self._jobs[identity]
       self._sizes.pop(identity, None)
     shutil.rmtree(job.folder, ignore_errors=True)
+
+  def drop(self, identity):
+    """Cancels a job, and forgets it as soon as it is over."""
+    with self._change:
+      job = self._jobs.get(identity)
+      if job is None:
+        return
+      job.dropped = True
+      self.cancel(identity)
+      self.remove(identity)
 
   def tidy(self):
     """Removes results that are too many, too large together or too old."""

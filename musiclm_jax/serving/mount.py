@@ -4,8 +4,8 @@ Gradio reads its settings from the environment when it is imported, so they are
 set here first.
 """
 
+import functools
 import os
-import pathlib
 import time
 
 from starlette import concurrency
@@ -34,20 +34,23 @@ def mount(app, service, folder):
   from musiclm_jax.serving import page  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import pieces  # pylint: disable=g-import-not-at-top
   limits = service.limits
+  tidy = functools.partial(
+      sweep, folder, limits.keep_mib << 20, 60 * limits.keep_minutes)
+  service.tidiers.append(tidy)
   gr.mount_gradio_app(
       app, page.build(service, folder), '/', footer_links=[],
       theme=page.theme(), css=pieces.CSS, ssr_mode=False, mcp_server=False,
       enable_monitoring=False, run_history=False,
       max_file_size=limits.upload_mib * limits_lib.MIB)
-  return Guard(app, folder, limits)
+  return Guard(app, tidy)
 
 
 class Guard:
   """Closes what the page does not need, and bounds what it is sent."""
 
-  def __init__(self, app, folder, limits):
-    self._app = app
-    self._folder, self._limits = pathlib.Path(folder), limits
+  def __init__(self, app, tidy):
+    """A guard of an ASGI app; calls `tidy` before a file is taken."""
+    self._app, self._tidy = app, tidy
 
   async def __call__(self, scope, receive, send):
     path = scope.get('path', '')
@@ -56,9 +59,7 @@ class Guard:
       await send(dict(type='http.response.body', body=b''))
       return
     if path == _UPLOAD:
-      await concurrency.run_in_threadpool(
-          sweep, self._folder, self._limits.keep_mib << 20,
-          60 * self._limits.keep_minutes)
+      await concurrency.run_in_threadpool(self._tidy)
     await self._app(scope, receive, send)
 
 

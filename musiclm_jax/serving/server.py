@@ -16,6 +16,7 @@ from musiclm_jax import errors
 _PACKAGES = ('fastapi', 'uvicorn', 'multipart')
 _GRACE_S = 3  # that open connections have at the end
 _BACKLOG = 128
+_MAX_CONNECTIONS = 500  # the next one is answered 503
 
 
 def check_packages(page):
@@ -75,17 +76,18 @@ def run(sock, bundle, limits, weights=None, page=True, warm=True):
   with tempfile.TemporaryDirectory(
       prefix='musiclm-serve-', ignore_cleanup_errors=True) as folder:
     folder = pathlib.Path(folder)
-    service = make_service(folder, bundle, limits, weights, warm, say)
-    service.worker.start()  # it loads while the packages of the site do
-    try:
-      server = _server(_site(service, folder, page))
-      with _stopping(server):
+    with _Stop() as stop:
+      service = make_service(folder, bundle, limits, weights, warm, say)
+      service.worker.start()  # it loads while the packages of the site do
+      try:
+        server = _server(_site(service, folder, page))
+        stop.ends(server)
         threading.Thread(target=_watch, args=(service.worker, server),
                          daemon=True).start()
         say(f'http://{shown}:{port}' + ('' if page else '/docs'))
         server.run(sockets=[sock])
-    finally:
-      ended = service.worker.stop()
+      finally:
+        ended = service.worker.stop()
   if service.worker.error is not None:
     raise service.worker.error
   say('stopped')
@@ -137,23 +139,37 @@ def _server(app):
 
   return Server(uvicorn.Config(
       app, log_level='warning', timeout_graceful_shutdown=_GRACE_S,
-      server_header=False))
+      limit_concurrency=_MAX_CONNECTIONS, server_header=False))
 
 
-@contextlib.contextmanager
-def _stopping(server):
-  """SIGTERM and Ctrl-C end the server; a second one ends it at once."""
-  def stop(unused_signal, unused_frame):
-    server.force_exit = server.should_exit
-    server.should_exit = True
+class _Stop:
+  """SIGTERM and Ctrl-C end the server; a second one does not wait."""
 
-  before = {kind: signal.signal(kind, stop)
-            for kind in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield
-  finally:
-    for kind, handler in before.items():
+  def __init__(self):
+    self._server, self._asked, self._before = None, 0, {}
+
+  def __enter__(self):
+    for kind in (signal.SIGINT, signal.SIGTERM):
+      self._before[kind] = signal.signal(kind, self._ask)
+    return self
+
+  def __exit__(self, *unused_error):
+    for kind, handler in self._before.items():
       signal.signal(kind, handler)
+
+  def ends(self, server):
+    """From now on there is a server to end."""
+    self._server = server
+    self._tell()
+
+  def _ask(self, unused_signal, unused_frame):
+    self._asked += 1
+    self._tell()
+
+  def _tell(self):
+    if self._server is not None and self._asked:
+      self._server.should_exit = True
+      self._server.force_exit = self._asked > 1
 
 
 def _watch(worker, server):

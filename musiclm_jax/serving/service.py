@@ -20,13 +20,23 @@ EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-  """A server without its site."""
+  """A server without its site.
+
+  Attributes:
+    bundle: what music is made with.
+    limits: of everybody.
+    jobs: the queue.
+    uploads: recordings that were sent.
+    worker: owns the model.
+    tidiers: functions that drop what others hold.
+  """
 
   bundle: bundle_lib.Bundle
   limits: limits_lib.Limits
   jobs: jobs_lib.Jobs
   uploads: uploads_lib.Uploads
   worker: worker_lib.Worker
+  tidiers: list = dataclasses.field(default_factory=list)
 
   @property
   def takes_melody(self):
@@ -72,6 +82,8 @@ class Service:
     """Drops what was held long enough."""
     self.jobs.tidy()
     self.uploads.tidy()
+    for tidy in self.tidiers:
+      tidy()
 
 
 def describe(jobs, job):

@@ -21,7 +21,8 @@ from musiclm_jax.serving import decoder
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
 
-_MAX_DECODERS = 2  # at once
+_MAX_DECODERS = 2  # at once; others wait, but not for long
+_PATIENCE_S = 2.0
 _MAX_HELD = 64
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -133,7 +134,7 @@ class Uploads:
         raise WrongKind(
             f'{what} is not a file of sound that is known here; expected WAV, '
             f'FLAC, OGG or MP3.')
-    if not self._decoders.acquire(timeout=self._limits.upload_time_s):
+    if not self._decoders.acquire(timeout=_PATIENCE_S):
       raise jobs_lib.Busy(
           'busy: others are sending recordings; try again later.', 5)
     try:

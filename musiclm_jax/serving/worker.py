@@ -15,9 +15,10 @@ from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import sound as sound_lib
 
 STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
-# Clips that meet the programs of usual requests: first windows, windows that
-# go on from others, and last ones with much and with little to draw.
-WARM_SECONDS = (2, 16)
+# With one sample up to 19 s they meet all programs: windows that begin, that go
+# on from others, and last ones that draw one second or two. Longer clips and
+# several samples compile a few more, once.
+WARM_SECONDS = (5, 16)
 _PRACTICE = 'a slow waltz on accordion'
 
 

@@ -153,6 +153,17 @@ def test_a_melody(page, tmp_path):
   assert page.inner_text('#players h3') == 'to the melody of a recording'
 
 
+def test_a_melody_from_the_microphone(page):
+  """Chromium's false microphone beeps."""
+  page.click('#melody-part button')
+  page.click('#melody button[aria-label="Record audio"]')
+  page.click('#melody button.record-button')
+  page.wait_for_timeout(2500)
+  page.click('#melody button.stop-button')
+  page.wait_for_selector('#melody-line .fine')
+  assert re.fullmatch(r'melody: \d+\.\d s\.', page.inner_text('#melody-line'))
+
+
 def test_a_melody_that_cannot_be_used(page, tmp_path):
   sound = io.BytesIO()
   soundfile.write(sound, np.sin(np.arange(RATE // 2) / 20), RATE, format='WAV')

@@ -141,6 +141,20 @@ def test_a_running_job_is_not_forgotten(make_service):
   assert service.jobs.get(job.id) is job
 
 
+def test_what_nobody_wants_leaves_nothing(make_service):
+  service, model = make_service()
+  done = ask(service, 1)
+  until(lambda: done.over)
+  model.gate.clear()
+  runs, waits = ask(service, 2), ask(service, 3)
+  until(lambda: runs.state == jobs_lib.RUNNING)
+  for job in (done, runs, waits):
+    service.jobs.drop(job.id)
+  until(lambda: not any(service.jobs.counts().values()))
+  until(lambda: not list(runs.folder.parent.iterdir()))
+  assert model.made == [1, 2]
+
+
 def test_stopping_ends_everything(make_service):
   service, model = make_service()
   model.gate.clear()

@@ -150,7 +150,7 @@ def test_who_hangs_up_cancels(site):
             len(body), body))
     wait(lambda: site.health()['running'] == 1)
   wait(lambda: site.health()['running'] == 0)
-  assert not site.files()
+  wait(lambda: not site.files())
 
 
 def wait(condition):
