@@ -1,8 +1,9 @@
-"""What commands ask of the process they run in, before jax is imported."""
+"""What commands ask of the process they run in, best before jax is imported."""
 
 import ctypes
 import os
 import pathlib
+import sys
 
 # Of mallopt in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
@@ -48,4 +49,9 @@ def keep_programs():
     os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
     # jax leaves out what compiles within a second: most of a small bundle.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+    if 'jax' in sys.modules:  # which has read its environment by now
+      config = sys.modules['jax'].config
+      config.update('jax_compilation_cache_dir', str(folder))
+      config.update('jax_persistent_cache_min_compile_time_secs', float(
+          os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS']))
   return os.environ['JAX_COMPILATION_CACHE_DIR']

@@ -49,15 +49,20 @@ def test_freed_memory_is_taken_again(keep):
   assert found < pages / 100 if keep else found > 0
 
 
-def test_programs_are_kept_in_the_users_cache(tmp_path):
-  code = '''
+@pytest.mark.parametrize('early', ['', 'import jax'])
+def test_programs_are_kept_in_the_users_cache(tmp_path, early):
+  code = f'''
+      {early}
       from musiclm_jax import process
       print(process.keep_programs())
       import jax
+      jax.jit(lambda x: jax.numpy.linalg.svd(x @ x.T))(jax.numpy.ones((8, 8)))
       print(jax.config.jax_compilation_cache_dir)'''
   folder = tmp_path / 'musiclm_jax' / 'programs'
-  assert run(code, XDG_CACHE_HOME=str(tmp_path)).split() == [str(folder)] * 2
-  assert folder.is_dir()
+  assert run(code, XDG_CACHE_HOME=str(tmp_path),
+             JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0').split() == [
+                 str(folder)] * 2
+  assert list(folder.glob('jit_*'))
 
 
 def test_a_folder_that_was_named_is_used(tmp_path, monkeypatch):
