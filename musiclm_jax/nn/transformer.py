@@ -25,7 +25,12 @@ import numpy as np
 from musiclm_jax.nn import layers
 from musiclm_jax.nn import partitioning
 
+# Where activations lie. Left to itself XLA may split them as it does the weights
+# of an FSDP mesh, and sums them over all devices in every product.
 _RESIDUAL = (partitioning.BATCH, partitioning.LENGTH, partitioning.EMBED)
+_BY_HEAD = (partitioning.BATCH, partitioning.LENGTH, partitioning.HEADS,
+            partitioning.KV)
+_INNER = (partitioning.BATCH, partitioning.LENGTH, partitioning.MLP)
 _MOST_SLICES = 64  # of a batch, that a gradient adds one by one
 NEGATIVE = -1e9  # added to the logit of a key that must not be seen
 # What the gradient computes again instead of keeping, from least to most.
@@ -204,7 +209,7 @@ class Attention(nn.Module):
     def project(name, stddev):
       y = Kernel(joined, stddev, into, dtype, name=name)(x)
       y = y.reshape(batch, length, config.num_heads, config.head_dim)
-      return y.swapaxes(1, 2)
+      return partitioning.with_sharding_constraint(y, _BY_HEAD).swapaxes(1, 2)
 
     query = project('query', (dim * config.head_dim)**-0.5)  # paper (T5)
     key = project('key', dim**-0.5)
@@ -237,7 +242,7 @@ class FeedForward(nn.Module):
     into = (partitioning.EMBED, partitioning.MLP)
     gate = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_0')(x)
     up = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_1')(x)
-    x = gelu(gate) * up
+    x = partitioning.with_sharding_constraint(gelu(gate) * up, _INNER)
     x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
     return Kernel(dim, config.mlp_dim**-0.5,
                   (partitioning.MLP, partitioning.EMBED), dtype, name='wo')(x)
@@ -255,10 +260,10 @@ class Block(nn.Module):
     y = RMSNorm(name='pre_self_attention_layer_norm')(x)
     y = Attention(self.config, name='self_attention')(
         y, bias, key_mask, deterministic)
-    x = x + drop(y)
+    x = partitioning.with_sharding_constraint(x + drop(y), _RESIDUAL)
     y = RMSNorm(name='pre_mlp_layer_norm')(x)
     y = FeedForward(self.config, name='mlp')(y, deterministic)
-    return x + drop(y)
+    return partitioning.with_sharding_constraint(x + drop(y), _RESIDUAL)
 
 
 class _ScannedBlock(Block):

@@ -45,8 +45,13 @@ class Program:
 
 @contextlib.contextmanager
 def context(mesh, rules):
-  """Where the functions of a `Program` are traced."""
-  with mesh, nn.logical_axis_rules(rules):
+  """Where the functions of a `Program` are traced.
+
+  The abstract mesh, and not the mesh as a context: without one flax passes over
+  the constraints of activations; a mesh that is set would have to be there.
+  """
+  with (jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+        nn.logical_axis_rules(rules)):
     yield
 
 

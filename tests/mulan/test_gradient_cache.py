@@ -101,11 +101,11 @@ def test_a_micro_batch_divides_the_batch(microbatch):
 SCRIPT = '''
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import flax.linen as nn
 import jax, numpy as np
 import test_gradient_cache as t
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import step as step_lib
 
 batch, out = t.batch_of(16), {}
 for name, config, microbatch, count in (
@@ -114,7 +114,7 @@ for name, config, microbatch, count in (
   trained = t.make(config, microbatch)
   state = jax.jit(trained.init)(jax.random.PRNGKey(0), batch)
   mesh = mesh_lib.make_mesh((count, 1), jax.devices()[:count])
-  with mesh, nn.logical_axis_rules(partitioning.RULES):
+  with step_lib.context(mesh, partitioning.RULES):
     put = mesh_lib.put(batch, mesh_lib.batch_shardings(mesh, batch))
     update = t.compiled(trained, state, put)
     after, metrics = update(state, put, jax.random.key(0))

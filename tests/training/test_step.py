@@ -37,3 +37,13 @@ def test_a_generator_changes_the_steps_and_not_the_beginning():
 def test_an_unknown_generator_is_refused():
   with pytest.raises(errors.UserError, match='threefry2x32'):
     trained('dice')
+
+
+def test_where_activations_lie_is_not_passed_over():
+  """flax does so where it sees no mesh, and FSDP then sums activations."""
+  mesh = mesh_lib.make_mesh((1, 1), jax.devices()[:1])
+  constrained = lambda x: partitioning.with_sharding_constraint(
+      2 * x, (partitioning.BATCH, partitioning.MLP))
+  with step_lib.context(mesh, partitioning.RULES):
+    text = jax.jit(constrained).lower(np.zeros((4, 4))).as_text()
+  assert 'sharding_constraint' in text and '"fsdp"' in text
