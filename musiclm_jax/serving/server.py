@@ -78,10 +78,12 @@ def run(sock, bundle, limits, weights=None, page=True, warm=True):
     folder = pathlib.Path(folder)
     with _Stop() as stop:
       service = make_service(folder, bundle, limits, weights, warm, say)
-      service.worker.start()  # it loads while the packages of the site do
+      server = _server(_site(service, folder, page))
+      stop.ends(server)
+      # Not before the site is there: Gradio parses source when it is imported,
+      # and in Python 3.11 two threads that do so at once can fail.
+      service.worker.start()
       try:
-        server = _server(_site(service, folder, page))
-        stop.ends(server)
         threading.Thread(target=_watch, args=(service.worker, server),
                          daemon=True).start()
         say(f'http://{shown}:{port}' + ('' if page else '/docs'))
