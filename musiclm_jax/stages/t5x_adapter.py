@@ -28,6 +28,7 @@ from musiclm_jax.tokens import tasks
 from musiclm_jax.tokens import vocabularies
 from musiclm_jax.training import hosts
 from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import spikes
 
 # T5X reads a leaf with gin's own paths; ours are known from here on.
 configs.add_search_path()
@@ -194,7 +195,17 @@ def _factored_axes(state, params_axes):
   return jax.tree.map(lambda _: None, state)
 
 
-# T5X knows no rule for this optax state (it has an Adafactor of its own).
+def _spike_axes(state, params_axes):
+  """The optimiser within as ever; what losses were usual are scalars."""
+  inner = optimizers.OptaxStatePartitionRules.derive_optax_logical_axes(
+      state.inner, params_axes)
+  return spikes.SpikeState(inner, None, None, None, None)
+
+
+# T5X knows no rule for these (it has an Adafactor of its own). It hands no loss
+# to an optimiser, so that under it the norm of the gradients decides what a spike
+# is (training/spikes.py).
 # pylint: disable-next=protected-access
-optimizers.OptaxStatePartitionRules._RULES.setdefault(
-    optax.FactoredState, _factored_axes)
+_AXES = optimizers.OptaxStatePartitionRules._RULES
+_AXES.setdefault(optax.FactoredState, _factored_axes)
+_AXES.setdefault(spikes.SpikeState, _spike_axes)

@@ -126,6 +126,28 @@ def test_adafactor_has_its_shardings(adapter):
   assert axes.state.param_states is not None
 
 
+def test_a_spike_changes_nothing(adapter):
+  """T5X gives an optimiser no loss: the norm of the gradients decides."""
+  definition = adapter.optimizer(optim.OptimizerConfig(skip_deviations=8.0))
+  params = {'w': jnp.ones((4, 3)), 'b': jnp.zeros(3)}
+  optimizer = definition.create(params)
+  apply = jax.jit(lambda optimizer, size: optimizer.apply_gradient(
+      jax.tree.map(lambda x: jnp.full(x.shape, size), params)))
+  for step in range(60):
+    optimizer = apply(optimizer, 1.0 + 0.01 * (step % 7))
+  after = apply(optimizer, 1e4)
+  jax.tree.map(np.testing.assert_array_equal, after.target, optimizer.target)
+  assert (after.state.param_states.skipped, after.state.step) == (1, 61)
+  moved = apply(after, 1.0).target
+  assert np.abs(moved['w'] - after.target['w']).max() > 0
+  spec = jax.sharding.PartitionSpec
+  axes = {'w': spec('embed', 'mlp'), 'b': spec('mlp')}
+  found = definition.derive_logical_axes(optimizer, axes).state.param_states
+  assert found.mean is None and found.skipped is None
+  assert axes in jax.tree.leaves(
+      found.inner, is_leaf=lambda x: isinstance(x, dict))
+
+
 def test_scores_and_predictions(adapter):
   stage = stage_of('coarse')
   params = tiny_stage.init(stage)
