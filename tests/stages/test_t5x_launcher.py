@@ -1,6 +1,7 @@
 """`python -m t5x.train`, eval and infer on a tiny cache; minutes. Needs T5X."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -35,14 +36,16 @@ def _cache(tmp_path_factory):
   return root / 'cache'
 
 
-def t5x(program, run, cache, log, **bindings):
+def t5x(program, run, cache, log, devices=1, **bindings):
   """Starts a program of T5X on the tiny semantic stage."""
+  flags = f'--xla_force_host_platform_device_count={devices}'
   words = [f'--gin.{name}={value!r}' if not str(value).startswith('@')
            else f'--gin.{name}={value}'
            for name, value in dict(bindings, CACHE_DIR=str(cache)).items()]
   return subprocess.Popen(
       [sys.executable, '-m', f't5x.{program}', f'--gin_file=gin/runs/{run}.gin',
        '--gin_file=gin/semantic_tiny.gin', *words], cwd=ROOT,
+      env=dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS='cpu'),
       stdout=open(log, 'w', encoding='utf-8'), stderr=subprocess.STDOUT)
 
 
@@ -106,6 +109,35 @@ def test_a_killed_run_ends_as_one_that_was_not(cache, trained):
     np.testing.assert_array_equal(found[name], values, err_msg=name)
   before = everything(trained, 4)
   assert any((before[name] != expected[name]).any() for name in expected)
+
+
+# Eight heads, one for each device. A large epsilon: with a small one, gradients
+# of 1e-9 become whole steps.
+SPLIT = {'BATCH_SIZE': 8, 'optim.OptimizerConfig.eps': 1e-3,
+         'decoder.DecoderConfig.num_heads': 8}
+
+
+@pytest.fixture(name='alone', scope='module')
+def _alone(cache):
+  """A run of T5X on one device."""
+  model_dir = cache.parent / 'alone'
+  finish(start_training(cache, model_dir, 4, **SPLIT), f'{model_dir}.log')
+  return everything(model_dir, 4)
+
+
+def test_split_over_devices_it_trains_as_on_one(cache, alone):
+  """On CPUs T5X has one mesh: 'model' is all the devices of a process."""
+  model_dir = cache.parent / 'split'
+  finish(start_training(cache, model_dir, 4, devices=8, MESH={'model': 8},
+                        **SPLIT), f'{model_dir}.log')
+  found = everything(model_dir, 4)
+  assert set(found) == set(alone)
+  for name, values in alone.items():
+    np.testing.assert_allclose(found[name], values, atol=2e-5, err_msg=name)
+  # Orbax writes how each array lay.
+  layout = (model_dir / 'checkpoint_4' / 'state' / '_sharding').read_text()
+  assert r'\"shape\": [1, 8]' in layout
+  assert r'\"partition_spec\": [null, \"model\"]' in layout
 
 
 def test_inference_evaluator_and_eval_agree(cache, trained):
