@@ -6,11 +6,11 @@ set here first.
 
 import functools
 import os
-import time
 
 from starlette import concurrency
 
 from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.serving import uploads
 
 _UPLOAD = '/gradio_api/upload'
 # Gradio's ways to other places; the page needs none of them.
@@ -35,7 +35,7 @@ def mount(app, service, folder):
   from musiclm_jax.serving import pieces  # pylint: disable=g-import-not-at-top
   limits = service.limits
   tidy = functools.partial(
-      sweep, folder, limits.keep_mib << 20, 60 * limits.keep_minutes)
+      uploads.sweep, folder, limits.keep_mib << 20, 60 * limits.keep_minutes)
   service.tidiers.append(tidy)
   gr.mount_gradio_app(
       app, page.build(service, folder), '/', footer_links=[],
@@ -61,21 +61,3 @@ class Guard:
     if path == _UPLOAD:
       await concurrency.run_in_threadpool(self._tidy)
     await self._app(scope, receive, send)
-
-
-def sweep(folder, most_bytes, most_seconds):
-  """Removes the oldest files until the rest is small and young enough."""
-  files = []
-  for path in folder.rglob('*'):
-    try:
-      if path.is_file():
-        status = path.stat()
-        files.append((status.st_mtime, status.st_size, path))
-    except FileNotFoundError:
-      continue
-  total = sum(size for _, size, _ in files)
-  for changed, size, path in sorted(files):
-    if total <= most_bytes and changed >= time.time() - most_seconds:
-      return
-    path.unlink(missing_ok=True)
-    total -= size

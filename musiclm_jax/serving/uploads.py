@@ -171,3 +171,21 @@ class Uploads:
       raise errors.UserError(
           f'{what} could not be decoded within the memory and time that a '
           f'recording should need; expected a plain recording.')
+
+
+def sweep(folder, most_bytes, most_seconds):
+  """Removes the oldest files until the rest is small and young enough."""
+  files = []
+  for path in folder.rglob('*'):
+    try:
+      if path.is_file():
+        status = path.stat()
+        files.append((status.st_mtime, status.st_size, path))
+    except FileNotFoundError:
+      continue
+  total = sum(size for _, size, _ in files)
+  for changed, size, path in sorted(files):
+    if total <= most_bytes and changed >= time.time() - most_seconds:
+      return
+    path.unlink(missing_ok=True)
+    total -= size

@@ -162,6 +162,26 @@ def wait(condition):
 
 
 @pytest.mark.web
+def test_a_damaged_bundle_ends_it(tiny, tmp_path, installed):
+  del installed
+  for part in tiny.directory.iterdir():
+    (tmp_path / part.name).symlink_to(part)
+  (tmp_path / 'coarse').unlink()
+  (tmp_path / 'coarse').mkdir()
+  for name, size in (('config.json', None), ('weights.safetensors', 99)):
+    content = (tiny.directory / 'coarse' / name).read_bytes()
+    (tmp_path / 'coarse' / name).write_bytes(content[:size])
+  done = subprocess.run(
+      [sys.executable, '-m', 'musiclm_jax.cli', 'serve', '--port', '0',
+       '--no-page', '--bundle', str(tmp_path)], capture_output=True, text=True,
+      check=False)
+  assert done.returncode == 2
+  assert done.stderr.splitlines()[-1].startswith(
+      f'musiclm: error: {tmp_path}/coarse is damaged (')
+  assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.web
 def test_signals_stop_it_cleanly(site, tiny):
   """The last one here, as it ends the site."""
   del tiny

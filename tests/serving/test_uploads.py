@@ -12,7 +12,6 @@ import soundfile
 from musiclm_jax import errors
 from musiclm_jax.serving import decoder
 from musiclm_jax.serving import limits as limits_lib
-from musiclm_jax.serving import mount
 from musiclm_jax.serving import uploads as uploads_lib
 
 RATE = 24_000
@@ -138,8 +137,8 @@ def test_the_page_keeps_so_much(tmp_path):
     path.write_bytes(bytes(100))
     age = time.time() - 100 * (4 - number)
     os.utime(path, (age, age))
-  mount.sweep(tmp_path, 10_000, 350)
+  uploads_lib.sweep(tmp_path, 10_000, 350)
   assert sorted(p.parent.name for p in tmp_path.rglob('*.wav')) == [
       '1', '2', '3']
-  mount.sweep(tmp_path, 250, 350)
+  uploads_lib.sweep(tmp_path, 250, 350)
   assert sorted(p.parent.name for p in tmp_path.rglob('*.wav')) == ['2', '3']
