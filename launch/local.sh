@@ -48,7 +48,7 @@ install() {  # install LOCK: does nothing when this very lock is in place
   echo "installing $(grep -c '==' "$lock") packages of locks/$1.txt" >&2
   # The lock is the whole set, resolved already; --no-deps keeps it so.
   "$venv/bin/pip" install --disable-pip-version-check --no-deps \
-    --require-hashes -r "$lock" >&2
+    --require-hashes -r "$lock" | sed '/^Requirement already/d' >&2
   "$venv/bin/pip" install --disable-pip-version-check -q --no-deps \
     -e "$root" >&2
   echo "$want" >"$stamp"
