@@ -7,6 +7,7 @@ import sys
 
 # Of mallopt in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_ACCELERATORS = ('nvidia[0-9]*', 'accel[0-9]*', 'vfio/[0-9]*')  # under /dev
 
 
 def keep_memory():
@@ -16,11 +17,15 @@ def keep_memory():
   again at the next step. glibc gives so large a piece back to the system at
   once, and every page of it is then mapped and cleared anew: a fifth of a
   training step of the demo stages. It takes one arena, since only the main one
-  grows without mmap. Nothing happens where libc has no mallopt.
+  grows without mmap. Nothing happens where libc has no mallopt, and beside a GPU
+  or TPU, whose host reads data in many threads instead.
 
   Returns:
     Whether it was done.
   """
+  if os.environ.get('JAX_PLATFORMS') != 'cpu' and any(
+      any(pathlib.Path('/dev').glob(name)) for name in _ACCELERATORS):
+    return False
   try:
     mallopt = ctypes.CDLL(None).mallopt
   except (AttributeError, OSError, TypeError):

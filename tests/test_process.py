@@ -79,3 +79,9 @@ def test_nowhere_to_keep_programs(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
   assert process.keep_programs() == ''
   assert FOLDER not in os.environ
+
+
+def test_beside_an_accelerator_memory_goes_back(monkeypatch):
+  monkeypatch.setattr(process, '_ACCELERATORS', ('null',))  # there everywhere
+  monkeypatch.delenv('JAX_PLATFORMS', raising=False)
+  assert not process.keep_memory()
