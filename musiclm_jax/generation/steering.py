@@ -192,7 +192,7 @@ def sound(value, name, rate):
     audio = np.asarray(value, np.float32)
     if audio.ndim != 1 or not np.all(np.isfinite(audio)):
       raise errors.UserError(
-          f'{name} is an array of shape {sound.shape}; expected [N] finite '
+          f'{name} is an array of shape {audio.shape}; expected [N] finite '
           f'samples at {rate} Hz.')
     shown = name
   else:
