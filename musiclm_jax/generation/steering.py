@@ -239,13 +239,17 @@ def components(steering, bundle, levels):
           f'component; leave it out, or choose a bundle trained with melody.')
     names.append('melody')
   bundle.require(*names)
-  if steering.melody is not None and not any(
-      'melody' in bundle.stored_spec(name)['conditions'] for name in (
-          'semantic', 'coarse')):
+  if steering.melody is not None and not heeds_melody(bundle):
     raise errors.UserError(
         'a melody was given, but no stage of the bundle is conditioned on one; '
         'leave it out, or choose a bundle trained with melody.')
   return names
+
+
+def heeds_melody(bundle):
+  """Whether a stage of the bundle is conditioned on a melody."""
+  return any('melody' in bundle.stored_spec(name)['conditions']
+             for name in ('semantic', 'coarse'))
 
 
 def conditions(steering, settings, bundle):

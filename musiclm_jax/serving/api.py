@@ -307,7 +307,7 @@ def _status(job):
   """Of the answer for a job that was not done."""
   if job.state == jobs_lib.CANCELLED:
     return 409
-  return 504 if 'took longer' in job.error else 500
+  return 504 if job.late else 500
 
 
 async def _json(request):

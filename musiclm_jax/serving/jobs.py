@@ -86,6 +86,7 @@ class Job:
     format: of the files.
     state: of STATES.
     error: the line that says why it failed.
+    late: whether that is the time limit.
     advance: an Advance.
     sounds: sound.Sounds while and after it is made, in order of samples.
     made: Mades when it is done, the best first if the best were wanted.
@@ -103,6 +104,7 @@ class Job:
   format: str
   state: str = QUEUED
   error: str = ''
+  late: bool = False
   advance: Advance = dataclasses.field(default_factory=Advance)
   sounds: tuple = ()
   made: tuple = ()

@@ -4,6 +4,7 @@ import dataclasses
 
 import musiclm_jax
 from musiclm_jax import bundle as bundle_lib
+from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
@@ -41,9 +42,8 @@ class Service:
   @property
   def takes_melody(self):
     """Whether the bundle follows melodies."""
-    return self.bundle.has('melody') and any(
-        'melody' in self.bundle.stored_spec(name)['conditions']
-        for name in ('semantic', 'coarse'))
+    return (self.bundle.has('melody') and
+            steering_lib.heeds_melody(self.bundle))
 
   @property
   def rate(self):

@@ -109,6 +109,7 @@ class Worker:
     except _Cancelled:
       self._jobs.end(job, jobs_lib.CANCELLED)
     except _TimeIsUp:
+      job.late = True
       self._jobs.end(job, jobs_lib.FAILED, (
           f'the request took longer than {self._limits.time_limit_s:g} s, the '
           f'limit of this server; ask for less.'))
