@@ -18,6 +18,7 @@ Run again with more minutes, and every model goes on from where it stopped.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -26,10 +27,10 @@ import sys
 import time
 
 from musiclm_jax import errors
+from musiclm_jax.generation import settings
 
 PROMPT = 'a lively irish jig on fiddle with hand drums'
 TOKENIZERS = ('soundstream', 'w2vbert', 'mulan', 'melody')
-STAGES = ('semantic', 'coarse', 'fine')
 
 # Shares of the training time: what each model needs to become useful (ours).
 NEED = {'soundstream': 30, 'w2vbert': 12, 'mulan': 12, 'melody': 10,
@@ -104,7 +105,6 @@ class Demo:
     self.cache = self.out / 'cache'
     self._check_out()
     self.log = _Log(self.out / 'demo.json')
-    self._models = []
 
   def _check_out(self):
     """Refuses a directory that another preset or other data began."""
@@ -132,14 +132,13 @@ class Demo:
     """All steps, in the order of the data flow."""
     start = time.monotonic()
     self._make_corpus()
-    self._models = self._trained()
     for model in TOKENIZERS:
       if model in self._models:
         self._train_and_export(model)
     if 'mulan' not in self._models:
       self._borrow_mulan()
     self._precompute()
-    for model in STAGES:
+    for model in settings.STAGES:
       self._train_and_export(model)
     self._manifest()
     self._generate()
@@ -163,12 +162,13 @@ class Demo:
     self._call('corpus', 'cli', 'data', 'folk_gm', '--hours', f'{hours:.3f}',
                '--seed', str(self.args.seed), '--out', str(self.corpus))
 
-  def _trained(self):
-    """The models that can learn from this corpus."""
+  @functools.cached_property
+  def _models(self):
+    """Those that can learn from this corpus."""
     from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     from musiclm_jax.melody import pairs  # pylint: disable=g-import-not-at-top
     train = records.Corpus(self.corpus).split('train')
-    models = [*TOKENIZERS, *STAGES]
+    models = [*TOKENIZERS, *settings.STAGES]
     if not any(track.captions for track in train):
       models.remove('mulan')
     if len(set(pairs.clusters(pairs.versions(train)))) < 2:
@@ -208,7 +208,7 @@ class Demo:
         return
     self.bundle.mkdir(exist_ok=True)
     storage = self.preset.storage[
-        'stages' if model in STAGES else 'tokenizers']
+        'stages' if model in settings.STAGES else 'tokenizers']
     self._call(f'export {model}', 'export', *self._gin(model),
                '--corpus', str(self.corpus), '--storage', storage,
                '--out', str(self.bundle / model))
@@ -261,7 +261,7 @@ class Demo:
     bindings = dict(self.preset.bindings.get(model, {}),
                     MODEL_DIR=str(self.out / 'train' / model),
                     SEED=self.args.seed)
-    if model in STAGES:
+    if model in settings.STAGES:
       bindings['CACHE_DIR'] = str(self.cache)
     else:
       bindings['CORPUS_DIR'] = str(self.corpus)

@@ -11,6 +11,7 @@ from musiclm_jax import bundle
 from musiclm_jax import cli
 from musiclm_jax import demo
 from musiclm_jax import specs
+from musiclm_jax.generation import settings
 from musiclm_jax.soundstream import container
 
 
@@ -194,5 +195,5 @@ def test_a_demo_directory_keeps_to_its_preset(capsys, tmp_path):
 
 
 def test_the_time_is_divided_among_all_models():
-  assert set(demo.NEED) == {*demo.TOKENIZERS, *demo.STAGES}
+  assert set(demo.NEED) == {*demo.TOKENIZERS, *settings.STAGES}
   assert set(demo.PRESETS) == {'smoke', 'cpu', 'gpu'}
