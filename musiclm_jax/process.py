@@ -15,8 +15,8 @@ def keep_memory():
 
   XLA:CPU frees what a step has used for its intermediate results and takes it
   again at the next step. glibc gives so large a piece back to the system at
-  once, and every page of it is then mapped and cleared anew: a fifth of a
-  training step of the demo stages. It takes one arena, since only the main one
+  once, and every page of it is then mapped and cleared anew, in every
+  training step. It takes one arena, since only the main one
   grows without mmap. Nothing happens where libc has no mallopt, and beside a GPU
   or TPU, whose host reads data in many threads instead.
 

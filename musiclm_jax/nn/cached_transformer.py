@@ -9,10 +9,10 @@ be int8 (ours), a scale for each output; inputs are then rounded likewise, a
 scale for each row, so that the product is one of integers.
 
 The cache is in two parts, because XLA:CPU copies a cache that one iteration
-both writes and reads (measured: 4 times slower at 2,304 positions). A large part
+both writes and reads (far slower at thousands of positions). A large part
 is only read within a block of steps; a small one takes the block's own keys and
 is put into the large one when the block ends. The large part is one pair for
-each layer, keys [B, H, D, C] (a quarter faster than [B, H, C, D] at four rows)
+each layer, keys [B, H, D, C] (faster than [B, H, C, D])
 and values [B, H, C, D]; where it is large enough for that to pay, a step looks
 at as much of it as is filled, a piece at a time.
 """
@@ -268,7 +268,7 @@ def _few_rows(weight, x, dtype):
   """The product of narrow types.
 
   On CPU one row takes XLA's path for vectors, which first makes a float32 copy
-  of the matrix (3 times slower than two rows); and with the matrix first, that
+  of the matrix (slower than two rows); and with the matrix first, that
   one is read as it lies while the few rows are packed, instead of the reverse.
   """
   rows = x.reshape(-1, x.shape[-1])

@@ -88,7 +88,7 @@ def _over_batch(bias, batch):
 
 
 def _sum_over_batch(batch, _, grad):
-  """XLA:CPU sums over a leading axis 50 times slower than it adds slices; in a
+  """XLA:CPU sums over a leading axis much slower than it adds slices; in a
   sharded batch, which is a large one, a slice lies on one device."""
   total = lambda g: g.sum(axis=0)
   if batch > _MOST_SLICES:

@@ -66,7 +66,7 @@ def build(trainable, batch, mesh, rules, seed, generator=THREEFRY):
     seed: decides the initial state and the randomness of every step.
     generator: of the random numbers of a step. 'threefry2x32': the same on any
       mesh and machine. 'rbg': made by the hardware, each device its own;
-      faster on TPUs, where threefry's dropout is a fifth of a stage's step.
+      faster on TPUs, where threefry's dropout is much of a stage's step.
 
   Raises:
     UserError: the batch does not divide over the mesh; unknown generator.
