@@ -17,7 +17,7 @@ from musiclm_jax.generation import long
 from musiclm_jax.generation import sampler as sampler_lib
 from musiclm_jax.generation import settings as settings_lib
 
-MAX_ROWS = sampler_lib.ROW_COUNTS[-1]  # drawn at once; others come after
+MAX_ROWS = settings_lib.MAX_ROWS
 
 
 class Pipeline:

@@ -28,7 +28,7 @@ from musiclm_jax.nn import transformer
 from musiclm_jax.stages import decoder
 from musiclm_jax.tokens import layout as layout_lib
 
-ROW_COUNTS = (1, 2, 4, 8)
+ROW_COUNTS = settings.ROW_COUNTS
 BLOCK = 32  # steps between two writes into the large cache
 _STRETCH = 512  # the cache grows by about this many positions at a time,
 _MOST_STRETCHES = 4  # but not more often: each is compiled

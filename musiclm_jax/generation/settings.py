@@ -10,6 +10,8 @@ import numbers
 from musiclm_jax import errors
 
 STAGES = ('semantic', 'coarse', 'fine')
+ROW_COUNTS = (1, 2, 4, 8)  # rows of a program; fewer are padded
+MAX_ROWS = ROW_COUNTS[-1]  # drawn at once; others come after
 WEIGHTS = ('float32', 'bfloat16', 'int8')  # what the stages calculate with
 VARIATIONS = ('semantics', 'acoustics')
 MIN_SECONDS, MAX_SECONDS = 1, 600

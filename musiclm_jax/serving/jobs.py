@@ -16,6 +16,7 @@ import threading
 import time
 
 from musiclm_jax import errors
+from musiclm_jax.generation import settings as settings_lib
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = (
     'queued', 'running', 'done', 'failed', 'cancelled')
@@ -42,7 +43,7 @@ class Advance:
   """
 
   def __init__(self, rounds=1):
-    """`rounds`: times that the stages run, 8 samples at a time."""
+    """`rounds`: times that the stages run, MAX_ROWS samples at a time."""
     self.stage, self.share, self.seconds = '', 0.0, 0
     self._rounds, self._ended, self._stages = rounds, 0, dict(audio=0.0)
 
@@ -158,7 +159,7 @@ class Jobs:
     with self._change:
       self.check_place()
       identity = secrets.token_urlsafe(12)
-      rounds = -(-wanted.settings.drawn // 8)
+      rounds = -(-wanted.settings.drawn // settings_lib.MAX_ROWS)
       job = Job(identity, self._folder / identity, wanted, wanted.settings,
                 wanted.steering.title, wanted.seconds, wanted.format,
                 advance=Advance(rounds), times={QUEUED: self.clock()})
