@@ -82,7 +82,7 @@ setuptools.setup(
     install_requires=[
         'jax>=0.7', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
         'librosa>=0.11', 'soundfile>=0.13', 'soxr>=0.5', 'safetensors>=0.5',
-        'tokenizers>=0.21', 'tqdm>=4.66', 'pyyaml>=6.0',
+        'tokenizers>=0.21', 'pyyaml>=6.0',
     ],
     extras_require=_EXTRAS,
     entry_points={'console_scripts': ['musiclm = musiclm_jax.cli:main']},

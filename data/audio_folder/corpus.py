@@ -16,6 +16,7 @@ import numpy as np
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
+from musiclm_jax import progress as progress_lib
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.data.audio_folder import labels
@@ -262,9 +263,12 @@ def _in_order(load, files, workers):
 
 def _progress(results, total, show):
   if not show:
-    return results
-  import tqdm  # pylint: disable=g-import-not-at-top
-  return tqdm.tqdm(results, total=total, desc=NAME, unit='file')
+    yield from results
+    return
+  with progress_lib.Progress() as progress:
+    for done, result in enumerate(results, 1):
+      yield result
+      progress.show(NAME, done, total, ' files')
 
 
 def _nothing_usable(folder, rejects):

@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import progress as progress_lib
 from musiclm_jax import records
 from musiclm_jax.data.folk_gm import arrange
 from musiclm_jax.data.folk_gm import captions
@@ -212,11 +213,9 @@ def _progress(results, jobs, show):
   if not show:
     yield from results
     return
-  import tqdm  # pylint: disable=g-import-not-at-top
-  total = sum(job.plan.seconds for job in jobs) / 3600
-  bar_format = ('{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h '
-                '[{elapsed}<{remaining}]')
-  with tqdm.tqdm(total=total, desc=NAME, bar_format=bar_format) as bar:
+  total, done = sum(job.plan.seconds for job in jobs), 0.0
+  with progress_lib.Progress() as progress:
     for job, pcm, meta in results:
       yield job, pcm, meta
-      bar.update(job.plan.seconds / 3600)
+      done += job.plan.seconds
+      progress.show(NAME, done / 60, total / 60, ' min of music')
