@@ -5,8 +5,9 @@ the others can see why. So each leaves a note of its own beside the run,
 
   <model_dir>/hosts/<number>   {"host": ..., "step": ..., "doing": ...}
 
-written anew every few seconds by a thread. A host that is stuck in its input
-says so; one that is frozen, or whose machine is gone, stops writing.
+written anew every few seconds by a thread, and when the run ends. A host that is
+stuck in its input says so; one that is frozen, or whose machine is gone, stops
+writing.
 """
 
 import contextlib
@@ -91,6 +92,8 @@ class Watchdog:
       elif self._idle >= 2 * self._limit and not together.is_alone():
         self._say(f'{together.host_name()} gives up waiting.')
         self._end()
+    if self._note:
+      self._write()
 
   def _write(self):
     path = self._directory / str(jax.process_index())

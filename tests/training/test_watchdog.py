@@ -88,3 +88,10 @@ def test_without_a_limit_it_does_nothing(tmp_path, limit):
   with watchdog.Watchdog(tmp_path, limit, pytest.fail) as dog:
     dog.beat(1, watchdog.WAITING)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_short_run_leaves_a_note_of_its_end(tmp_path):
+  with watchdog.Watchdog(tmp_path, 60.0, pytest.fail) as dog:
+    dog.beat(7, watchdog.SAVING)
+  found = json.loads((tmp_path / 'hosts' / '0').read_text())
+  assert (found['step'], found['doing']) == (7, watchdog.SAVING)
