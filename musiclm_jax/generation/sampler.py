@@ -252,12 +252,20 @@ class Sampler:
     return inputs, jnp.where(
         self._unseen(size, levels), transformer.NEGATIVE, mask)
 
+  def _embed(self, weights, tokens, position):
+    """Inputs at `position`, one or as many as `tokens` has columns."""
+    x = weights['embedding'][tokens]
+    if 'times' in weights:
+      x = x + weights['times'][jnp.minimum(position, self.layout.length - 1)]
+    return x
+
   def _prefill_program(self, weights, tokens, prompt, *, padded, size, levels):
     """The cache, `size` long, unread beyond the prompt; an empty block."""
     self.compilations += 1  # runs when traced, once for each shape
     inputs, mask = self._prompt_mask(tokens, prompt, padded, levels)
     cache = cached_transformer.prefill(
-        weights['stack'], self._config, weights['embedding'][inputs], mask)
+        weights['stack'], self._config,
+        self._embed(weights, inputs, jnp.arange(padded)), mask)
     return (cached_transformer.grow(cache, size),
             cached_transformer.empty_recent(
                 self._config, len(tokens), BLOCK))
@@ -281,8 +289,8 @@ class Sampler:
       at = lambda p: lax.dynamic_slice(tokens, (0, p), (batch, 1))[:, 0]
       x, recent = cached_transformer.step(
           weights['stack'], config, cache, recent,
-          weights['embedding'][at(self._before(position, levels))], position,
-          start, bias, mask, near_mask)
+          self._embed(weights, at(self._before(position, levels)), position),
+          position, start, bias, mask, near_mask)
       level = (position - target.start) % target.num_codebooks
       row = lax.dynamic_index_in_dim(weights['output'], level, keepdims=False)
       scores = lax.dot_general(
@@ -348,7 +356,12 @@ def cache_sizes(length):
 def _decode_weights(params, layout, config, int8):
   dtype = jnp.dtype(config.dtype)
   output = decoder.target_rows(params['logits_embedding'], layout, config.head)
+  times = {}
+  if config.time_features:
+    times['times'] = (decoder.time_features(layout, config.time_features)
+                      @ params['time_embedding']).astype(dtype)
   return {
+      **times,
       'embedding': params['token_embedding'].astype(dtype),
       'output': output.astype(dtype),
       'stack': cached_transformer.weights_from(

@@ -7,13 +7,17 @@ where the target lies and which ids each of its positions may take.
 
 Deviations from the paper (ours): the vocabulary is rounded up to a multiple of
 128; the small sizes use the `target` head, whose output table has the target's
-ids only and whose softmax runs over the ids that are legal at each position.
+ids only and whose softmax runs over the ids that are legal at each position,
+and are told the time of each token. T5's bias is by distance, up to 128 tokens,
+and what sounds at once in two segments lies hundreds of tokens apart, further
+with every frame: a small network does not find it by that.
 """
 
 import dataclasses
 
 from flax import linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
@@ -23,6 +27,7 @@ from musiclm_jax.tokens import layout as layout_lib
 HEADS = ('vocab', 'target')
 DTYPES = ('float32', 'bfloat16')
 _VOCAB_MULTIPLE = 128  # ours: divides over any mesh and fills tiles
+_PERIODS = 0.04, 80.0  # ours, s: two frames of a codec; more than any crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,8 @@ class DecoderConfig:
     head: 'vocab', an output table and a softmax over the whole vocabulary, or
       'target', over the ids of a position's own level only.
     embed_stddev: of the initial input embeddings.
+    time_features: sines and cosines of a token's time that are added to its
+      embedding, by a trained matrix; 0 for none.
     dtype: 'float32' or 'bfloat16', of activations and products. Parameters,
       norms, softmax and loss are float32.
     attention_chunk: queries at a time, 0 for all; for speed and memory only.
@@ -61,6 +68,7 @@ class DecoderConfig:
   max_distance: int = 128  # paper (T5)
   head: str = 'vocab'  # paper
   embed_stddev: float = 1.0  # paper (T5)
+  time_features: int = 0  # paper
   dtype: str = 'float32'
   attention_chunk: int = 256  # ours
   remat: str = 'none'
@@ -76,6 +84,10 @@ class DecoderConfig:
       if getattr(self, name) < 1:
         raise errors.UserError(
             f'{name} is {getattr(self, name)}; expected at least 1.')
+    if self.time_features < 0 or self.time_features % 2:
+      raise errors.UserError(
+          f'time_features is {self.time_features}; expected 0 or a positive '
+          f'even number.')
     if not 0.0 <= self.dropout_rate < 1.0:
       raise errors.UserError(
           f'dropout_rate is {self.dropout_rate}; expected 0 to below 1.')
@@ -98,6 +110,18 @@ def key_mask(input_tokens):
   padded = jnp.asarray(input_tokens) == layout_lib.PAD_ID
   padded = padded.at[..., 0].set(False)
   return jnp.where(padded, transformer.NEGATIVE, 0.0).astype(jnp.float32)
+
+
+def time_features(layout, count):
+  """[L, count] float32: sines and cosines of the time of each input token.
+
+  The periods are spaced evenly on a logarithmic scale, from two frames of a
+  codec at 50 Hz to more than a crop. 0 where a token has no time.
+  """
+  seconds = layout.input_seconds()[:, None]
+  angles = 2 * np.pi * seconds / np.geomspace(*_PERIODS, count // 2)
+  return np.nan_to_num(np.concatenate(
+      [np.sin(angles), np.cos(angles)], axis=-1)).astype(np.float32)
 
 
 def target_rows(table, layout, head):
@@ -166,5 +190,13 @@ class Decoder(nn.Module):
         (padded_vocab_size(self.layout), config.embed_dim), jnp.float32,
         axes=(partitioning.VOCAB, partitioning.EMBED))
     x = embedding[input_tokens]
+    if config.time_features:
+      # As large as the embeddings at first: their squares sum to half of F.
+      stddev = config.embed_stddev * (config.time_features / 2)**-0.5
+      kernel = partitioning.param_with_axes(
+          'time_embedding', nn.initializers.normal(stddev),
+          (config.time_features, config.embed_dim), jnp.float32,
+          axes=(partitioning.CODE, partitioning.EMBED))
+      x = x + time_features(self.layout, config.time_features) @ kernel
     return transformer.Transformer(config, name='decoder')(
         x, key_mask(input_tokens), deterministic)

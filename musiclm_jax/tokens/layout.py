@@ -35,7 +35,8 @@ class Segment:
   """`num_frames` frames of `num_codebooks` codes, each 0..codebook_size-1.
 
   `first_level` is the level of the first codebook within its codec: the fine
-  stage's target starts at level 4 (0-based) of the codec's 12.
+  stage's target starts at level 4 (0-based) of the codec's 12. `frame_seconds`
+  is the time from one frame to the next, 0 for what holds for the whole crop.
   """
 
   name: str
@@ -43,6 +44,7 @@ class Segment:
   codebook_size: int
   num_frames: int
   first_level: int = 0
+  frame_seconds: float = 0.0
 
   @property
   def length(self):
@@ -209,6 +211,19 @@ class Layout:
       high[placed.start:placed.stop] = first + placed.codebook_size
     return low, high
 
+  def input_seconds(self):
+    """[length] float32: when the token that is the input at p, p - 1, begins.
+
+    NaN where that is no time: at the first position, for separators, and for
+    what holds for the whole crop.
+    """
+    seconds = np.full(self.length + 1, np.nan, np.float32)
+    for placed in self.placed:
+      if placed.frame_seconds:
+        seconds[placed.start + 1:placed.stop + 1] = placed.frame_seconds * (
+            np.arange(placed.length) // placed.num_codebooks)
+    return seconds[:-1]
+
   def target_weights(self):
     """[length] float32: 1 on the target segment, 0 elsewhere."""
     weights = np.zeros(self.length, np.float32)
@@ -224,16 +239,21 @@ def segment(name, tokens, seconds):
     return Segment(name, joint.num_codebooks, joint.codebook_size, 1)
   if name == 'melody':
     return Segment(name, melody.num_codebooks, melody.codebook_size,
-                   melody.num_windows(seconds))
+                   melody.num_windows(seconds),
+                   frame_seconds=melody.window_stride_seconds)
   if name == 'semantic':
     return Segment(name, 1, semantic.codebook_size,
-                   seconds * semantic.frame_rate_hz)
-  frames = seconds * codec.frame_rate_hz
+                   seconds * semantic.frame_rate_hz,
+                   frame_seconds=1 / semantic.frame_rate_hz)
+  frames, frame_seconds = (
+      seconds * codec.frame_rate_hz, 1 / codec.frame_rate_hz)
   if name == 'coarse':
-    return Segment(name, codec.coarse_codebooks, codec.codebook_size, frames)
+    return Segment(name, codec.coarse_codebooks, codec.codebook_size, frames,
+                   frame_seconds=frame_seconds)
   if name == 'fine':
     return Segment(name, codec.fine_codebooks, codec.codebook_size, frames,
-                   first_level=codec.coarse_codebooks)
+                   first_level=codec.coarse_codebooks,
+                   frame_seconds=frame_seconds)
   raise ValueError(
       f'unknown segment {name!r}; known: mulan, melody, semantic, coarse, fine.')
 

@@ -1,5 +1,7 @@
 """Cached decoding, legal ids, seeds and compilations."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,32 @@ def test_cached_equals_teacher_forced_over_several_cache_sizes():
       stage.model, stage.params, batch['decoder_input_tokens'])
   np.testing.assert_allclose(
       found, logits.reshape(found.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize('levels', [0, 2])
+def test_times_are_the_same_cached_and_forced(levels):
+  """With a matrix large enough that a time that is off by one would show."""
+  stage = tiny_stage.trained('fine', time_features=8)
+  layout = stage.layout
+  params = dict(stage.params, time_embedding=3 * stage.params['time_embedding'])
+  stage = dataclasses.replace(stage, params=params)
+  batch = tiny_stage.batch_of(layout, tiny_stage.codes(layout))
+  logits = tiny_stage.logits(
+      stage.model, params, batch['decoder_input_tokens'])
+  tokens = batch['decoder_target_tokens']
+  if not levels:
+    found = sampler.Sampler(stage).score(tokens)
+    np.testing.assert_allclose(
+        found, logits.reshape(found.shape), atol=1e-4)
+    return
+  # The first frame's levels are what they are without the others.
+  begun = sampler.Sampler(stage)
+  decoding = begun.begin(
+      tokens, drawing.row_keys(0, 'fine', 0, np.arange(2)),
+      layout.target.start, drawing.Draw(levels=levels), with_logits=True)
+  begun.advance(decoding, layout.target.start + layout.target.num_codebooks)
+  np.testing.assert_allclose(np.asarray(decoding.logits)[:, :levels],
+                             logits[:, 0, :levels], atol=1e-4)
 
 
 @pytest.mark.parametrize('weights, most', [

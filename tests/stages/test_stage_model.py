@@ -109,6 +109,35 @@ def test_padding_changes_nothing(name):
   assert np.abs(flat(moved)[~real] - flat(same)[~real]).max() > 1e-3
 
 
+def test_time_features_are_sines_of_the_time():
+  layout = tiny_stage.stage_model('coarse').layout
+  found = decoder.time_features(layout, 6)
+  place = layout.target.start + 4 * 25 + 2  # its input: frame 25, level 2
+  seconds = 25 / 50
+  periods = np.array([0.04, (0.04 * 80)**0.5, 80])
+  angles = 2 * np.pi * seconds / periods
+  np.testing.assert_allclose(
+      found[place], np.r_[np.sin(angles), np.cos(angles)], atol=1e-5)
+  assert (found[:layout.placed[0].stop + 2] == 0).all()  # M has no time
+  # The network adds them to its embeddings.
+  stage = tiny_stage.trained('coarse', time_features=6)
+  inputs = tiny_stage.batch_of(
+      layout, tiny_stage.codes(layout))['decoder_input_tokens']
+  without = {k: v for k, v in stage.params.items() if k != 'time_embedding'}
+  none = dict(stage.params, time_embedding=np.zeros((6, 16), np.float32))
+  plain = tiny_stage.stage_model('coarse')
+  np.testing.assert_allclose(
+      tiny_stage.logits(stage.model, none, inputs),
+      tiny_stage.logits(plain, without, inputs), atol=1e-6)
+  moved = tiny_stage.logits(stage.model, stage.params, inputs)
+  assert np.abs(moved - tiny_stage.logits(plain, without, inputs)).max() > 1e-2
+
+
+def test_time_features_come_in_pairs():
+  with pytest.raises(errors.UserError, match='positive even number'):
+    tiny_stage.config(time_features=7)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_causal(name):
   """A token changes the logits after its position and none before."""

@@ -82,6 +82,24 @@ def test_other_lengths_keep_the_vocabulary():
   assert short.target.first_id == layout.target.first_id
 
 
+def test_inputs_have_the_time_of_the_token_before():
+  spec = specs.StageSpec('coarse', conditions=('mulan', 'melody', 'semantic'))
+  placed = layout_lib.for_stage(spec)
+  seconds = placed.input_seconds()
+  assert seconds.shape == (placed.length,)
+  assert np.isnan(seconds[:14]).all()  # the first, M of 12, a separator
+  melody = placed.segment('melody')
+  at = lambda segment, frame, level: seconds[
+      segment.start + frame * segment.num_codebooks + level + 1]
+  assert at(melody, 0, 0) == 0.0 and at(melody, 0, 23) == 0.0
+  assert at(melody, 1, 0) == 3.0
+  assert np.isnan(seconds[melody.stop + 1])  # what follows a separator
+  semantic = placed.segment('semantic')
+  np.testing.assert_allclose(at(semantic, 249, 0), 9.96, rtol=1e-6)
+  np.testing.assert_allclose(at(placed.target, 7, 3), 0.14, rtol=1e-6)
+  np.testing.assert_allclose(seconds[-1], 9.98, rtol=1e-6)
+
+
 def test_errors_say_what_came():
   layout = layout_lib.for_stage(specs.StageSpec('semantic'), seconds=2)
   segment = layout.segment('semantic')
