@@ -10,11 +10,14 @@ Compiles the very step that the loop would run, for TPUs that need not be there
 does. Times are a roofline: no run is faster, for a step has at least these
 FLOPs, moves at least these bytes and sends at least this much. For TPUs the
 compiler's own expectation of its kernels is said too. What does not fit is
-said, with settings that do.
+said, with settings that do. --roofline leaves out that expectation, which the
+compiler works longest on.
 """
 
+import os
 import pathlib
 import re
+import sys
 
 from musiclm_jax import errors
 from musiclm_jax import train as train_lib
@@ -43,6 +46,9 @@ def add_arguments(parser):
                       help='of the whole run; default: those of the leaf')
   parser.add_argument('--no-advice', action='store_true',
                       help='if it does not fit, do not look for what does')
+  parser.add_argument('--roofline', action='store_true',
+                      help='do not wait for what the compiler of a TPU expects '
+                      'of its kernels: most of its time')
   parser.add_argument('--json', default='', metavar='FILE',
                       help='write the figures there')
 
@@ -61,13 +67,17 @@ def run(args):
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
   setup, steps = load(names, bindings, args.topology, mesh, args.batch)
   steps = args.steps or steps
-  report = preflight.measure(setup)
+  report = preflight.measure(setup, kernels=not args.roofline)
   print('\n'.join(lines(report, steps)))
   if not report.fits and not args.no_advice:
-    for line in advice(report):
+    for line in advice(report, kernels=not args.roofline):
       print(line, flush=True)
   if args.json:
     figures_lib.write(args.json, dict(report.figures(), steps=steps))
+  if args.roofline and setup.topology.described:
+    sys.stdout.flush()
+    # Nobody waits for the kernels that the compiler is at.
+    os._exit(0)  # pylint: disable=protected-access
 
 
 def parse_mesh(text):
@@ -166,14 +176,14 @@ def _time(report, steps):
          f'{days * report.chips:,.1f} chip-days')
 
 
-def advice(report):
+def advice(report, kernels=True):
   """Lines: settings close to those of a report that fit."""
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
   found = 0
   room = report.usable - (report.peak - report.working)
   for what, other in preflight.smaller(
       report.setup, max(room, 0) / max(report.working, 1)):
-    report = preflight.measure(other)
+    report = preflight.measure(other, kernels)
     size = f'{report.peak / _GIB:.1f} GiB'
     if report.fits:
       yield f'fits with {what}: {size}'

@@ -1,7 +1,7 @@
 """What one chip holds and does in one step of a run that has not begun.
 
 The very program that the loop would run (training/step.py) is compiled for
-devices that need not be there, and read: its memory from the compiler, its
+devices that need not be there, and read (training/plan.py): its memory, its
 FLOPs, bytes and collectives from its text (training/hlo.py), every loop as often
 as it runs. Times are a roofline: no step is faster. For TPUs there is as well
 what the compiler expects of its kernels, which is closer to what will be.
@@ -9,9 +9,6 @@ what the compiler expects of its kernels, which is closer to what will be.
 
 import dataclasses
 import math
-import pathlib
-import re
-import tempfile
 
 import jax
 
@@ -20,9 +17,8 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.training import hlo
 from musiclm_jax.training import machines
 from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import plan as plan_lib
 from musiclm_jax.training import step as step_lib
-
-_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +105,8 @@ class Report:
         topology=self.setup.topology.name, chips=self.chips, batch=self.rows,
         fits=self.fits, parameter_bytes=self.parameters,
         optimizer_bytes=self.optimizer, batch_bytes=self.batch,
-        working_bytes=self.working, peak_bytes=self.peak)
+        working_bytes=self.working, peak_bytes=self.peak,
+        usable_bytes=self.usable)
     values.update({f'mesh_{k}': v for k, v in self.setup.mesh.items()})
     if self.counts is None:
       return values
@@ -133,8 +130,13 @@ class Report:
     return values
 
 
-def measure(setup):
+def measure(setup, kernels=True):
   """Compiles the step of `setup`; returns its `Report`.
+
+  Args:
+    setup: a `Setup`.
+    kernels: False: for TPUs, without what is expected of them, and so in a part
+      of the time (`plan.make`).
 
   Raises:
     UserError: the source does not say what a batch looks like, or the batch
@@ -150,69 +152,18 @@ def measure(setup):
   with step_lib.context(mesh, rules):
     program = step_lib.build(
         setup.trainable, batch, mesh, rules, 0, setup.generator)
-    held = _held(program.state) + _held(program.batch)
-    compiled, text, over = _compile(program, setup.topology, held)
+    plan = plan_lib.make(program, setup.topology.described, kernels)
+  counts = hlo.count(plan.text, mesh.size) if plan.text else None
+  if counts and not kernels:
+    counts = dataclasses.replace(counts, cycles=0.0)  # of a few, if any
   needs = getattr(setup.trainable, 'needs', lambda batch: {})
-  state = _held(program.state)
-  parameters = _held(getattr(program.state, 'params', ()))
-  part = dict(
+  state = plan_lib.held_by(program.state)
+  parameters = plan_lib.held_by(getattr(program.state, 'params', ()))
+  return Report(
       setup=setup, rows=jax.tree.leaves(batch)[0].shape[0],
       parameters=parameters, optimizer=state - parameters,
-      batch=_held(program.batch), needs=needs(batch))
-  if compiled is None:
-    return Report(working=max(0, over - state - part['batch']), peak=over,
-                  counts=None, **part)
-  memory = compiled.memory_analysis()
-  working = memory.temp_size_in_bytes
-  return Report(
-      working=working, counts=hlo.count(text, mesh.size),
-      peak=(memory.argument_size_in_bytes + memory.output_size_in_bytes -
-            memory.alias_size_in_bytes + working +
-            memory.generated_code_size_in_bytes), **part)
-
-
-def _compile(program, topology, held):
-  """(the compiled update, its text, 0), or (None, '', bytes it would need).
-
-  `held`: bytes of state and batch.
-  """
-  lowered = program.update.lower(program.state, program.batch)
-  with tempfile.TemporaryDirectory() as folder:
-    options = {'xla_dump_to': folder} if topology.described else None
-    try:
-      compiled = lowered.compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError as error:
-      over = needed(str(error), held)
-      if over is None:
-        raise
-      return None, '', over
-    # A TPU's compiler prints what jaxlib's own reader of its programs may not
-    # know: the SparseCores of v5p and v6e run parts of them.
-    printed = sorted(pathlib.Path(folder).glob('*.after_codegen.txt'))
-    text = printed[0].read_text() if printed else compiled.as_text()
-  return compiled, text, 0
-
-
-def needed(error, held):
-  """Bytes that a compiler wants which ran out of memory; None: it did not.
-
-  Args:
-    error: its message.
-    held: bytes of what is there before anything is computed.
-
-  >>> needed('Used 17.50G of 15.75G hbm.', 2**30) / 2**30
-  17.5
-  >>> needed('Ran out of memory on HBM, the total memory required for HLO '
-  ...        'temporaries (66.00G) exceeds available HBM (15.75G).',
-  ...        2**30) / 2**30
-  67.0
-  """
-  found = (re.search(r'[Uu]sed ([\d.]+)([KMGT]?) of', error) or
-           re.search(r'\(([\d.]+)([KMGT]?)\) exceeds', error))
-  if not found:
-    return None
-  size = int(float(found.group(1)) * _UNITS[found.group(2)])
-  return size + held if 'temporaries' in error else size
+      batch=plan_lib.held_by(program.batch), working=plan.working,
+      peak=plan.peak, counts=counts, needs=needs(batch))
 
 
 def smaller(setup, share=1.0):
@@ -253,9 +204,3 @@ def smaller(setup, share=1.0):
 def show_mesh(mesh):
   """{'data': 64, 'fsdp': 1, 'model': 4} -> 'data=64,model=4'."""
   return ','.join(f'{k}={v}' for k, v in mesh.items() if v > 1) or 'data=1'
-
-
-def _held(tree):
-  """Bytes of the tree on one device."""
-  return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-             for x in jax.tree.leaves(tree))

@@ -9,8 +9,12 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import jax
+import numpy as np
 import pytest
 
 from musiclm_jax import configs
@@ -19,6 +23,7 @@ from musiclm_jax import preflight as command
 from musiclm_jax.stages import trainer
 from musiclm_jax.training import hlo
 from musiclm_jax.training import machines
+from musiclm_jax.training import plan
 from musiclm_jax.training import preflight
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'stages'))
@@ -175,9 +180,58 @@ def test_over_the_memory_it_says_so():
 
 
 def test_how_much_is_missing_is_read_from_what_the_compiler_says():
-  result = doctest.testmod(preflight)
+  result = doctest.testmod(plan)
   assert result.attempted and not result.failed
-  assert preflight.needed('an internal error', 5) is None
+  assert plan.needed('an internal error', 5) is None
+
+
+class Lowered:
+  """A TPU's compiler: prints its plan, then is at its kernels till `done`."""
+
+  def __init__(self, text, done, error=None):
+    self._text, self._done, self._error = text, done, error
+
+  def compile(self, compiler_options):
+    if self._error:
+      raise jax.errors.JaxRuntimeError(self._error)
+    folder = pathlib.Path(compiler_options['xla_dump_to'])
+    write = lambda name, text: (
+        folder / f'module_0000.jit_update.cl_1.{name}').write_text(text)
+    write('debug_options', 'of the input, before there is a plan')
+    time.sleep(0.1)
+    write('after_optimizations-memory-usage-report.txt',
+          'Memory Space: default (color=0)\nTotal bytes: 1000 (1000B)\n'
+          'Memory Space: vmem (color=1)\nTotal bytes: 77 (77B)\n')
+    write('after_optimizations_after_buffer_assignment.txt', self._text)
+    time.sleep(0.1)
+    write('debug_options', 'of the plan')
+    self._done.wait(60)
+
+
+def program(lowered):
+  """Like `step.Program`: 24 bytes of state, 8 of a batch."""
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  held = lambda n: jax.ShapeDtypeStruct((n,), np.float32, sharding=sharding)
+  return types.SimpleNamespace(
+      state=held(6), batch=held(2),
+      update=types.SimpleNamespace(lower=lambda *_: lowered))
+
+
+def test_the_plan_is_read_before_the_kernels_are_done():
+  done = threading.Event()
+  found = plan.make(program(Lowered('the program', done)), True, kernels=False)
+  done.set()
+  assert found == plan.Plan('the program', working=1000 - 32, peak=1000)
+
+
+def test_a_plan_that_does_not_fit():
+  lowered = Lowered('', None, 'Used 2.00K of 1.00K hbm.')
+  for kernels in (False, True):
+    found = plan.make(program(lowered), True, kernels)
+    assert found == plan.Plan('', working=2048 - 32, peak=2048)
+  lowered = Lowered('', None, 'an internal error')
+  with pytest.raises(jax.errors.JaxRuntimeError, match='internal'):
+    plan.make(program(lowered), True, kernels=False)
 
 
 def test_settings_that_need_less_come_in_order():
@@ -197,7 +251,8 @@ def test_advice_names_what_fits(monkeypatch):
   fake_one = lambda setup, **more: fake(setup=dataclasses.replace(
       setup, topology=machines.Topology('fake', CHIP, ())), **more)
   monkeypatch.setattr(
-      preflight, 'measure', lambda setup: fake_one(setup, peak=next(peaks)))
+      preflight, 'measure',
+      lambda setup, kernels: fake_one(setup, peak=next(peaks)))
   base = setup()
   base = dataclasses.replace(base, source=Source(base.trainable.model, 64))
   # Of 2,000 bytes 200 are the state: there is room for 43% of the rest.
@@ -291,12 +346,34 @@ def test_the_paper_size_scanned_counts_every_layer(tmp_path):
 
 @LIBTPU
 @pytest.mark.slow
-@pytest.mark.parametrize('stage', ['semantic', 'coarse', 'fine'])
-@pytest.mark.parametrize('pod, topology', [
-    ('v4_128', 'v4:4x4x8'), ('v5e_256', 'v5e:16x16'), ('v5p_64', 'v5p:4x4x4'),
-    ('v6e_256', 'v6e:16x16')])
-def test_the_paper_sizes_fit_the_pods(tmp_path, stage, pod, topology):
-  found, _ = run(tmp_path, f'{stage}_base', f'pods/{pod}', '--topology',
-                 topology)
-  assert found['chips'] == int(pod.split('_')[1]) and found['fits']
+def test_without_the_kernels_it_is_the_same_program(tmp_path):
+  argv = ('semantic_tiny', '--topology', 'v5e:2x2', '--batch', '4')
+  found, _ = run(tmp_path, *argv, '--roofline')
+  whole, _ = run(tmp_path, *argv)
+  assert whole.pop('expected_seconds') > 0 and whole.pop('mfu_expected') > 0
+  # The kernels themselves lie in the memory too: a few MiB.
+  assert 0 < whole['peak_bytes'] - found['peak_bytes'] < 20 * 2**20
+  for name in ('peak_bytes', 'working_bytes'):
+    del whole[name], found[name]
+  assert found == whole
+
+
+PODS = [('v4_128', 'v4:4x4x8'), ('v5e_256', 'v5e:16x16'),
+        ('v5p_64', 'v5p:4x4x4'), ('v6e_256', 'v6e:16x16')]
+
+
+@LIBTPU
+@pytest.mark.slow
+@pytest.mark.parametrize('leaf', [
+    'semantic', 'coarse', 'fine', 'mulan', 'w2vbert', 'soundstream'])
+@pytest.mark.parametrize('pod, topology', PODS)
+def test_the_paper_sizes_fit_the_pods(tmp_path, leaf, pod, topology):
+  files = [f'{leaf}_base', f'pods/{pod}']
+  if leaf == 'soundstream':  # 64 rows, for 64 chips of its own mesh
+    files.pop()
+    topology = {'v4_128': 'v4:4x4x4', 'v5e_256': 'v5e:8x8',
+                'v6e_256': 'v6e:8x8'}.get(pod, topology)
+  found, _ = run(tmp_path, *files, '--topology', topology, '--roofline')
+  chips = int(pod.split('_')[1]) if len(files) > 1 else 64
+  assert found['chips'] == chips and found['fits']
   assert found['step_seconds'] > 0
