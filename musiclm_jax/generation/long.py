@@ -177,9 +177,7 @@ class _Batch:
 
   def _position(self, second):
     """The position of a second, counted from the first that is drawn."""
-    target = self._layout.target
-    per_second = target.length // self._sampler.stage.spec.crop_seconds
-    return target.start + (self._prefix + second) * per_second
+    return _position(self._sampler, self._prefix + second)
 
   def advance(self):
     self.drawn = min(self.drawn + PIECE_SECONDS, self._length)
@@ -192,6 +190,20 @@ class _Batch:
         np.asarray(self._decoding.tokens)[:, part])
     lanes = codes.reshape((-1, self._rows) + codes.shape[1:])
     return [lanes[lane, :self._count] for lane in self._lanes]
+
+
+def prompts(sampler):
+  """Where the prompts of a stage's windows may end, the shortest first."""
+  crop = sampler.stage.spec.crop_seconds
+  longest = crop - 1 if sampler.stage.spec.target == 'fine' else crop // 2
+  return [_position(sampler, second) for second in range(longest + 1)]
+
+
+def _position(sampler, second):
+  """Of the first token of a second of a window."""
+  target = sampler.layout.target
+  return target.start + (
+      second * target.length // sampler.stage.spec.crop_seconds)
 
 
 def _window_tokens(sampler, request, window):

@@ -195,6 +195,14 @@ class Model:
         changes=conditions.changes, known=conditions.known,
         joins=generation.joins)
 
+  def prepare(self, samples=1):
+    """Compiles what so many samples of any length take, and draws nothing.
+
+    Yields:
+      After each program, so that who waits for something else can have it.
+    """
+    return self._pipeline.prepare(sampler_lib.padded_rows(samples))
+
   def how(self, settings):
     """'seed=3 top_k_fine=10 weights=int8': what is not the default."""
     weights = f' weights={self._weights}' if self._weights else ''

@@ -64,6 +64,20 @@ class Pipeline:
     return Generation(self, request, draws or settings_lib.Settings().draws(),
                       levels)
 
+  def prepare(self, rows):
+    """Compiles what so many rows take, of any length, story or beginning.
+
+    What draws among a part of the ids or of the levels has programs of its own,
+    and so have the components beside the stages.
+
+    Yields:
+      After each program.
+    """
+    for name in settings_lib.STAGES:
+      sampler = self.sampler(name)
+      lanes = self.lanes(rows) if name == 'fine' else 1
+      yield from sampler.prepare(lanes * rows, long.prompts(sampler))
+
   def lanes(self, rows):
     """Fine windows that fit beside each other for so many rows."""
     return max(1, self._lanes // rows)

@@ -134,8 +134,7 @@ class Sampler:
       raise ValueError(
           f'some levels of {target.num_codebooks} cannot be drawn alone: '
           f'blocks of {BLOCK} positions do not hold whole frames.')
-    size = next(s for s in self.sizes if s >= prompt + BLOCK)
-    padded = min(size, -(-prompt // _PROMPT_MULTIPLE) * _PROMPT_MULTIPLE)
+    padded, size = self._prompt_shape(prompt)
     shape = (len(tokens), target.length, target.codebook_size)
     tokens = jnp.asarray(tokens)
     cache, recent = self._prefill(
@@ -156,19 +155,32 @@ class Sampler:
       # The last block of a cache of this size ends here.
       last = prompt + (size - prompt) // BLOCK * BLOCK
       end = min(stop, last)
-      if decoding.position >= end:
+      if decoding.position < end:
+        self._draw_within(decoding, size, end)
+
+  def prepare(self, rows, prompts, draw=drawing.Draw()):
+    """Compiles every program that so many rows take, and draws nothing.
+
+    Args:
+      rows: as in `sample`.
+      prompts: where they may end, as of `begin`, the first one first.
+      draw: levels and filters count, as they have programs of their own.
+
+    Yields:
+      After each program.
+    """
+    tokens = np.zeros((rows, self.layout.length), np.int32)
+    keys = drawing.row_keys(0, self.stage.spec.name, 0, np.arange(rows))
+    shapes = set()
+    for prompt in prompts:
+      if self._prompt_shape(prompt) in shapes:
         continue
-      if decoding.cache[0][1].shape[2] < size:
-        decoding.cache = self._grow(decoding.cache, size)
-      (decoding.tokens, decoding.cache, decoding.recent,
-       decoding.logits) = self._advance(
-           self._weights, decoding.tokens, decoding.cache, decoding.recent,
-           decoding.logits, decoding.keys, jnp.int32(prompt),
-           jnp.int32(decoding.position), jnp.int32(end),
-           jnp.float32(draw.temperature), jnp.int32(draw.top_k),
-           jnp.float32(draw.top_p), filtered=draw.filtered,
-           levels=self._kept(draw), with_logits=decoding.logits.ndim > 0)
-      decoding.position = end
+      shapes.add(self._prompt_shape(prompt))
+      decoding = self.begin(tokens, keys, prompt, draw)
+      yield
+      for size in self.sizes if prompt == prompts[0] else ():
+        self._draw_within(decoding, size, prompt)
+        yield
 
   def sample(self, tokens, keys, prompt, stop=None, draw=drawing.Draw(),
              rows=None):
@@ -221,6 +233,26 @@ class Sampler:
     tokens, logits = zip(*parts)
     return (np.concatenate(tokens)[:count],
             np.concatenate(logits)[:count] if with_logits else None)
+
+  def _prompt_shape(self, prompt):
+    """(what a prompt is padded to, size of the cache that it begins with)."""
+    size = next(s for s in self.sizes if s >= prompt + BLOCK)
+    return min(size, -(-prompt // _PROMPT_MULTIPLE) * _PROMPT_MULTIPLE), size
+
+  def _draw_within(self, decoding, size, end):
+    """Draws up to `end` with a cache of this size; changes `decoding`."""
+    draw = decoding.draw
+    if decoding.cache[0][1].shape[2] < size:
+      decoding.cache = self._grow(decoding.cache, size)
+    (decoding.tokens, decoding.cache, decoding.recent,
+     decoding.logits) = self._advance(
+         self._weights, decoding.tokens, decoding.cache, decoding.recent,
+         decoding.logits, decoding.keys, jnp.int32(decoding.prompt),
+         jnp.int32(decoding.position), jnp.int32(end),
+         jnp.float32(draw.temperature), jnp.int32(draw.top_k),
+         jnp.float32(draw.top_p), filtered=draw.filtered,
+         levels=self._kept(draw), with_logits=decoding.logits.ndim > 0)
+    decoding.position = end
 
   def _kept(self, draw):
     """Levels that are drawn; 0 for all, so that it compiles nothing more."""

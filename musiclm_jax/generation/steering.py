@@ -246,6 +246,11 @@ def components(steering, bundle, levels):
   return names
 
 
+def takes_melody(bundle):
+  """Whether a melody can be given."""
+  return bundle.has('melody') and heeds_melody(bundle)
+
+
 def heeds_melody(bundle):
   """Whether a stage of the bundle is conditioned on a melody."""
   return any('melody' in bundle.stored_spec(name)['conditions']

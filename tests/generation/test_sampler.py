@@ -10,6 +10,7 @@ import tiny_stage
 
 from musiclm_jax import errors
 from musiclm_jax.generation import drawing
+from musiclm_jax.generation import long
 from musiclm_jax.generation import sampler
 from musiclm_jax.nn import cached_transformer
 
@@ -168,6 +169,20 @@ def test_programs_are_compiled_once_for_each_shape():
   draw(stage, made=made, prompt_frames=39, seed=5)
   draw(stage, made=made, seed=6)
   assert made.compilations == 3
+
+
+def test_prepared_is_whatever_a_window_takes():
+  stage = tiny_stage.trained('coarse', seconds=4, num_layers=1)
+  made = sampler.Sampler(stage)
+  prompts = long.prompts(made)
+  assert prompts == [stage.layout.target.start + 200 * s for s in range(3)]
+  steps = sum(1 for _ in made.prepare(2, prompts))
+  compilations = made.compilations
+  assert steps == compilations > len(made.sizes)
+  for frames in (0, 50, 100):
+    draw(stage, made=made, prompt_frames=frames)
+  assert made.compilations == compilations
+  assert not list(made.prepare(2, [])) and made.compilations == compilations
 
 
 @pytest.mark.parametrize('levels', [0, 1, 3])
