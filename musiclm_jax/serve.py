@@ -38,8 +38,11 @@ def add_arguments(parser):
                         help=f'{text} (default: {getattr(defaults, name):g})')
   parser.add_argument('--no-page', action='store_true',
                       help='the API alone')
-  parser.add_argument('--no-warm-up', action='store_true',
-                      help='do not compile before the first request')
+  parser.add_argument('--warm', choices=limits_lib.WARM,
+                      default=limits_lib.WARM[0],
+                      help='what to compile before it is asked for: one sample '
+                      'of any length; all, also several samples, stories and '
+                      'recordings, while nobody waits (default: %(default)s)')
 
 
 def run(args):
@@ -56,4 +59,4 @@ def run(args):
   bundle.require('soundstream', 'mulan', 'semantic', 'coarse', 'fine')
   with server.listening(args.host, args.port) as sock:
     server.run(sock, bundle, limits, weights=args.weights,
-               page=not args.no_page, warm=not args.no_warm_up)
+               page=not args.no_page, warm=args.warm)

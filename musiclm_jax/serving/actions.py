@@ -139,7 +139,8 @@ class Actions:
     yield last
 
   def _work(self, job):
-    return pieces.work(job, self._jobs.position(job), self._ran(job))
+    return pieces.work(job, self._jobs.position(job), self._ran(job),
+                       self._service.waits_for)
 
   def _ran(self, job):
     """Seconds for which a job ran, or runs."""

@@ -23,6 +23,7 @@ from musiclm_jax.serving import docs
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import service as service_lib
 from musiclm_jax.serving import sound as sound_lib
+from musiclm_jax.serving import streams
 from musiclm_jax.serving import uploads as uploads_lib
 from musiclm_jax.serving import worker as worker_lib
 
@@ -30,7 +31,6 @@ _POLL_S = 0.05
 _TIDY_S = 10.0
 _MAX_JSON_BYTES = 1 << 20
 _MAX_LINE = 500  # of an error
-_PIECE_BYTES = 1 << 16
 _MEDIA = dict(wav='audio/wav', flac='audio/flac')
 
 
@@ -163,7 +163,7 @@ def _add_jobs(app, service):
 
   def shown(job, status=200, **headers):
     return responses.JSONResponse(
-        service_lib.describe(service.jobs, job), status, headers)
+        service_lib.describe(service, job), status, headers)
 
   @app.post('/v1/generate', responses=docs.GENERATE,
             openapi_extra=docs.REQUEST_BODY, tags=['music'])
@@ -232,7 +232,7 @@ def _add_results(app, service):
 
   @app.get('/v1/jobs/{job_id}/stream/{number}', responses=docs.STREAM,
            tags=['results'])
-  async def stream(job_id: str, number: int):
+  async def stream(job_id: str, number: int, request: fastapi.Request):
     """A sample as WAV while it is made, from its beginning."""
     job = _job(service, job_id)
     if job.settings.best_of:
@@ -247,36 +247,24 @@ def _add_results(app, service):
       return responses.FileResponse(
           job.sounds[number - 1].heard, media_type=_MEDIA['wav'])
     size = sound_lib.HEADER_BYTES + 2 * round(job.seconds * service.rate)
-    return responses.StreamingResponse(
-        _follow(job, number - 1, size), media_type=_MEDIA['wav'],
-        headers={'Cache-Control': 'no-store', 'Content-Length': str(size)})
+    return _streamed(
+        job, number - 1, size, request.headers.get('range'))
 
 
-async def _follow(job, number, size):
-  """Yields the bytes of a stream as they come.
-
-  A player is told the length at the beginning, so if the job ends early there
-  is silence up to it.
-  """
-  left = size
-  while not job.over and not (
-      job.sounds and job.sounds[number].heard.exists()):
-    await asyncio.sleep(_POLL_S)
-  if job.sounds and job.sounds[number].heard.exists():
-    with open(job.sounds[number].heard, 'rb') as file:
-      while left:
-        over = job.over  # before reading: what is written then is the last
-        if data := file.read(min(left, _PIECE_BYTES)):
-          left -= len(data)
-          yield data
-        elif over:
-          break
-        else:
-          await asyncio.sleep(_POLL_S)
-  while left:
-    data = bytes(min(left, _PIECE_BYTES))
-    left -= len(data)
-    yield data
+def _streamed(job, number, size, asked):
+  """A stream of `size` bytes, or the part that a Range header asks for."""
+  part = streams.part(asked, size)
+  first, stop = part or (0, size)
+  headers = {'Accept-Ranges': 'bytes', 'Cache-Control': 'no-store'}
+  if first == stop:
+    raise Refusal(416, f'the stream has {size} bytes; {asked[:80]} is none of '
+                  f'them.', {'Content-Range': f'bytes */{size}'})
+  if part:
+    headers['Content-Range'] = f'bytes {first}-{stop - 1}/{size}'
+  return responses.StreamingResponse(
+      streams.follow(job, number, first, stop), 206 if part else 200,
+      {**headers, 'Content-Length': str(stop - first)},
+      media_type=_MEDIA['wav'])
 
 
 def _job(service, job_id):

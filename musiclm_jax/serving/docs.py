@@ -50,11 +50,15 @@ REQUEST = dict(
 _STRING, _NUMBER, _COUNT = (
     dict(type=t) for t in ('string', 'number', 'integer'))
 _URLS = dict(type='array', items=_STRING)
+_WAITS = dict(type=['string', 'null'], description='what holds up all '
+              'requests: a program that is compiled, which nothing can '
+              'interrupt, a cancelled request that has to end')
 _JOB = dict(type='object', properties=dict(
     id=_STRING, status=dict(type='string', enum=list(jobs_lib.STATES)),
     error=dict(type=['string', 'null'], description='why it failed'),
     title=_STRING, url=_STRING,
     position=dict(_COUNT, description='requests that come before'),
+    waits_for=_WAITS,
     stage=dict(type=['string', 'null']),
     progress=dict(_NUMBER, description='share of the work, 0 to 1'),
     seconds=dict(_NUMBER, description='of audio'),
@@ -67,6 +71,10 @@ _JOB = dict(type='object', properties=dict(
 _HEALTH = dict(type='object', properties=dict(
     status=dict(type='string', enum=['starting', 'ready', 'failed', 'stopped']),
     waiting=_COUNT, running=_COUNT, held=_COUNT, queue=_COUNT,
+    waits_for=_WAITS,
+    programs=dict(_COUNT, description='compiled, or read from the disk'),
+    warming=dict(type='boolean', description='whether more are compiled ahead '
+                 'while nobody waits'),
     bundle=_STRING, version=_STRING))
 
 

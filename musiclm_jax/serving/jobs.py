@@ -2,6 +2,10 @@
 
   submit -> queued -> running -> done | failed | cancelled -> removed
 
+Who cancels is free at once, but the worker may be deep in a compilation, which
+nothing can interrupt: the job is over, its files stay until the worker has let
+go, and `letting_go` tells others what they wait for.
+
 Threads and the event loop read jobs as they are; only `Jobs` changes their
 state, under its lock.
 """
@@ -93,7 +97,6 @@ class Job:
     made: Mades when it is done, the best first if the best were wanted.
     times: {state: seconds of the clock at which it came}.
     cancelled: set when it should end.
-    dropped: whether nobody wants what comes of it.
   """
 
   id: str
@@ -112,7 +115,6 @@ class Job:
   times: dict = dataclasses.field(default_factory=dict)
   cancelled: threading.Event = dataclasses.field(
       default_factory=threading.Event)
-  dropped: bool = False
 
   @property
   def over(self):
@@ -141,6 +143,7 @@ class Jobs:
     self._jobs = {}  # id -> Job, oldest first
     self._waiting = collections.deque()
     self._sizes = {}  # id -> bytes of what is over
+    self._worked = None  # the Job that the worker holds
     self._usual_s = _FIRST_GUESS_S
     self.stopped = False
 
@@ -176,9 +179,15 @@ class Jobs:
   def position(self, job):
     """How many are before a job: 0 for the one that runs."""
     with self._change:
-      running = any(j.state == RUNNING for j in self._jobs.values())
+      running = self._worked is not None and not self._worked.over
       return (self._waiting.index(job) + running if job in self._waiting
               else 0)
+
+  @property
+  def letting_go(self):
+    """The cancelled Job that the worker still holds, or None."""
+    worked = self._worked
+    return worked if worked is not None and worked.over else None
 
   def counts(self):
     """{'waiting', 'running', 'held'}: how many there are."""
@@ -188,10 +197,7 @@ class Jobs:
                   running=len(self._jobs) - over - len(self._waiting))
 
   def cancel(self, identity):
-    """Ends a job that is not over; whether there was one.
-
-    One that waits is over at once, one that runs as soon as it notices.
-    """
+    """Ends a job that is not over, at once; whether there was one."""
     with self._change:
       job = self._jobs.get(identity)
       if job is None or job.over:
@@ -199,29 +205,41 @@ class Jobs:
       job.cancelled.set()
       if job in self._waiting:
         self._waiting.remove(job)
-        self._end(job, CANCELLED, '')
+      self._end(job, CANCELLED, '')
       return True
 
-  def next(self):
-    """Waits for a job and marks it as running; None when it is time to go."""
+  def next(self, wait=True):
+    """The next job, marked as running.
+
+    Args:
+      wait: until there is one; else None where there is none.
+
+    Returns:
+      A `Job`, or None when it is time to go.
+    """
     with self._change:
-      self._change.wait_for(lambda: self._waiting or self.stopped)
-      if self.stopped:
+      if wait:
+        self._change.wait_for(lambda: self._waiting or self.stopped)
+      if self.stopped or not self._waiting:
         return None
-      job = self._waiting.popleft()
+      job = self._worked = self._waiting.popleft()
       job.state = RUNNING
       job.times[RUNNING] = self.clock()
       return job
 
-  def end(self, job, state, error=''):
-    """A job that ran is over."""
+  def end(self, job, state, error='', made=()):
+    """The worker lets a job go; what comes of a cancelled one is dropped."""
     with self._change:
-      self._end(job, state, error)
-      if state == DONE:
-        took = job.times[DONE] - job.times[RUNNING]
-        self._usual_s = 0.7 * self._usual_s + 0.3 * took
-    if job.dropped:
-      self.remove(job.id)
+      self._worked = None
+      if not job.over:
+        job.made = tuple(made)
+        self._end(job, state, error)
+        if state == DONE:
+          took = job.times[DONE] - job.times[RUNNING]
+          self._usual_s = 0.7 * self._usual_s + 0.3 * took
+      removed = job.id not in self._jobs
+    if removed:
+      shutil.rmtree(job.folder, ignore_errors=True)
     self.tidy()
 
   def _end(self, job, state, error):
@@ -238,36 +256,27 @@ class Jobs:
         return
       del self._jobs[identity]
       self._sizes.pop(identity, None)
+      if job is self._worked:  # which `end` will see
+        return
     shutil.rmtree(job.folder, ignore_errors=True)
 
   def drop(self, identity):
-    """Cancels a job, and forgets it as soon as it is over."""
+    """Cancels a job that is not over, and forgets it."""
     with self._change:
-      job = self._jobs.get(identity)
-      if job is None:
-        return
-      job.dropped = True
       self.cancel(identity)
       self.remove(identity)
 
   def tidy(self):
     """Removes results that are too many, too large together or too old."""
     with self._change:
-      over = sorted((job for job in self._jobs.values() if job.over),
-                    key=lambda job: job.times[job.state])
+      over = [job for job in self._jobs.values() if job.over]
       for job in over:
         if job.id not in self._sizes:
           self._sizes[job.id] = _size(job.folder)
-      total = sum(self._sizes[job.id] for job in over)
-      oldest = self.clock() - 60 * self._limits.keep_minutes
-      for number, job in enumerate(over):
-        left = len(over) - number
-        fits = (left <= self._limits.keep and
-                total <= self._limits.keep_mib << 20)
-        # The last one stays: somebody is about to fetch it.
-        if job.times[job.state] >= oldest and (fits or left == 1):
-          break
-        total -= self._sizes[job.id]
+      # The last one stays: somebody is about to fetch it.
+      for job in self._limits.surplus(
+          [(job.times[job.state], self._sizes[job.id], job) for job in over],
+          self.clock(), most=self._limits.keep, spared=1):
         self.remove(job.id)
 
   def stop(self):

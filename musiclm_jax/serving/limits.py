@@ -1,11 +1,13 @@
 """What one server gives: lengths, times, counts, bytes."""
 
 import dataclasses
+import math
 
 from musiclm_jax import errors
 from musiclm_jax.generation import settings as settings_lib
 
 MIB = 1 << 20
+WARM = ('all', 'one', 'none')  # as `warm` tells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,28 @@ class Limits:
       raise errors.UserError(
           f'{name} is {settings.drawn}; this server draws at most '
           f'{self.max_samples}.')
+
+  def surplus(self, held, now, most=math.inf, spared=0):
+    """What to drop, so that the rest is few, small and young enough.
+
+    Args:
+      held: (when it came, bytes, thing) of each thing.
+      now: when it is.
+      most: things that may be held.
+      spared: of the youngest things, that go only when they are too old.
+
+    Returns:
+      Things, the oldest first.
+    """
+    held = sorted(held, key=lambda one: one[0])
+    total = sum(size for _, size, _ in held)
+    for number, (came, size, _) in enumerate(held):
+      left = len(held) - number
+      if came >= now - 60 * self.keep_minutes and (
+          left <= spared or left <= most and total <= self.keep_mib * MIB):
+        return [thing for _, _, thing in held[:number]]
+      total -= size
+    return [thing for _, _, thing in held]
 
 
 # Option of the shell -> (field, lowest, highest, help).

@@ -34,8 +34,7 @@ def mount(app, service, folder):
   from musiclm_jax.serving import page  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import pieces  # pylint: disable=g-import-not-at-top
   limits = service.limits
-  tidy = functools.partial(
-      uploads.sweep, folder, limits.keep_mib << 20, 60 * limits.keep_minutes)
+  tidy = functools.partial(uploads.sweep, folder, limits)
   service.tidiers.append(tidy)
   gr.mount_gradio_app(
       app, page.build(service, folder), '/', footer_links=[],

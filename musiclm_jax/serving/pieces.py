@@ -68,7 +68,7 @@ CSS = '''
 #another { align-self: stretch; background: var(--block-background-fill);
            border: 1px solid var(--border-color-primary); font-weight: 500;
            font-size: .92rem; }
-#melody, #like { min-height: 150px; }
+#melody, #like, #continue_from { min-height: 150px; }
 .gradio-container .html-container { padding: 0 !important; }
 #right { gap: .9rem; } #right h2 { margin: 1rem 0 0; font-size: 1.05rem;
                                    font-weight: 600; }
@@ -108,19 +108,21 @@ def before():
   return '<h2>Made before</h2>'
 
 
-def work(job, position, running_s):
+def work(job, position, running_s, waits_for=None):
   """The progress of a job.
 
   Args:
     job: a jobs.Job.
     position: requests before it.
     running_s: seconds that it runs already.
+    waits_for: as of `Service.waits_for`.
   """
+  more = [waits_for] if waits_for else []
   if job.state == jobs_lib.QUEUED:
     others = f'{position} before yours' if position else 'yours is next'
-    return _bar(None, f'waiting: {others}')
+    return _bar(None, ' · '.join([f'waiting: {others}', *more]))
   share = job.advance.share
-  words = [_WORK.get(job.advance.stage, 'preparing')]
+  words = [_WORK.get(job.advance.stage, 'preparing'), *more]
   if job.advance.seconds and not job.settings.best_of:
     words.append(f'{job.advance.seconds:g} of {job.seconds:g} s can be heard')
   if share > 0.05 and running_s > 2:

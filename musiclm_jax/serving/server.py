@@ -56,7 +56,7 @@ def listening(host, port):
     yield sock
 
 
-def run(sock, bundle, limits, weights=None, page=True, warm=True):
+def run(sock, bundle, limits, weights=None, page=True, warm='all'):
   """Serves until SIGTERM or Ctrl-C.
 
   Args:
@@ -65,7 +65,7 @@ def run(sock, bundle, limits, weights=None, page=True, warm=True):
     limits: the limits.Limits.
     weights: as of `generation.model.Model`.
     page: whether there is a page beside the API.
-    warm: whether to compile before the first request.
+    warm: of limits.WARM, what to compile before it is asked for.
 
   Raises:
     UserError: the bundle turned out to be damaged.
@@ -97,7 +97,7 @@ def run(sock, bundle, limits, weights=None, page=True, warm=True):
     os._exit(0)  # pylint: disable=protected-access
 
 
-def make_service(folder, bundle, limits, weights=None, warm=True, say=print):
+def make_service(folder, bundle, limits, weights=None, warm='all', say=print):
   """The service.Service whose files are in `folder`."""
   from musiclm_jax.serving import jobs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import service  # pylint: disable=g-import-not-at-top
@@ -109,14 +109,14 @@ def make_service(folder, bundle, limits, weights=None, warm=True, say=print):
 
   def load():
     from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
+    works.programs.listen()
     return model.Model(bundle, weights)
 
+  works = worker.Worker(queue, limits, load, warm, say)
   return service.Service(
       bundle, limits, queue,
       uploads.Uploads(folder / 'uploads', limits,
-                      bundle.tokens.audio.sample_rate_hz),
-      worker.Worker(queue, limits, load,
-                    worker.WARM_SECONDS if warm else (), say))
+                      bundle.tokens.audio.sample_rate_hz), works)
 
 
 def _site(service, folder, page):

@@ -42,8 +42,7 @@ class Service:
   @property
   def takes_melody(self):
     """Whether the bundle follows melodies."""
-    return (self.bundle.has('melody') and
-            steering_lib.heeds_melody(self.bundle))
+    return steering_lib.takes_melody(self.bundle)
 
   @property
   def rate(self):
@@ -65,10 +64,23 @@ class Service:
         sound or (lambda name, value: self.uploads.samples(value)))
     return self.jobs.submit(wanted)
 
+  @property
+  def waits_for(self):
+    """What holds up all requests, in words, or None."""
+    if self.worker.state == worker_lib.STARTING:
+      return 'the server is starting'
+    compiling = self.worker.programs.compiling
+    if self.jobs.letting_go:
+      return 'a cancelled request has to end first' + (
+          ': a program is compiled for it' if compiling else '')
+    return 'a program is compiled' if compiling else None
+
   def health(self):
     """What /healthz says."""
     return dict(status=self.worker.state, **self.jobs.counts(),
-                queue=self.limits.queue, bundle=self.bundle.identity,
+                queue=self.limits.queue, waits_for=self.waits_for,
+                programs=self.worker.programs.count,
+                warming=self.worker.warming, bundle=self.bundle.identity,
                 version=musiclm_jax.__version__)
 
   def about(self):
@@ -86,13 +98,15 @@ class Service:
       tidy()
 
 
-def describe(jobs, job):
+def describe(service, job):
   """A Job as JSON shows it."""
   base = f'/v1/jobs/{job.id}'
   soon = not job.settings.best_of
   return dict(
       id=job.id, status=job.state, error=job.error or None, title=job.title,
-      position=jobs.position(job), stage=job.advance.stage or None,
+      position=service.jobs.position(job),
+      waits_for=None if job.over else service.waits_for,
+      stage=job.advance.stage or None,
       progress=1.0 if job.state == jobs_lib.DONE else round(
           job.advance.share, 4),
       seconds=job.seconds, seconds_done=job.advance.seconds,

@@ -114,15 +114,11 @@ class Uploads:
   def tidy(self):
     """Drops what is too old or too much."""
     with self._lock:
-      oldest = self._clock() - 60 * self._limits.keep_minutes
-      total = sum(u.file.stat().st_size for u in self._held.values())
-      for identity, upload in list(self._held.items()):
-        if upload.came >= oldest and len(self._held) <= _MAX_HELD and (
-            total <= self._limits.keep_mib << 20):
-          break
-        total -= upload.file.stat().st_size
+      for upload in self._limits.surplus(
+          [(u.came, u.file.stat().st_size, u) for u in self._held.values()],
+          self._clock(), most=_MAX_HELD):
         upload.file.unlink()
-        del self._held[identity]
+        del self._held[upload.id]
 
   def _decode(self, path, file, what):
     """Writes [N] float32 to `file` and returns N."""
@@ -173,8 +169,8 @@ class Uploads:
           f'recording should need; expected a plain recording.')
 
 
-def sweep(folder, most_bytes, most_seconds):
-  """Removes the oldest files until the rest is small and young enough."""
+def sweep(folder, limits):
+  """Removes files of a folder that are too old or too much."""
   files = []
   for path in folder.rglob('*'):
     try:
@@ -183,9 +179,5 @@ def sweep(folder, most_bytes, most_seconds):
         files.append((status.st_mtime, status.st_size, path))
     except FileNotFoundError:
       continue
-  total = sum(size for _, size, _ in files)
-  for changed, size, path in sorted(files):
-    if total <= most_bytes and changed >= time.time() - most_seconds:
-      return
+  for path in limits.surplus(files, time.time()):
     path.unlink(missing_ok=True)
-    total -= size

@@ -1,10 +1,13 @@
 """The one thread that owns the model: it loads, warms up and serves the queue.
 
 Generation reports after every second that a stage has drawn; what the report
-raises ends the work, and that is how cancelling and the time limit act.
+raises ends the work, and that is how cancelling and the time limit act. A
+program that is being compiled cannot be stopped: who cancels does not wait for
+it, the next request does.
 """
 
 import contextlib
+import functools
 import threading
 import traceback
 
@@ -12,13 +15,11 @@ from musiclm_jax import errors
 from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import programs as programs_lib
 from musiclm_jax.serving import sound as sound_lib
+from musiclm_jax.serving import warm as warm_lib
 
 STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
-# With one sample up to 19 s they meet all programs: windows that begin, that go
-# on from others, and last ones that draw one second or two. Longer clips and
-# several samples compile a few more, once.
-WARM_SECONDS = (5, 16)
 _PRACTICE = 'a slow waltz on accordion'
 
 
@@ -34,24 +35,26 @@ class Worker:
   """Serves jobs one after the other.
 
   Attributes:
-    state: STARTING until the model is warm, then READY; BROKEN if it could not
-      be loaded, GONE after `stop`.
+    state: STARTING until the first request can be served without compiling,
+      then READY; BROKEN if it could not be loaded, GONE after `stop`.
+    warming: whether more is compiled ahead while nobody waits.
+    programs: the programs.Programs.
     error: the exception that broke it.
   """
 
-  def __init__(self, jobs, limits, load, warm=WARM_SECONDS, say=print,
-               picture=None):
+  def __init__(self, jobs, limits, load, warm='all', say=print, picture=None):
     """A worker that has not begun.
 
     Args:
       jobs: the jobs.Jobs.
       limits: the limits.Limits.
       load: function giving a `generation.model.Model`; called in the thread.
-      warm: lengths of clips that are made, and dropped, before the first job.
+      warm: of limits.WARM.
       say: function that takes a line for whoever runs the server.
       picture: function from [N] float32 to a PNG; its spectrogram by default.
     """
     self.state, self.error = STARTING, None
+    self.warming, self.programs = warm == 'all', programs_lib.Programs()
     self._jobs, self._limits = jobs, limits
     self._load, self._warm, self._say = load, warm, say
     self._picture = picture or spectrogram
@@ -75,8 +78,10 @@ class Worker:
   def _run(self):
     try:
       model = self._load()
-      for seconds in self._warm:
-        self._practise(model, seconds)
+      make = functools.partial(self._practise, model)
+      if self._warm != 'none':
+        for _ in warm_lib.first(model, make):
+          self._unless_stopped()
     except _Cancelled:
       self.state = GONE
       return
@@ -86,16 +91,35 @@ class Worker:
       return
     self.state = READY
     self._say('ready')
-    while (job := self._jobs.next()) is not None:
-      self._serve(model, job)
+    ahead = warm_lib.others(model, make, self._limits.max_samples)
+    while not self._jobs.stopped:
+      job = self._jobs.next(wait=not self.warming)
+      if job is not None:
+        self._serve(model, job)
+      elif self.warming:
+        self.warming = self._goes_on(ahead)
     self.state = GONE
 
-  def _practise(self, model, seconds):
+  def _goes_on(self, ahead):
+    """Takes a step of warming up; whether there may be another one."""
+    try:
+      next(ahead)
+      return True
+    except StopIteration:
+      self._say('warm')
+    except _Cancelled:
+      pass
+    except Exception:  # pylint: disable=broad-exception-caught
+      self._say(f'the rest of the warm-up failed:\n{traceback.format_exc()}')
+    return False
+
+  def _practise(self, model, samples=1, seconds=1, **steering):
     """Makes a clip and drops it, so that its programs are compiled."""
-    settings = settings_lib.make(seconds=seconds)
+    settings = settings_lib.make(seconds=seconds, samples=samples)
+    prompt = None if 'story' in steering else _PRACTICE
     result = model.make(
-        steering_lib.read(settings, model.sample_rate_hz, _PRACTICE), settings,
-        soon=True, progress=self._unless_stopped)
+        steering_lib.read(settings, model.sample_rate_hz, prompt, **steering),
+        settings, soon=True, progress=self._unless_stopped)
     self._picture(result.takes[0].sound.read())
 
   def _unless_stopped(self, *unused_report):
@@ -120,12 +144,12 @@ class Worker:
       self._jobs.end(job, jobs_lib.FAILED, (
           f'a fault of the server ({type(error).__name__}), told in its log.'))
     else:
-      job.made = tuple(made)
-      self._jobs.end(job, jobs_lib.DONE)
+      self._jobs.end(job, jobs_lib.DONE, made=made)
 
   def _make(self, model, job):
     """The `Made`s of a job."""
     deadline = self._jobs.clock() + self._limits.time_limit_s
+    wanted = job.wanted  # goes away when it is cancelled
 
     def report(stage, done, total):
       if job.cancelled.is_set():
@@ -143,7 +167,7 @@ class Worker:
               model.sample_rate_hz))
           for number in range(job.settings.drawn)]
       job.sounds = tuple(sounds)
-      result = model.make(job.wanted.steering, job.settings, sounds=sounds,
+      result = model.make(wanted.steering, job.settings, sounds=sounds,
                           progress=report, soon=True)
       made = []
       for rank, take in enumerate(result.takes):

@@ -46,21 +46,32 @@ class FakeModel:
 
   Attributes:
     gate: cleared, the model waits before the next second.
+    compiled: cleared, it is deep in something that nothing can interrupt.
+    prepared: numbers of samples that it was prepared for.
     fault: an exception that it raises instead.
     made: seeds, in order.
   """
 
   sample_rate_hz = RATE
 
-  def __init__(self):
-    self.gate, self.fault, self.made = threading.Event(), None, []
+  def __init__(self, bundle):
+    self.bundle, self.fault, self.made, self.prepared = bundle, None, [], []
+    self.gate, self.compiled = threading.Event(), threading.Event()
     self.gate.set()
+    self.compiled.set()
+
+  def prepare(self, samples):
+    self.prepared.append(samples)
+    for _ in range(2):
+      self.compiled.wait()
+      yield
 
   def make(self, steering, settings, progress=None, sounds=None,
            similarity=False, soon=False):
     assert soon and not similarity
     sounds = sounds or [model_lib.Memory() for _ in range(settings.drawn)]
     self.made.append(settings.seed)
+    self.compiled.wait()
     for second in range(settings.whole_seconds):
       progress('coarse', second + 1, settings.whole_seconds)
       while not self.gate.wait(0.01):
@@ -91,17 +102,18 @@ def _make_service(tmp_path):
   """Function from limits to (service, model), its worker running."""
   made = []
 
-  def make(melody=True, load=None, start=True, **limits):
+  def make(melody=True, load=None, start=True, warm='none', **limits):
     limits = limits_lib.Limits(**limits)
-    model = FakeModel()
+    bundle = FakeBundle(melody)
+    model = FakeModel(bundle)
     folder = tmp_path / f'service{len(made)}'
     for name in ('jobs', 'uploads', 'page'):
       (folder / name).mkdir(parents=True)
     queue = jobs.Jobs(folder / 'jobs', limits)
     service = service_lib.Service(
-        FakeBundle(melody), limits, queue,
+        bundle, limits, queue,
         uploads.Uploads(folder / 'uploads', limits, RATE),
-        worker.Worker(queue, limits, load or (lambda: model), warm=(),
+        worker.Worker(queue, limits, load or (lambda: model), warm=warm,
                       say=lambda text: None, picture=lambda audio: b'PNG'))
     made.append((service, model))
     if start:
@@ -111,6 +123,7 @@ def _make_service(tmp_path):
   yield make
   for service, model in made:
     model.gate.set()
+    model.compiled.set()
     assert service.worker.stop(5.0)
 
 

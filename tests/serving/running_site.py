@@ -54,10 +54,14 @@ class Site:
         encoding='ascii')
     return int(re.search(r'VmRSS:\s+(\d+)', text)[1]) / 1024
 
+  def get(self, path):
+    """The JSON that is there."""
+    with urllib.request.urlopen(f'{self.url}{path}') as answer:
+      return json.load(answer)
+
   def health(self):
     try:
-      with urllib.request.urlopen(f'{self.url}/healthz') as answer:
-        return json.load(answer)
+      return self.get('/healthz')
     except urllib.error.HTTPError as error:
       return json.load(error)
     except OSError:

@@ -13,6 +13,7 @@ testclient = pytest.importorskip('starlette.testclient')
 
 from musiclm_jax.serving import api
 from musiclm_jax.serving import docs
+from musiclm_jax.serving import streams
 
 RATE = 24_000
 ASK = dict(prompt='a jig', seconds=2, seed=3)
@@ -98,6 +99,44 @@ def test_a_stream_is_heard_while_it_is_made(make_client):
   assert again.status_code == 206 and again.content == heard[44:]
 
 
+def test_a_stream_answers_ranges_while_it_is_made(make_client):
+  """As Safari asks: two bytes, then all; or from somewhere, when it is there."""
+  client, _, model = make_client()
+  model.gate.clear()
+  job = client.post('/v1/jobs', json=ASK).json()
+  until(client, job['url'], 'running')
+  url, size = f'{job["url"]}/stream/1', 44 + 2 * 2 * RATE
+
+  def part(text, status=206):
+    answer = client.get(url, headers={'Range': text})
+    assert answer.status_code == status
+    return answer
+
+  start = part('bytes=0-1')
+  assert start.content == b'RI' and start.headers['accept-ranges'] == 'bytes'
+  assert start.headers['content-range'] == f'bytes 0-1/{size}'
+  beyond = part(f'bytes={size}-', 416)
+  assert beyond.headers['content-range'] == f'bytes */{size}'
+  assert 'is none of them' in beyond.json()['error']
+  threading.Timer(0.1, model.gate.set).start()
+  end = part('bytes=-8')  # it waits for what is not made yet
+  assert end.headers['content-range'] == f'bytes {size - 8}-{size - 1}/{size}'
+  whole = part('bytes=0-')
+  assert len(whole.content) == size and whole.content[-8:] == end.content
+
+
+@pytest.mark.parametrize('header, expected', [
+    (None, None), ('', None), ('bytes=0-', (0, 100)), ('bytes=0-1', (0, 2)),
+    ('Bytes = 44-', (44, 100)), ('bytes=90-999', (90, 100)),
+    ('bytes=-8', (92, 100)), ('bytes=-999', (0, 100)),
+    ('bytes=100-', (100, 100)), ('bytes=-0', (100, 100)),
+    ('bytes=5-2', None), ('bytes=-', None), ('bytes=0-1,4-5', None),
+    ('lines=0-1', None), ('bytes=\u0661-', None), ('bytes=' + '9' * 99, None),
+])
+def test_ranges(header, expected):
+  assert streams.part(header, 100) == expected
+
+
 def test_a_stream_that_ends_early_is_silent_from_there(make_client):
   client, _, model = make_client()
   model.gate.clear()
@@ -105,6 +144,7 @@ def test_a_stream_that_ends_early_is_silent_from_there(make_client):
   until(client, url, 'running')
   threading.Timer(0.1, lambda: client.delete(url)).start()
   heard = client.get(f'{url}/stream/1')
+  assert heard.headers['accept-ranges'] == 'bytes'
   assert len(heard.content) == int(heard.headers['content-length'])
   assert heard.content[44:] == bytes(2 * 2 * RATE)
 

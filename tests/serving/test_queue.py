@@ -73,13 +73,61 @@ def test_cancelling(make_service):
   until(lambda: runs.state == jobs_lib.RUNNING)
   assert service.jobs.cancel(waits.id) and waits.state == jobs_lib.CANCELLED
   assert service.jobs.cancel(runs.id)
-  until(lambda: runs.over)  # while the gate is still closed
   assert runs.state == jobs_lib.CANCELLED and not runs.made
+  until(lambda: service.jobs.letting_go is None)  # the gate is still closed
   model.gate.set()
   until(lambda: other.over)
   assert other.state == jobs_lib.DONE and model.made == [1, 3]
   assert not service.jobs.cancel(other.id)
   assert not service.jobs.cancel('nothing')
+
+
+def test_cancelling_waits_for_nothing(make_service):
+  """The worker is deep in a compilation: who cancels is free, others wait."""
+  service, model = make_service()
+  model.compiled.clear()
+  runs, other = ask(service, 1), ask(service, 2)
+  until(lambda: model.made == [1])
+  service.worker.programs.hear(
+      '/jax/core/compile/jaxpr_to_mlir_module_duration', 0.1)
+  assert service.waits_for == 'a program is compiled'
+  assert service.jobs.cancel(runs.id) and not service.jobs.cancel(runs.id)
+  assert runs.state == jobs_lib.CANCELLED
+  assert service.health()['waits_for'] == (
+      'a cancelled request has to end first: a program is compiled for it')
+  assert service.jobs.counts() == dict(waiting=1, running=0, held=1)
+  assert service.jobs.position(other) == 0 and other.state == jobs_lib.QUEUED
+  service.jobs.remove(runs.id)
+  assert service.jobs.get(runs.id) is None and runs.folder.exists()
+  service.worker.programs.hear(
+      '/jax/core/compile/backend_compile_duration', 0.1)
+  model.compiled.set()
+  until(lambda: other.over)
+  assert other.state == jobs_lib.DONE and not runs.made
+  assert service.waits_for is None and not runs.folder.exists()
+
+
+def test_what_a_cancelled_request_becomes_is_dropped(make_service):
+  """Also where the worker never notices, being in its last step."""
+  service, model = make_service()
+  reached, released = threading.Event(), threading.Event()
+  tags = model.tags
+
+  def last_step(*given):
+    reached.set()
+    released.wait(_SOON_S)
+    return tags(*given)
+
+  model.tags = last_step
+  job = ask(service)
+  assert reached.wait(_SOON_S)
+  assert service.jobs.cancel(job.id)
+  ended = job.times[jobs_lib.CANCELLED]
+  released.set()
+  until(lambda: service.jobs.letting_go is None)
+  assert (job.state, job.made) == (jobs_lib.CANCELLED, ())
+  assert job.times == dict(job.times, cancelled=ended)
+  assert jobs_lib.DONE not in job.times
 
 
 def test_the_time_of_a_request_is_limited(make_service):
@@ -194,6 +242,59 @@ def test_it_says_starting_until_it_is_warm(make_service):
   loaded.set()
   until(lambda: job.over)
   assert service.health()['status'] == 'ready'
+
+
+def test_one_sample_is_warm_before_it_is_ready(make_service):
+  service, model = make_service(start=False, warm='one')
+  model.compiled.clear()
+  service.worker.start()
+  until(lambda: model.prepared == [1])
+  assert service.health()['status'] == 'starting'
+  assert service.waits_for == 'the server is starting'
+  model.compiled.set()
+  until(lambda: service.health()['status'] == 'ready')
+  assert model.made == [0] and not service.health()['warming']
+
+
+def test_the_rest_is_warm_when_nobody_waits(make_service):
+  service, model = make_service(start=False, warm='all', max_samples=3)
+  practised = []
+  make = model.make
+
+  def watch(steering, settings, **given):
+    practised.append((settings.samples, len(steering.parts), [
+        name for name in ('like', 'before', 'melody')
+        if getattr(steering, name) is not None]))
+    if len(practised) == 2:  # of two samples: somebody comes
+      ask(service, 7)
+    return make(steering, settings, **given)
+
+  model.make = watch
+  service.worker.start()
+  until(lambda: not service.health()['warming'])
+  assert model.prepared == [1, 2, 3]
+  assert practised == [
+      (1, 1, []), (2, 1, []), (1, 1, []), (3, 1, []), (1, 2, []), (1, 3, []),
+      (1, 1, ['like']), (1, 1, ['before']), (1, 1, ['melody'])]
+  assert model.made[2] == 7  # served before the rest
+  assert service.health()['status'] == 'ready'
+
+
+def test_a_fault_of_the_warm_up_is_no_end(make_service):
+  service, model = make_service(start=False, warm='all')
+  make = model.make
+
+  def fails(steering, settings, **given):
+    if settings.samples > 1:
+      raise RuntimeError('no memory')
+    return make(steering, settings, **given)
+
+  model.make = fails
+  service.worker.start()
+  until(lambda: not service.health()['warming'])
+  job = ask(service)
+  until(lambda: job.over)
+  assert job.state == jobs_lib.DONE
 
 
 def test_progress_only_grows():

@@ -3,14 +3,18 @@
 import concurrent.futures
 import hashlib
 import importlib.util
+import io
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import running_site
+import soundfile
 
 from musiclm_jax import cli
 from musiclm_jax.serving import server
@@ -38,6 +42,7 @@ def run(capsys, *argv):
     (['--keep-minutes', '0'], '--keep-minutes is 0'),
     (['--port', '70000'], '--port is 70000; expected 0 to 65535.'),
     (['--weights', 'int4'], "invalid choice: 'int4'"),
+    (['--warm', 'two'], "invalid choice: 'two' (choose from"),
     (['--bundle', 'nowhere'], 'no bundle at nowhere'),
     (['--host', 'no such host'], '--host no such host is no address'),
     (['--host', '192.0.2.1'], 'cannot listen at 192.0.2.1, port 7860 ('),
@@ -102,6 +107,38 @@ def test_the_shell_makes_the_same_bytes(site, tiny, tmp_path):
       '/v1/generate', ask(5, temperature_fine=0.5, format='flac'))
   assert status == 200
   assert content == (tmp_path / 'a.flac').read_bytes()
+
+
+@pytest.mark.web
+def test_usual_requests_compile_nothing(site):
+  """Once it is warm: one sample or several, a prompt, a story, a song."""
+  wait(lambda: not site.health()['warming'])
+  compiled = site.health()['programs']
+  assert compiled > 50
+  status, _, content = site.post('/v1/uploads', wav(3), 'audio/wav')
+  assert status == 201
+  song = json.loads(content)['id']
+  story = '- {at: 0, prompt: x}\n- {at: 0:03, prompt: y}'
+  for wanted in (
+      dict(prompt='a', seconds=10), dict(prompt='b', seconds=1.5),
+      dict(prompt='c', seconds=33), dict(prompt='d', seconds=7, samples=2),
+      dict(prompt='e', seconds=8, samples=3), dict(story=story, seconds=9),
+      dict(prompt='f', seconds=2, samples=4),
+      dict(prompt='g', seconds=2, samples=2, vary='acoustics'),
+      dict(prompt='h', seconds=5, best_of=4, samples=2),
+      dict(prompt='i', seconds=2, like=song), dict(like=song, seconds=2)):
+    status, _, content = site.post('/v1/jobs', wanted)
+    assert status == 202, content
+    url = json.loads(content)['url']
+    wait(lambda: site.get(url)['status'] == 'done')  # pylint: disable=cell-var-from-loop
+    assert site.health()['programs'] == compiled, wanted
+
+
+def wav(seconds):
+  file = io.BytesIO()
+  soundfile.write(
+      file, np.sin(np.arange(seconds * 24_000) / 20), 24_000, format='WAV')
+  return file.getvalue()
 
 
 @pytest.mark.web

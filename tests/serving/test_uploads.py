@@ -1,5 +1,6 @@
 """What is sent is checked, decoded in another process, and goes away."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -137,8 +138,10 @@ def test_the_page_keeps_so_much(tmp_path):
     path.write_bytes(bytes(100))
     age = time.time() - 100 * (4 - number)
     os.utime(path, (age, age))
-  uploads_lib.sweep(tmp_path, 10_000, 350)
+  limits = limits_lib.Limits(keep_minutes=350 / 60)
+  uploads_lib.sweep(tmp_path, limits)
   assert sorted(p.parent.name for p in tmp_path.rglob('*.wav')) == [
       '1', '2', '3']
-  uploads_lib.sweep(tmp_path, 250, 350)
+  uploads_lib.sweep(
+      tmp_path, dataclasses.replace(limits, keep_mib=250 / limits_lib.MIB))
   assert sorted(p.parent.name for p in tmp_path.rglob('*.wav')) == ['2', '3']
