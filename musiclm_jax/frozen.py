@@ -52,6 +52,17 @@ class Tokenizers:
     return cls(*(parts[name] for name in names[:3]), tokens=tokens,
                hashes={name: hashes[name] for name in names}, melody=melody)
 
+  def codebooks(self):
+    """{stream: [Q, K, D] float32} of the tokenizers that tell theirs."""
+    found = dict(mulan=self.joint.codebooks,
+                 acoustic=getattr(self.codec, 'codebooks', None),
+                 melody=getattr(self.melody, 'codebooks', None))
+    centroids = getattr(self.semantic, 'centroids', None)
+    if centroids is not None:
+      found['semantic'] = centroids[None]
+    return {name: np.asarray(vectors, np.float32)
+            for name, vectors in found.items() if vectors is not None}
+
   def encode(self, audio, seconds):
     """The code streams of tracks that were padded to one length.
 

@@ -297,8 +297,7 @@ def _write_split_info(streams_dir, name, indices, tokenizers):
 
 def _finish(cache_dir, streams_dir, about, tokenizers):
   """Writes what makes a cache a finished one; leaves no temporary file."""
-  codebooks = np.asarray(tokenizers.joint.codebooks, np.float32)
-  np.save(cache_dir / cache_lib.CODEBOOKS, codebooks, allow_pickle=False)
+  np.savez(cache_dir / cache_lib.CODEBOOKS, **tokenizers.codebooks())
   (streams_dir / cache_lib.COMPLETED).touch()
   records.write_json(cache_dir / cache_lib.FINGERPRINT, about)
   (cache_dir / cache_lib.PLAN).unlink()

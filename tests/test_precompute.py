@@ -219,5 +219,19 @@ def test_fingerprint_states_specs_bundle_and_corpus(cache):
   assert about['bundle'] == dict(soundstream='a', w2vbert='b', mulan='c')
   assert about['corpus']['name'] == 'fake'
   assert cache.tokens == fake_tokens.TOKENS
+  assert list(cache.codebooks) == ['mulan']  # the others do not tell theirs
   np.testing.assert_array_equal(
-      cache.codebooks, fake_tokens.Joint.codebooks.astype(np.float32))
+      cache.codebooks['mulan'], fake_tokens.Joint.codebooks.astype(np.float32))
+
+
+def test_codebooks_of_the_tokenizers_that_tell_theirs():
+  parts = fake_tokens.tokenizers()
+  rng = np.random.default_rng(0)
+  parts.codec.codebooks = rng.standard_normal((12, 16, 5))
+  parts.semantic.centroids = rng.standard_normal((16, 7))
+  found = parts.codebooks()
+  assert {k: v.shape for k, v in found.items()} == dict(
+      mulan=(3, 16, 8), acoustic=(12, 16, 5), semantic=(1, 16, 7))
+  assert all(v.dtype == np.float32 for v in found.values())
+  np.testing.assert_allclose(
+      found['semantic'][0], parts.semantic.centroids, rtol=1e-6)

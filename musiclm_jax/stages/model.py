@@ -19,6 +19,8 @@ import numpy as np
 
 from musiclm_jax import specs
 from musiclm_jax.stages import decoder
+from musiclm_jax.stages import start
+from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import layout as layout_lib
 
 
@@ -31,12 +33,15 @@ class StageModel:
     config: the decoder's size.
     z_loss: weight of the squared log-partition, which keeps logits small.
     label_smoothing: probability spread over the other ids.
+    start_from: a token cache whose codebooks the embeddings begin from
+      (stages/start.py); '' for random ones.
   """
 
   spec: specs.StageSpec = specs.StageSpec()
   config: decoder.DecoderConfig = decoder.DecoderConfig()
   z_loss: float = 0.0
   label_smoothing: float = 0.0
+  start_from: str = ''
 
   @functools.cached_property
   def layout(self):
@@ -48,7 +53,19 @@ class StageModel:
 
   def init(self, rng):
     """Fresh parameters, nested dicts of float32."""
-    return self._init(rng)['params']
+    return self.started(self._init(rng)['params'], rng)
+
+  def started(self, params, rng):
+    """Fresh parameters as training begins with them.
+
+    Where there is no token cache, as when a leaf is only looked at, they stay
+    as they are.
+    """
+    if not cache_lib.is_finished(self.start_from):
+      return params
+    codebooks = cache_lib.Cache(self.start_from).codebooks
+    return start.embeddings(params, self.layout, codebooks,
+                            self.config.embed_stddev, rng)
 
   def logical_axes(self):
     """A tree like the parameters': a tuple of logical axis names for each."""

@@ -71,7 +71,9 @@ class T5XStage(models.BaseModel):
     """Fresh `params` and `params_axes`; the shapes are the stage's own."""
     del input_shapes, input_types
     tokens = jnp.zeros((1, self._stage.layout.length), jnp.int32)
-    return core.freeze(self._stage.decoder.init(rng, tokens))
+    variables = core.unfreeze(self._stage.decoder.init(rng, tokens))
+    variables['params'] = self._stage.started(variables['params'], rng)
+    return core.freeze(variables)
 
   def loss_fn(self, params, batch, dropout_rng):
     """(mean loss of the batch's target tokens, metrics that add up)."""

@@ -1,7 +1,9 @@
 """A token cache on disk: its layout, its fingerprint and its index.
 
   fingerprint.json          format, TokenSpec, corpus, hashes of the tokenizers
-  mulan_codebooks.npy       [12, 1024, 128] float32, MuLan's RVQ
+  codebooks.npz             what codes stand for, [levels, codes, D] float32:
+                            mulan, and of the others those that are known:
+                            acoustic, semantic, melody
   musiclm_tokens/           a cached seqio task, as seqio itself reads it
     COMPLETED
     info.<split>.json stats.<split>.json
@@ -34,10 +36,10 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import specs
 
-FORMAT = 'musiclm_jax.tokens.v1'
+FORMAT = 'musiclm_jax.tokens.v2'
 STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
-CODEBOOKS = 'mulan_codebooks.npy'
+CODEBOOKS = 'codebooks.npz'
 COMPLETED = 'COMPLETED'
 PLAN = '.plan.json'  # of a cache that is not finished
 # A TFRecord's payload stands between its length and the length's checksum (8 + 4
@@ -78,9 +80,13 @@ def tokens_of(directory):
     directory: of a finished cache. Where there is none, as when a leaf is only
       looked at, the answer is the paper's TokenSpec.
   """
-  if not (pathlib.Path(directory) / FINGERPRINT).is_file():
-    return specs.TokenSpec()
-  return Cache(directory).tokens
+  return Cache(directory).tokens if is_finished(directory) else (
+      specs.TokenSpec())
+
+
+def is_finished(directory):
+  """Whether a finished token cache is there; False for ''."""
+  return bool(directory) and (pathlib.Path(directory) / FINGERPRINT).is_file()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +188,13 @@ class Cache:
 
   @functools.cached_property
   def codebooks(self):
-    """[Q, K, D] float32, MuLan's residual codebooks."""
-    return np.load(self.directory / CODEBOOKS, allow_pickle=False)
+    """{stream: [Q, K, D] float32}: what its codes stand for; 'mulan' is there."""
+    path = self.directory / CODEBOOKS
+    if not path.is_file():
+      raise errors.UserError(
+          f'{path} is missing; run `musiclm precompute` again with --replace.')
+    with np.load(path, allow_pickle=False) as arrays:
+      return dict(arrays)
 
   def check(self, stage):
     """Raises UserError where the cache was made under another TokenSpec."""

@@ -51,7 +51,7 @@ def stage_task(cache, stage, melody_dropout=0.0):
           functools.partial(preprocessors.crops_by_length,
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
-                            codebooks=cache.codebooks,
+                            codebooks=cache.codebooks['mulan'],
                             melody_dropout=melody_dropout),
       ],
       metric_fns=[task_metrics.nats_per_token, task_metrics.agreement],
