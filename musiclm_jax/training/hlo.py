@@ -166,7 +166,26 @@ class _Counter:
       return None
     place = int(re.search(r'index=(\d+)', index[0].rest).group(1))
     start = self._constant(computation, line.operands[0], place)
-    return limits[0] - (start or 0) + (direction == 'LE')
+    turns = limits[0] - (start or 0) + (direction == 'LE')
+    body = self._computations[line.calls('body')]
+    result = list(body.values())[-1].operands
+    stride = self._added(body, result[place]) if place < len(result) else 0
+    return -(-turns // (stride or 1))
+
+  def _added(self, computation, name):
+    """What constants an addition adds, 0 where there is none.
+
+    A loop whose body was unrolled counts up by more than one, as those do that
+    take a product apart to send its pieces around while others are computed.
+    """
+    line = computation.get(name)
+    while line is not None and line.opcode in ('copy', 'bitcast'):
+      line = computation.get(line.operands[0])
+    if line is None or line.opcode not in ('add', 'constant'):
+      return 0
+    if line.opcode == 'constant':
+      return int(line.literal) if re.fullmatch(r'\d+', line.literal) else 0
+    return sum(self._added(computation, o) for o in line.operands)
 
   def _flat(self, computation):
     """The instructions, those of fusions in place of them."""

@@ -1,6 +1,7 @@
 """FLOPs, bytes and collectives of compiled programs, beside hand counts."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +256,21 @@ ENTRY %main (a: f32[16,64], i: s32[], n: s32[2]) -> f32[16,64] {{
   computations, entry = hlo_text.parse(text)
   assert hlo_traffic.moved(
       computations[entry]['a'], computations[entry], computations) == 0
+
+
+@pytest.mark.parametrize('lines, trips', [
+    ('%one = s32[] constant(2)\n  %next = s32[] add(%i, %one)', 2),
+    # 2, 5 and no more.
+    ('%one = s32[] constant(3)\n  %next = s32[] add(%i, %one)', 2),
+    ('%one = s32[] constant(1)\n  %half = s32[] add(%one, %i)\n'
+     '  %next = s32[] add(%half, %one)', 2),
+    ('%one = s32[] constant(4)\n  %half = s32[] add(%i, %one)\n'
+     '  %next = s32[] copy(%half)', 1)])
+def test_a_loop_may_count_up_by_more_than_one(lines, trips):
+  text = re.sub(r'%one = s32\[\] constant\(1\)\n  %next = .*', lines, TPU)
+  found = hlo.count(text, 8)
+  assert found.products == trips * 2 * 64 * 512 * 256
+  assert found.unknown_loops == 0
 
 
 def test_a_loop_of_unknown_length_is_told():
