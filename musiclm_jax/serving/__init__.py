@@ -4,6 +4,7 @@
                 ^                                                        │
   uploads ──decoder (a process with limits)      player, downloads <─────┘
 
-limits, asking, jobs, sound, uploads, decoder and worker need no web packages;
-api, docs, page, pieces and server are what turns them into a site.
+limits, asking, jobs, programs, sound, streams, uploads, decoder, warm and worker
+need no web packages; api, docs, page, pieces and server are what turns them into
+a site.
 """

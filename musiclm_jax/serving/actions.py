@@ -10,7 +10,6 @@ import pathlib
 
 from musiclm_jax import errors
 from musiclm_jax.generation import steering as steering_lib
-from musiclm_jax.generation import story as story_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import pieces
@@ -77,16 +76,13 @@ class Actions:
       return '', None
     try:
       parts = asking.story(text)
+      self._service.limits.check_story(parts)
     except errors.UserError as error:
       return pieces.problem(str(error)), None
     seconds = steering_lib.story_seconds(parts)
     count = f'{len(parts)} parts' if len(parts) > 1 else '1 part'
-    most = self._service.limits.max_seconds
-    if parts[-1].at >= most:
-      return pieces.problem(
-          f'the story has a part at {story_lib.clock(parts[-1].at)}; this '
-          f'server makes at most {most} s.'), None
-    return pieces.fine(f'A story of {count}.'), min(seconds, most)
+    return pieces.fine(f'A story of {count}.'), min(
+        seconds, self._service.limits.max_seconds)
 
   def check_recording(self, path, what):
     """HTML: whether a recording can be used."""

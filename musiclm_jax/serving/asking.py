@@ -66,6 +66,7 @@ def read(values, bundle, limits, sound):
     raise errors.choice('format', file_format, FORMATS)
   if 'story' in values:
     values['story'] = story(values['story'])
+    limits.check_story(values['story'])
   # Cheap things first: no recording is read for a request that is refused.
   asked = {k: values[k] for k in SETTINGS if k in values}
   if 'story' in values and 'seconds' not in values:

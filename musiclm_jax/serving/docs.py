@@ -134,6 +134,11 @@ table { border-collapse: collapse; width: 100%; display: block;
 td, th { text-align: left; padding: .25em .8em .25em 0; vertical-align: top;
          border-bottom: 1px solid #e4e4ec; }
 b.method { display: inline-block; min-width: 4.2em; color: #6a4fc8; }
+@media (prefers-color-scheme: dark) {
+  body { color: #e6e8ef; background: #14161d; }
+  pre { background: #20242f; } td, th { border-color: #2e3340; }
+  a { color: #9db8ff; } b.method { color: #b3a1f5; }
+}
 '''
 _CURL = '''curl -s -H 'Content-Type: application/json' -o waltz.wav \\
   -d '{"prompt": "a slow waltz on accordion", "seconds": 10, "seed": 3}' \\

@@ -5,6 +5,7 @@ import math
 
 from musiclm_jax import errors
 from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.generation import story as story_lib
 
 MIB = 1 << 20
 WARM = ('all', 'one', 'none')  # as `warm` tells
@@ -57,6 +58,13 @@ class Limits:
       raise errors.UserError(
           f'{name} is {settings.drawn}; this server draws at most '
           f'{self.max_samples}.')
+
+  def check_story(self, parts):
+    """UserError for a story.Part that begins where no music may be."""
+    if parts[-1].at >= self.max_seconds:
+      raise errors.UserError(
+          f'the story has a part at {story_lib.clock(parts[-1].at)}; this '
+          f'server makes at most {self.max_seconds} s.')
 
   def surplus(self, held, now, most=math.inf, spared=0):
     """What to drop, so that the rest is few, small and young enough.

@@ -8,6 +8,7 @@ import functools
 import os
 
 from starlette import concurrency
+from starlette import exceptions
 
 from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import uploads
@@ -36,12 +37,22 @@ def mount(app, service, folder):
   limits = service.limits
   tidy = functools.partial(uploads.sweep, folder, limits)
   service.tidiers.append(tidy)
+  _close_api(app)
   gr.mount_gradio_app(
       app, page.build(service, folder), '/', footer_links=[],
       theme=page.theme(), css=pieces.CSS, ssr_mode=False, mcp_server=False,
       enable_monitoring=False, run_history=False,
       max_file_size=limits.upload_mib * limits_lib.MIB)
   return Guard(app, tidy)
+
+
+def _close_api(app):
+  """What the API does not have is told by the API, not by the page."""
+  @app.api_route('/v1/{rest:path}', include_in_schema=False, methods=[
+      'GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
+  async def nothing(rest: str):
+    del rest
+    raise exceptions.HTTPException(404)
 
 
 class Guard:

@@ -18,17 +18,36 @@ _STORY = '''- at: 0:00
 _FONTS = ('ui-sans-serif', 'system-ui', 'sans-serif')
 _MONO = ('ui-monospace', 'Consolas', 'monospace')
 _DEFAULTS = settings_lib.Settings()
-# What of the settings the page asks for; the API takes all.
-_ASKED = ('seconds', 'seed', 'samples', 'temperature_semantic',
-          'temperature_coarse', 'temperature_fine')
+# What of the settings the page asks for as they are; the API takes all.
+_ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
+          'temperature_semantic', 'temperature_coarse', 'temperature_fine')
+# name -> (title, what it is for)
+_RECORDINGS = dict(
+    melody=('Melody', 'Hum, whistle or play what it should follow.'),
+    like=('A song to be near to', 'Alone, or beside the prompt or story.'),
+    continue_from=('A recording to go on from', 'The result begins with its '
+                   'whole seconds; the length above is of what is new.'))
+# A narrow page has the result below: it is brought into view.
+_SHOW = """() => document.querySelector('#right').scrollIntoView(
+    {behavior: 'smooth', block: 'nearest'})"""
+# A player that could not play what was not whole yet takes the file.
+_MEND = """() => document.querySelectorAll('#players audio').forEach(player => {
+  if (player.error) player.src = player.src.replace('/stream/', '/audio/');
+})"""
 _PRIVATE = dict(api_visibility='private', concurrency_limit=None)
 
 
 def theme():
   """Colours and the fonts of the reader's system: nothing is fetched."""
-  return gr.themes.Base(
+  base = gr.themes.Base(
       primary_hue='violet', neutral_hue='slate', radius_size='md', font=_FONTS,
       font_mono=_MONO)
+  return base.set(  # Gradio's own are too pale to be read easily
+      body_text_color_subdued='*neutral_500',
+      button_primary_background_fill='*primary_600',
+      button_primary_background_fill_hover='*primary_700',
+      input_placeholder_color='*neutral_500',
+      input_placeholder_color_dark='*neutral_400')
 
 
 def build(service, folder):
@@ -53,7 +72,7 @@ def build(service, folder):
             players=gr.HTML(pieces.nothing(), elem_id='players'),
             pictures=gr.HTML('', elem_id='pictures'))
         gr.HTML(pieces.before())
-        outputs['history'] = gr.HTML(pieces.history([]), elem_id='history')
+        outputs['history'] = gr.HTML('', elem_id='history')
     outputs.update(
         make=inputs.pop('make'), stop=inputs.pop('stop'), job=gr.State(''),
         held=gr.BrowserState([], storage_key='musiclm',
@@ -104,15 +123,34 @@ def _inputs(service, actions):
         'Cancel', interactive=False, elem_id='stop', min_width=120)
   _story_checks(actions, found['story'], story_tab, told, found['seconds'])
   _recordings(service, actions, found)
-  with gr.Accordion('More', open=False):
-    found['format'] = gr.Radio(
-        list(asking.FORMATS), value=asking.FORMATS[0], label='File')
-    for stage in settings_lib.STAGES:
-      name = f'temperature_{stage}'
-      found[name] = gr.Slider(
-          0, 2, getattr(_DEFAULTS, name), step=0.05,
-          label=f'Temperature, {stage} tokens')
+  with gr.Accordion('Advanced', open=False, elem_id='advanced'):
+    _advanced(service, found)
   return found
+
+
+def _advanced(service, found):
+  """Settings that have a good default."""
+  codec = service.bundle.tokens.codec
+  if service.limits.max_samples > 1:
+    found['best_of'] = gr.Slider(
+        0, service.limits.max_samples, _DEFAULTS.best_of, step=1,
+        label='Best of', elem_id='best_of', info='Draws so many and keeps '
+        'those nearest to what was asked for; they are heard at the end. 0 '
+        'keeps all.')
+    found['vary'] = gr.Radio(
+        [('all but the prompt', 'semantics'), ('sound alone', 'acoustics')],
+        value=_DEFAULTS.vary, label='Samples differ in', elem_id='vary')
+  found['levels'] = gr.Slider(
+      codec.coarse_codebooks, codec.num_codebooks, codec.num_codebooks, step=1,
+      label='Codec levels', elem_id='levels', info='Fewer are faster and '
+      'rougher.')
+  for stage in settings_lib.STAGES:
+    name = f'temperature_{stage}'
+    found[name] = gr.Slider(
+        0, 2, getattr(_DEFAULTS, name), step=0.05,
+        label=f'Temperature, {stage} tokens')
+  found['format'] = gr.Radio(
+      list(asking.FORMATS), value=asking.FORMATS[0], label='File')
 
 
 def _story_checks(actions, story, tab, told, seconds):
@@ -126,16 +164,19 @@ def _story_checks(actions, story, tab, told, seconds):
 
 
 def _recordings(service, actions, found):
-  """Melody and song, each with a line that says whether it can be used."""
-  for name, title, text in (
-      ('melody', 'Melody', 'Hum, whistle or play what it should follow.'),
-      ('like', 'A song to be near to', 'Alone, or beside the prompt.')):
+  """Each with a line that says whether it can be used."""
+  for name, (title, text) in _RECORDINGS.items():
     usable = name != 'melody' or service.takes_melody
     with gr.Accordion(title, open=False, elem_id=f'{name}-part'):
       gr.HTML(pieces.note(text if usable else actions_lib.NO_MELODY))
       found[name] = gr.Audio(
           sources=['upload', 'microphone'], type='filepath', label=title,
-          show_label=False, editable=False, elem_id=name, buttons=[])
+          show_label=False, editable=False, elem_id=name, buttons=[],
+          visible=usable)
+      if name == 'like':
+        found['like_weight'] = gr.Slider(
+            0, 1, _DEFAULTS.like_weight, step=0.05, elem_id='like_weight',
+            label='Its weight beside the prompt')
       heard = gr.HTML('', elem_id=f'{name}-line')
       found[name].change(
           lambda path, name=name: actions.check_recording(path, name),
@@ -144,7 +185,7 @@ def _recordings(service, actions, found):
 
 def _connect(page, actions, inputs, outputs):
   """Buttons, and what the page does when it is opened."""
-  names = list(inputs)
+  names, most_levels = list(inputs), inputs['levels'].maximum
   shown = list(outputs.values())
 
   def told(step):
@@ -157,7 +198,7 @@ def _connect(page, actions, inputs, outputs):
 
   async def make(*given):
     *values, held = given
-    asked = _asked(dict(zip(names, values)))
+    asked = _asked(dict(zip(names, values)), most_levels)
     async for step in actions.generate(asked, held):
       yield told(step)
 
@@ -166,24 +207,26 @@ def _connect(page, actions, inputs, outputs):
       yield told(step)
 
   following = dict(show_progress='hidden', **_PRIVATE)
-  outputs['make'].click(
-      make, [*inputs.values(), outputs['held']], shown, **following)
-  inputs['prompt'].submit(
-      make, [*inputs.values(), outputs['held']], shown, **following)
+  for asks in (outputs['make'].click, inputs['prompt'].submit):
+    asks(None, None, None, js=_SHOW, **following)
+    asks(make, [*inputs.values(), outputs['held']], shown, **following).then(
+        None, None, None, js=_MEND, **following)
   outputs['stop'].click(actions.cancel, outputs['job'], None, **following)
-  page.load(restore, outputs['held'], shown, **following)
+  page.load(restore, outputs['held'], shown, **following).then(
+      None, None, None, js=_MEND, **following)
 
 
-def _asked(values):
+def _asked(values, most_levels):
   """A request as of `asking.read`, from the values of the inputs."""
   mode = values['mode'] if values['mode'] in asking.TEXTS else 'prompt'
-  asked = {name: values[name] for name in _ASKED}
-  asked['format'] = values['format']
-  for name in ('melody', 'like'):
-    if values[name]:
-      asked[name] = values[name]
+  asked = {name: values.get(name) for name in (*_ASKED, 'format')}
+  if values['levels'] != most_levels:  # all of them is the default
+    asked['levels'] = values['levels']
+  recordings = {name: values[name] for name in asking.SOUNDS if values[name]}
   # A recording may stand alone, so an empty text is none beside one.
   text = values[mode] or ''
-  if text.strip() or not (values['melody'] or values['like']):
+  if text.strip() or not recordings:
     asked[mode] = text
-  return asked
+    if 'like' in recordings:
+      asked['like_weight'] = values['like_weight']
+  return {**asked, **recordings}

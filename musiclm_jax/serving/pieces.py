@@ -40,6 +40,7 @@ CSS = '''
 .sample h3, .made h3 { font-size: .95rem; font-weight: 600; margin: 0 0 .4rem;
                        overflow-wrap: anywhere; }
 .sample audio, .made audio { width: 100%; height: 42px; display: block; }
+.dark audio { color-scheme: dark; }
 .spectrum { margin: .6rem 0 0; }
 .spectrum img { width: 100%; height: 150px; border-radius: 8px; display: block;
                 object-fit: fill; }
@@ -53,7 +54,7 @@ CSS = '''
              margin-top: .45rem; }
 .made .row audio { flex: 1 1 auto; min-width: 0; }
 .made .row a { flex: none; font-size: .85rem; font-weight: 600;
-               color: var(--link-text-color); text-decoration: none;
+               color: var(--body-text-color); text-decoration: none;
                padding: .35rem .7rem; border-radius: 6px;
                border: 1px solid var(--border-color-primary); }
 .made .row a:hover { border-color: var(--color-accent); }
@@ -69,6 +70,8 @@ CSS = '''
            border: 1px solid var(--border-color-primary); font-weight: 500;
            font-size: .92rem; }
 #melody, #like, #continue_from { min-height: 150px; }
+[role=tab][aria-selected=true] { color: var(--primary-600) !important; }
+.dark [role=tab][aria-selected=true] { color: var(--primary-400) !important; }
 .gradio-container .html-container { padding: 0 !important; }
 #right { gap: .9rem; } #right h2 { margin: 1rem 0 0; font-size: 1.05rem;
                                    font-weight: 600; }

@@ -39,8 +39,8 @@ def test_what_is_continued_counts(bundle):
 def test_a_story_says_how_long_it_is(bundle):
   wanted = read(bundle, story='- {at: 0, prompt: x}\n- {at: 9, prompt: y}')
   assert wanted.seconds == 24
-  with pytest.raises(errors.UserError, match='seconds is 75; this server'):
-    read(bundle, story='- {at: 0, prompt: x}\n- {at: 1:00, prompt: y}')
+  with pytest.raises(errors.UserError, match='seconds is 74; this server'):
+    read(bundle, story='- {at: 0, prompt: x}\n- {at: 0:59, prompt: y}')
 
 
 @pytest.mark.parametrize('values, line', [
@@ -67,6 +67,8 @@ def test_a_story_says_how_long_it_is(bundle):
     (dict(story='- at: 0\n  prompt: x\n- at: soon\n  prompt: y'),
      "story, line 3: at is 'soon'; expected m:ss or whole seconds."),
     (dict(story='- at: 0\n  prompt: [x'), 'story, line 2: not YAML'),
+    (dict(story='- {at: 0, prompt: x}\n- {at: 99:00, prompt: y}'),
+     'the story has a part at 99:00; this server makes at most 60 s.'),
     (dict(story=''), 'story is empty; expected a list of parts'),
     (dict(story=[1]), 'the story is not text; expected YAML'),
     (dict(story='#' * 100_001), 'the story has 100001 bytes; expected at most'),

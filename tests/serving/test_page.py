@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import re
 import shutil
 
@@ -23,11 +24,51 @@ _HEARD = '''async (url) => {
   return [sound.duration, peak];
 }''' % RATE
 
+# [text, contrast] of what is hard to read; disabled controls may be.
+_PALE = '''() => {
+  const canvas = document.createElement('canvas').getContext('2d');
+  const rgba = color => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = color => color.slice(0, 3).map(v => v / 255).map(
+      v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce(
+      (sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const color = rgba(getComputedStyle(e).backgroundColor);
+      layers.push(color);
+      if (color[3] == 255) break;
+    }
+    return layers.reverse().reduce((under, over) => under.map(
+        (v, i) => v + (over[i] - v) * over[3] / 255), [255, 255, 255]);
+  };
+  const found = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const style = getComputedStyle(element);
+    const words = [...element.childNodes].filter(n => n.nodeType == 3).map(
+        n => n.textContent.trim()).join('') || (
+        element.matches('textarea, [type=number]') ? element.value : '');
+    if (!words || element.disabled || !element.checkVisibility(
+        {opacityProperty: true, visibilityProperty: true}) ||
+        !element.getClientRects().length || element.closest('svg, style'))
+      continue;
+    const [a, b] = [light(rgba(style.color)), light(behind(element))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) found.push([words.slice(0, 40), contrast]);
+  }
+  return found;
+}'''
+
 
 @pytest.fixture(name='site', scope='module')
 def _site(tiny, installed):
   del installed
-  site = running_site.Site(tiny.directory, '--upload-mib', '1')
+  site = running_site.Site(
+      tiny.directory, '--upload-mib', '1', '--warm', 'one')
   yield site
   site.close()
 
@@ -153,6 +194,77 @@ def test_a_melody(page, tmp_path):
   assert page.inner_text('#players h3') == 'to the melody of a recording'
 
 
+def test_a_song_and_a_recording_to_go_on_from(page, tmp_path):
+  soundfile.write(tmp_path / 'song.wav', np.sin(np.arange(3 * RATE) / 20), RATE)
+  for name in ('like', 'continue_from'):
+    page.click(f'#{name}-part button')
+    page.set_input_files(f'#{name} input[type=file]', tmp_path / 'song.wav')
+    page.wait_for_selector(f'#{name}-line .fine')
+    assert page.inner_text(f'#{name}-line') == f'{name}: 3.0 s.'
+  page.fill('#like_weight input[type=number]', '0.8')
+  page.keyboard.press('Tab')
+  make(page, 'with drums', seconds=2)
+  assert 'Done: 5 s' in done(page)
+  assert page.inner_text('#players h3') == (
+      'with drums, like a recording, going on from a recording')
+  # Alone, the weight has no meaning and is not sent.
+  make(page, '', seconds=1)
+  page.wait_for_selector('#status .fine:has-text("Done: 4 s")')
+
+
+def advanced(page, **numbers):
+  page.click('#advanced button')
+  for name, value in numbers.items():
+    page.fill(f'#{name} input[type=number]', str(value))
+    page.keyboard.press('Tab')
+
+
+def test_the_best_of_several(page):
+  advanced(page, best_of=2, levels=4)
+  make(page, 'a reel', seconds=1)
+  done(page)
+  assert '/audio/' in page.get_attribute('#players audio', 'src')
+  assert re.fullmatch(r'similarity -?\d\.\d{3}', page.get_attribute(
+      '#history .made .row >> nth=0', 'title'))
+
+
+@pytest.mark.parametrize('numbers, line', [
+    (dict(best_of=1), 'best_of is 1; expected at least the 2 of samples, or '
+     '0.'),
+    (dict(levels=5.5), 'levels is 5.5; expected a whole number of 0 to 64.'),
+])
+def test_mistakes_in_advanced_settings(page, numbers, line):
+  advanced(page, **numbers)
+  page.fill('#samples input[type=number]', '2')
+  page.keyboard.press('Tab')
+  make(page, 'a reel', seconds=1)
+  assert problem(page) == line
+
+
+def test_samples_that_differ_in_sound_alone(page):
+  advanced(page)
+  page.click('#vary label:has-text("sound alone")')
+  make(page, 'a reel', seconds=1)
+  assert problem(page) == (
+      'vary acoustics is about samples that differ; expected samples or '
+      'best_of of at least 2.')
+  page.fill('#samples input[type=number]', '2')
+  page.keyboard.press('Tab')
+  page.click('#make')
+  assert 'Done: 2 samples of 1 s' in done(page)
+
+
+def test_a_browser_that_cannot_play_a_stream_plays_the_file(page):
+  page.route('**/stream/*', lambda route: route.abort())
+  make(page, 'a reel', seconds=1)
+  done(page)
+  page.wait_for_function("() => document.querySelector('#players audio').src"
+                         ".includes('/audio/')")
+  page.wait_for_function(
+      "() => document.querySelector('#players audio').readyState > 1")
+  page.complaints.clear()  # that the stream failed
+
+
 def test_a_melody_from_the_microphone(page):
   """Chromium's false microphone beeps."""
   page.click('#melody-part button')
@@ -248,6 +360,21 @@ def test_words_stay_words(page):
   assert page.inner_text('#history h3 >> nth=0') == prompt
 
 
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_words_can_be_read(page, site, scheme):
+  """Every text has a contrast of 4.5 or more (WCAG 2.1, AA)."""
+  page.emulate_media(color_scheme=scheme)
+  open_page(page, site)
+  page.complaints.clear()  # the page that was left says that it was cut off
+  for part in page.locator('.label-wrap').all():
+    part.click()
+  make(page, '')
+  problem(page)
+  page.wait_for_timeout(1000)  # what fades in is there
+  pale = page.evaluate(_PALE)
+  assert not pale, pale
+
+
 def test_a_narrow_page_and_the_documentation(page, site):
   narrow = lambda: page.evaluate(
       'document.documentElement.scrollWidth') <= 360
@@ -265,6 +392,10 @@ def test_gradio_keeps_to_its_page(site):
                '/gradio_api/file=http://127.0.0.1:1/x', '/llms.txt',
                '/monitoring'):
     assert fetch(site, path) in (403, 404), path
+  for path in ('/v1/nothing', '/v1/uploads/nothing'):
+    status, _, content = site.post(path, {})
+    assert status == 404
+    assert json.loads(content) == dict(error=f'POST {path}: Not Found.')
   large = (b'--x\r\nContent-Disposition: form-data; name="files"; filename='
            b'"../../a.wav"\r\n\r\n' + bytes(2 << 20) + b'\r\n--x--\r\n')
   status, _, _ = site.post('/gradio_api/upload', large,
