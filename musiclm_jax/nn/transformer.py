@@ -81,28 +81,73 @@ def toeplitz(values, rows, columns):
   return flat.reshape(heads, rows, width - 1)[:, :, :columns]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _over_batch(bias, batch):
-  """[...] -> [batch, ...]; the gradient sums over the batch as is fastest."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _over_batch(bias, near, batch, reach):
+  """[H, Q, K] bias -> [batch, H, Q, K]; its gradient goes to `near` alone.
+
+  `near`, [H, Q, reach], are the last columns of `bias` over again, those that
+  depend on parameters; the batch is summed over as is fastest.
+  """
+  del near, reach
   return jnp.broadcast_to(bias[None], (batch,) + bias.shape)
 
 
-def _sum_over_batch(batch, _, grad):
+def _sum_over_batch(batch, reach, _, grad):
   """XLA:CPU sums over a leading axis much slower than it adds slices; in a
   sharded batch, which is a large one, a slice lies on one device."""
+  grad = grad[..., grad.shape[-1] - reach:]
   total = lambda g: g.sum(axis=0)
   if batch > _MOST_SLICES:
-    return (total(grad),)
+    return None, total(grad)
   slices = lambda g: functools.reduce(jnp.add, [g[i] for i in range(batch)])
-  return (jax.lax.platform_dependent(grad, cpu=slices, default=total),)
+  return None, jax.lax.platform_dependent(grad, cpu=slices, default=total)
 
 
 _over_batch.defvjp(
-    lambda bias, batch: (_over_batch(bias, batch), None), _sum_over_batch)
+    lambda bias, *others: (_over_batch(bias, *others), None), _sum_over_batch)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _beginnings(x, stops):
+  """[..., L] -> [its first `stop` positions for each of the rising `stops`]."""
+  return [x[..., :stop] for stop in stops]
+
+
+def _sum_beginnings(stops, _, grads):
+  """Adds piece by piece: no gradient is padded to the whole length."""
+  pieces = [functools.reduce(jnp.add, [g[..., start:stop] for g in grads[i:]])
+            for i, (start, stop) in enumerate(zip((0,) + stops, stops))]
+  return (jnp.concatenate(pieces, axis=-1),)
+
+
+_beginnings.defvjp(
+    lambda x, stops: (_beginnings(x, stops), None), _sum_beginnings)
+
+
+@jax.custom_vjp
+def _logits(query, key):
+  """[B, H, Q, D] x [B, H, D, K] -> [B, H, Q, K] float32.
+
+  The gradient is the usual one, with a small matrix on the left in both of its
+  products: XLA:CPU is slow where it has to transpose the large one.
+  """
+  return jnp.einsum('bhqd,bhdk->bhqk', query, key,
+                    preferred_element_type=jnp.float32)
+
+
+def _logits_backward(operands, grad):
+  query, key = operands
+  wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  return (wide('bhqk,bhdk->bhqd', grad, key).astype(query.dtype),
+          wide('bhqd,bhqk->bhdk', query, grad).astype(key.dtype))
+
+
+_logits.defvjp(lambda query, key: (_logits(query, key), (query, key)),
+               _logits_backward)
 
 
 def causal_attention(query, key, value, bias, key_mask, chunk=256,
-                     remat=False, dropout=None):
+                     remat=False, dropout=None, flat=None):
   """Softmax attention over the past, `chunk` queries at a time.
 
   Args:
@@ -114,6 +159,9 @@ def causal_attention(query, key, value, bias, key_mask, chunk=256,
     chunk: queries at a time; 0 takes all of them at once.
     remat: whether the gradient recomputes the probabilities of each chunk.
     dropout: None or a function of (probabilities, index of the chunk).
+    flat: distance from which on `bias` is the same; None: it never is. What all
+      logits share changes no softmax, so that only the biases of nearer keys,
+      relative to the one there, are added and have a gradient.
 
   Returns:
     [B, H, L, D] in the type of `value`; softmax in float32.
@@ -121,36 +169,45 @@ def causal_attention(query, key, value, bias, key_mask, chunk=256,
   batch, heads, length, _ = query.shape
   chunk = min(chunk or length, length)
   rows = -(-length // chunk) * chunk
-  # Bias of the last chunk over all keys; earlier chunks see a part of it,
-  # since it depends on the distance alone. Future keys get NEGATIVE.
+  if flat is not None and flat < length:
+    bias = bias[:, :flat] - bias[:, flat:flat + 1]
+  # Bias of the last chunk over the keys near it, and over all keys; earlier
+  # chunks see a part of it, since it depends on the distance alone. Future keys
+  # get NEGATIVE.
+  reach = min(rows, bias.shape[1] + chunk - 1)
+  past = jnp.pad(bias, ((0, 0), (0, max(0, reach - bias.shape[1]))))
   future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
-  past = jnp.pad(bias, ((0, 0), (0, rows - length)))[:, ::-1]
-  last = toeplitz(jnp.concatenate([past, future], axis=1), chunk, rows)
+  near = toeplitz(
+      jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
+  last = jnp.pad(jax.lax.stop_gradient(near),
+                 ((0, 0), (0, 0), (rows - reach, 0)))
 
-  def attend(index, q, k, v, b, mask):
-    logits = jnp.einsum('bhqd,bhkd->bhqk', q, k,
-                        preferred_element_type=jnp.float32)
-    logits += _over_batch(b, batch) + mask[:, None, None]
+  def attend(index, q, k, v, b, b_near, mask):
+    b = _over_batch(b, b_near, batch, b_near.shape[2])
+    logits = _logits(q, k) + (b + mask[:, None, None])
     logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits)
     scale = 1.0 / weights.sum(axis=-1)[..., None]
     if dropout is not None:
       weights = dropout(weights, index)
-    out = jnp.einsum('bhqk,bhkd->bhqd', weights.astype(v.dtype), v,
+    out = jnp.einsum('bhqk,bhdk->bhqd', weights.astype(v.dtype), v,
                      preferred_element_type=jnp.float32)
     return (out * scale).astype(v.dtype)
 
   if remat:
     attend = jax.checkpoint(attend, static_argnums=(0,))
+  starts = range(0, length, chunk)
+  stops = tuple(min(start + chunk, length) for start in starts)
+  keys, values = (_beginnings(x.swapaxes(2, 3), stops) for x in (key, value))
   parts = []
-  for start in range(0, length, chunk):
-    stop = min(start + chunk, length)
-    # Row i of this chunk is row i of `last`, `first` columns further left.
-    first = rows - chunk - start
+  for index, (start, stop) in enumerate(zip(starts, stops)):
+    # Row i of this chunk is row i of `last`, its keys lie further left there.
+    here = lambda x: x[:, :stop - start,
+                       max(0, x.shape[2] - chunk - start):
+                       x.shape[2] - chunk + stop - start]
     parts.append(attend(
-        start // chunk, query[:, :, start:stop], key[:, :, :stop],
-        value[:, :, :stop], last[:, :stop - start, first:first + stop],
-        key_mask[:, :stop]))
+        index, query[:, :, start:stop], keys[index], values[index],
+        here(last), here(near), key_mask[:, :stop]))
   return jnp.concatenate(parts, axis=2)
 
 
@@ -223,7 +280,7 @@ class Attention(nn.Module):
         return jnp.where(keep, weights / (1.0 - rate), 0.0)
     out = causal_attention(
         query, key, value, bias, key_mask, config.attention_chunk,
-        config.remat == 'attention', dropout)
+        config.remat == 'attention', dropout, config.max_distance)
     out = out.swapaxes(1, 2).reshape(batch, length, joined)
     return Kernel(dim, joined**-0.5,
                   (partitioning.JOINED_KV, partitioning.EMBED), dtype,

@@ -131,6 +131,63 @@ def test_gradients_do_not_depend_on_chunks_or_remat():
         found, expected)
 
 
+def numpy_attention(query, key, value, bias, mask, keep, grad):
+  """(output, gradients of query, key, value and bias) of all logits at once.
+
+  The bias's gradient is summed over each diagonal: [H, L].
+  """
+  length = query.shape[2]
+  distance = np.arange(length)[:, None] - np.arange(length)
+  logits = query @ key.swapaxes(2, 3) + bias[:, np.maximum(distance, 0)]
+  logits += np.where(distance < 0, -np.inf, 0) + mask[:, None, None]
+  weights = np.exp(logits - logits.max(-1, keepdims=True))
+  weights /= weights.sum(-1, keepdims=True)
+  into = grad @ value.swapaxes(2, 3) * keep
+  into = weights * (into - (weights * into).sum(-1, keepdims=True))
+  diagonals = np.stack([np.trace(into, -n, 2, 3).sum(0)
+                        for n in range(length)], axis=1)
+  return (weights * keep @ value, into @ key, into.swapaxes(2, 3) @ query,
+          (weights * keep).swapaxes(2, 3) @ grad, diagonals)
+
+
+@pytest.mark.parametrize('chunk,flat,remat', [
+    (0, 6, False), (5, 6, True), (8, 6, False), (5, 40, False),
+    (8, None, False)])
+def test_attention_and_its_gradient_equal_numpy(chunk, flat, remat):
+  """With dropout, padding, and a last chunk that is shorter."""
+  rng = np.random.default_rng(0)
+  length = 21
+  query, key, value, grad = (rng.normal(size=(2, 3, length, 4))
+                             for _ in range(4))
+  bias = rng.normal(size=(3, length))
+  if flat is not None:
+    bias = bias[:, np.minimum(np.arange(length), flat)]
+  mask = np.zeros((2, length))
+  mask[0, 4:7] = transformer.NEGATIVE
+  keep = rng.choice([0.0, 2.0], (2, 3, length, length))
+
+  def dropout(weights, index):
+    start = index * (chunk or length)
+    rows, columns = weights.shape[2:]
+    return weights * keep[:, :, start:start + rows, :columns].astype(np.float32)
+
+  def attention(query, key, value, bias):
+    return transformer.causal_attention(
+        query, key, value, bias, jnp.float32(mask), chunk, remat, dropout, flat)
+
+  inputs = [jnp.float32(x) for x in (query, key, value, bias)]
+  found, pullback = jax.vjp(jax.jit(attention), *inputs)
+  found = [found, *pullback(jnp.float32(grad))]
+  expected = list(numpy_attention(query, key, value, bias, mask, keep, grad))
+  if flat is not None:  # distances that share a bias share a gradient
+    for result in (found, expected):
+      bias_grad = np.asarray(result[-1])
+      result[-1] = np.concatenate(
+          [bias_grad[:, :flat], bias_grad[:, flat:].sum(1, keepdims=True)], 1)
+  for one, other in zip(found, expected):
+    np.testing.assert_allclose(one, other, atol=3e-5)
+
+
 def gradient_of(config):
   """(params, x) -> (gradient of a loss by params), jitted."""
   mask = jnp.zeros((2, 21))
