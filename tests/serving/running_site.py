@@ -59,6 +59,11 @@ class Site:
     with urllib.request.urlopen(f'{self.url}{path}') as answer:
       return json.load(answer)
 
+  def delete(self, path):
+    """Removes what is there."""
+    urllib.request.urlopen(urllib.request.Request(
+        f'{self.url}{path}', method='DELETE')).close()
+
   def health(self):
     try:
       return self.get('/healthz')

@@ -132,6 +132,7 @@ def test_usual_requests_compile_nothing(site):
     url = json.loads(content)['url']
     wait(lambda: site.get(url)['status'] == 'done')  # pylint: disable=cell-var-from-loop
     assert site.health()['programs'] == compiled, wanted
+    site.delete(url)
 
 
 def wav(seconds):
@@ -144,6 +145,7 @@ def wav(seconds):
 @pytest.mark.web
 def test_fifty_clients_at_once(site):
   """Each has its seed's audio or is told 'busy'; nothing stays behind."""
+  wait(lambda: not site.health()['warming'])
   digest = lambda content: hashlib.sha256(content).hexdigest()
   expected = {seed: digest(site.post('/v1/generate', ask(seed))[2])
               for seed in range(5)}
