@@ -160,8 +160,10 @@ def test_user_errors(corpus, tmp_path, capsys):
   assert 'wants --corpus' in capsys.readouterr().err
   with pytest.raises(SystemExit):
     cli.main(['evaluate', 'codec', '--corpus', 'x'])
+  (tmp_path / 'b').mkdir()
+  bundle_lib.write_manifest(tmp_path / 'b', specs.TokenSpec())
   with pytest.raises(errors.UserError, match='has no melody'):
-    bundle_lib.Bundle(bundle_lib.shipped()).require('melody')
+    bundle_lib.Bundle(tmp_path / 'b').require('melody')
   with records.Writer(tmp_path / 'c', 'c', 24_000) as out:
     out.add('test', 'a', np.zeros(24_000))
   with pytest.raises(errors.UserError, match='no tune in two versions'):
