@@ -107,11 +107,13 @@ def test_the_report_of_the_export(exported):
   assert exported['weights']['rvq']['codebooks'].shape == (24, 512, 192)
 
 
-def test_inspect_counts_it_and_bundles_need_it_not(directory, capsys):
+def test_inspect_counts_it_and_bundles_need_it_not(
+    directory, tmp_path, capsys):
   cli.main(['inspect', 'bundle', str(directory)])
   shown = capsys.readouterr().out
   assert re_line(shown, 'melody').split()[1] == '2.37'  # with its codebooks
-  cli.main(['inspect', 'bundle'])
+  bundle.write_manifest(tmp_path, specs.TokenSpec(), name='unsung')
+  cli.main(['inspect', 'bundle', str(tmp_path)])
   assert 'not part of it' in re_line(capsys.readouterr().out, 'melody')
   assert 'melody' in bundle.OPTIONAL
 
