@@ -30,6 +30,7 @@ import functools
 import json
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 
@@ -108,8 +109,7 @@ class Index:
 
   @classmethod
   def load(cls, path):
-    with np.load(path, allow_pickle=False) as arrays:
-      return cls(**{f.name: arrays[f.name] for f in dataclasses.fields(cls)})
+    return cls(**_arrays(path, [f.name for f in dataclasses.fields(cls)]))
 
   def save(self, path):
     path = pathlib.Path(path)
@@ -189,12 +189,7 @@ class Cache:
   @functools.cached_property
   def codebooks(self):
     """{stream: [Q, K, D] float32}: what its codes stand for; 'mulan' is there."""
-    path = self.directory / CODEBOOKS
-    if not path.is_file():
-      raise errors.UserError(
-          f'{path} is missing; run `musiclm precompute` again with --replace.')
-    with np.load(path, allow_pickle=False) as arrays:
-      return dict(arrays)
+    return _arrays(self.directory / CODEBOOKS, ['mulan'])
 
   def check(self, stage):
     """Raises UserError where the cache was made under another TokenSpec."""
@@ -229,6 +224,24 @@ class Cache:
   def _check_split(self, split):
     if split not in self.about['splits']:
       raise errors.choice(f'split of {self.directory}', split, self.splits)
+
+
+def _arrays(path, needed):
+  """{name: array} of an .npz; UserError where it is damaged or lacks one."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      arrays = dict(stored)
+    lacking = [name for name in needed if name not in arrays]
+    fault = f'it lacks {", ".join(lacking)}' if lacking else ''
+  except FileNotFoundError:
+    fault = 'it is missing'
+  except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
+    fault = 'it is damaged'
+  if fault:
+    raise errors.UserError(
+        f'{path} cannot be read: {fault}. Run `musiclm precompute` again with '
+        f'--replace.')
+  return arrays
 
 
 def describe(directory):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from musiclm_jax import errors
@@ -70,3 +71,31 @@ def test_the_grid_of_a_cache_and_of_none(cache_dir, tmp_path):
   assert cache_lib.tokens_of(cache_dir) == cache_lib.Cache(cache_dir).tokens
   assert cache_lib.tokens_of(cache_dir) != specs.TokenSpec()
   assert cache_lib.tokens_of(tmp_path / 'none') == specs.TokenSpec()
+
+
+@pytest.mark.parametrize('damage, fault', [
+    (lambda path: path.unlink(), 'it is missing'),
+    (lambda path: path.write_bytes(b''), 'it is damaged'),
+    (lambda path: path.write_bytes(path.read_bytes()[:200]), 'it is damaged'),
+    (lambda path: path.write_text('text'), 'it is damaged'),
+    (lambda path: np.save(path.open('wb'), np.zeros(3)), 'it is damaged'),
+    (lambda path: np.savez(path, other=np.zeros(3)), 'it lacks mulan'),
+])
+def test_damaged_codebooks_are_one_line(tmp_path, cache_dir, damage, fault):
+  copy = tmp_path / 'copy'
+  shutil.copytree(cache_dir, copy)
+  damage(copy / cache_lib.CODEBOOKS)
+  with pytest.raises(errors.UserError) as caught:
+    cache_lib.Cache(copy).codebooks  # pylint: disable=expression-not-assigned
+  message = str(caught.value)
+  assert f'{cache_lib.CODEBOOKS} cannot be read: {fault}' in message
+  assert '--replace' in message and '\n' not in message
+
+
+def test_a_damaged_index_is_one_line(tmp_path, cache_dir):
+  copy = tmp_path / 'copy'
+  shutil.copytree(cache_dir, copy)
+  path = copy / cache_lib.STREAMS_TASK / 'index.train.npz'
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(errors.UserError, match='index.train.npz.*is damaged'):
+    cache_lib.Cache(copy).index('train')
