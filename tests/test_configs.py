@@ -149,6 +149,7 @@ GIN_FILES = sorted(configs.gin_root().rglob('*.gin'))
 GIVEN = {
     'MODEL_DIR': 'run', 'CORPUS_DIR': 'corpus', 'CACHE_DIR': 'cache',
     'BUNDLE_DIR': 'bundle', 'TEXT_CHECKPOINT': 'text',
+    'START_FROM': 'bundle/soundstream',
 }
 
 

@@ -264,6 +264,13 @@ class Quantized:
   commitment: jax.Array  # scalar: distance of the vectors from their codes
 
 
+def begin(codebooks):
+  """An `Rvq` that begins with codebooks [Q, K, D]."""
+  # One assignment each: the true averages take over within 1 / (1 - decay)
+  # steps, and no entry is dead before it had its chance.
+  return Rvq(codebooks, jnp.ones(codebooks.shape[:2]), codebooks)
+
+
 @dataclasses.dataclass(frozen=True)
 class RvqConfig:
   """How a residual quantizer learns.
@@ -287,12 +294,8 @@ class RvqConfig:
 
   def init(self, rng, vectors, num_codebooks, codebook_size):
     """An `Rvq` by residual k-means of `vectors` [N, D]."""
-    codebooks = residual_kmeans(
-        rng, vectors, num_codebooks, codebook_size, self.init_iters)
-    # One assignment each: the true averages take over within 1 / (1 - decay)
-    # steps, and no entry is dead before it had its chance.
-    counts = jnp.ones(codebooks.shape[:2])
-    return Rvq(codebooks, counts, codebooks)
+    return begin(residual_kmeans(
+        rng, vectors, num_codebooks, codebook_size, self.init_iters))
 
   def draw_levels(self, rng, batch_size, num_codebooks):
     """[B] int32: how many levels each example uses, 1..Q."""

@@ -30,6 +30,7 @@ from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream import model as model_lib
 from musiclm_jax.soundstream import previews
 from musiclm_jax.soundstream import runaway as runaway_lib
+from musiclm_jax.soundstream import start
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
 
@@ -89,6 +90,10 @@ class SoundStreamTrainable:
     weights: of the losses.
     optimizer: the generator's.
     discriminator_optimizer: the discriminators'.
+    start_from: `<bundle>/soundstream`, a trained codec to begin from (start.py);
+      '': random parameters, and codebooks by k-means.
+    learns: 'all', or 'decoder': encoder and codebooks stay what `start_from`
+      has, and with them the codes.
   """
 
   model: model_lib.SoundStreamConfig = model_lib.SoundStreamConfig()
@@ -106,8 +111,16 @@ class SoundStreamTrainable:
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
   discriminator_optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
+  start_from: str = ''  # ours
+  learns: str = 'all'  # paper
 
   def __post_init__(self):
+    if self.learns not in ('all', 'decoder'):
+      raise errors.choice('learns', self.learns, ('all', 'decoder'))
+    if self.learns == 'decoder' and not self.start_from:
+      raise errors.UserError(
+          "learns = 'decoder' keeps the encoder and the codebooks of a trained "
+          'codec; name it by START_FROM, the soundstream folder of a bundle.')
     if not 0.0 < self.discriminator_update_probability <= 1.0:
       raise errors.UserError(
           f'discriminator_update_probability is '
@@ -119,16 +132,23 @@ class SoundStreamTrainable:
     return self.discriminator_start_step >= 0
 
   def init(self, rng, batch):
-    """Fresh parameters; codebooks by k-means of the first batch's latents."""
+    """Fresh parameters; codebooks by k-means of the first batch's latents.
+
+    Or both from `start_from`.
+    """
     generator_rng, rvq_rng, discriminator_rng = jax.random.split(rng, 3)
     audio = self._whole_frames(batch['audio'])
     # One frame is enough: the shapes of parameters do not depend on length.
     params = self._generator.init(
         generator_rng, audio[:1, :self.model.spec.hop_samples])['params']
-    vectors = self._latents_at_offsets(params, audio)
-    spec = self.model.spec
-    rvq = self.rvq.init(
-        rvq_rng, vectors, spec.num_codebooks, spec.codebook_size)
+    if self.start_from:
+      params, codebooks = start.begin(
+          self.start_from, self.model, params, generator_rng)
+      rvq = quantize.begin(codebooks)
+    else:
+      spec = self.model.spec
+      rvq = self.rvq.init(rvq_rng, self._latents_at_offsets(params, audio),
+                          spec.num_codebooks, spec.codebook_size)
     discriminator_params, discriminator_opt_state, watch = {}, {}, {}
     if self.adversarial:
       discriminator_params = self._discriminators.init(
@@ -161,7 +181,9 @@ class SoundStreamTrainable:
     grads, = backward((gradient, jnp.asarray(self.weights.commitment)))
     updates, opt_state = self.optimizer.make().update(
         grads, state.opt_state, state.params)
-    rvq = self.rvq.update(rvq_rng, state.rvq, quantized)
+    rvq = state.rvq
+    if self.learns == 'all':
+      rvq = self.rvq.update(rvq_rng, rvq, quantized)
     state = state.replace(
         step=state.step + 1, rvq=rvq, opt_state=opt_state,
         params=optax.apply_updates(state.params, updates))
@@ -274,6 +296,8 @@ class SoundStreamTrainable:
     """((fake [B, N], commitment), Quantized) of audio [B, N]."""
     apply = functools.partial(self._generator.apply, {'params': params})
     latents = apply(audio, method='encode')
+    if self.learns == 'decoder':
+      latents = jax.lax.stop_gradient(latents)
     quantized = quantize.quantize(latents, rvq.codebooks, num_levels)
     fake = apply(quantized.vectors, method='decode')
     return (fake, quantized.commitment), quantized

@@ -6,15 +6,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from musiclm_jax import bundle
 from musiclm_jax import configs
 
 
-@pytest.mark.parametrize('size', ['tiny', 'demo', 'gpu', 'base'])
+@pytest.mark.parametrize(
+    'size', ['tiny', 'demo', 'demo_decoder', 'gpu', 'base'])
 def test_the_header_states_the_number_of_parameters(size):
   leaf = f'soundstream_{size}'
-  trainable = configs.load(
-      leaf, dict(MODEL_DIR='/nowhere', CORPUS_DIR='/nowhere')
-  ).arguments['trainable']
+  bindings = dict(MODEL_DIR='/nowhere', CORPUS_DIR='/nowhere')
+  if size == 'demo_decoder':
+    bindings['START_FROM'] = str(bundle.shipped() / 'soundstream')
+  trainable = configs.load(leaf, bindings).arguments['trainable']
   batch = dict(audio=jax.ShapeDtypeStruct((2, 24_000), jnp.float32))
   state = jax.eval_shape(trainable.init, jax.random.key(0), batch)
   header = re.search(r'Parameters: ([\d,]+), and ([\d,]+) in the codebooks',
