@@ -160,7 +160,7 @@ class Cache:
     if self.about.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.about.get("format")!r}, expected '
-          f'{FORMAT!r}.')
+          f'{FORMAT!r}; run `musiclm precompute` again with --replace.')
 
   @property
   def streams_dir(self):

@@ -55,7 +55,7 @@ def test_another_format_and_split_are_refused(tmp_path, cache_dir):
     cache_lib.Cache(copy).records('train')
   path = copy / cache_lib.FINGERPRINT
   path.write_text(json.dumps(dict(json.loads(path.read_text()), format='v0')))
-  with pytest.raises(errors.UserError, match="has format 'v0'"):
+  with pytest.raises(errors.UserError, match="has format 'v0'.*--replace"):
     cache_lib.Cache(copy)
 
 
