@@ -43,8 +43,13 @@ def make_mesh(shape=(-1, 1), devices=None):
     raise errors.UserError(
         f'mesh {shape} leaves out all devices of {len(left_out)} of '
         f'{len(hosts)} hosts; make it larger, or start fewer.')
-  devices = devices[:math.prod(sizes)]
+  number, devices = len(devices), devices[:math.prod(sizes)]
   if devices[0].platform == 'tpu':  # neighbours in the mesh by the wiring
+    places = np.array([d.coords for d in devices])
+    if len(np.unique(places, axis=0)) < np.prod(np.ptp(places, axis=0) + 1):
+      raise errors.UserError(
+          f'mesh {shape} takes {len(devices)} of {number} chips, which are no '
+          f'rectangle of them; take all {number}, or a smaller slice.')
     grid = mesh_utils.create_device_mesh(
         sizes, devices, allow_split_physical_axes=True)
   else:

@@ -123,6 +123,17 @@ def test_a_mesh_without_one_of_the_hosts_is_refused():
     mesh_lib.make_mesh({'data': 4}, devices)
 
 
+def test_chips_that_are_no_rectangle_are_refused():
+  class Chip:
+    platform, process_index = 'tpu', 0
+    def __init__(self, place):
+      self.coords = (place % 4, place // 4, 0)
+  chips = [Chip(i) for i in range(8)]
+  for shape in ({'data': 7}, {'data': 3, 'model': 2}):
+    with pytest.raises(errors.UserError, match='of 8 chips.*take all 8'):
+      mesh_lib.make_mesh(shape, chips)
+
+
 def test_a_batch_that_does_not_divide_says_so():
   class Mesh:
     shape = {'data': 4, 'fsdp': 2}
