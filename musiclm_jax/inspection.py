@@ -48,9 +48,10 @@ def print_bundle(path=None):
     size = sum(f.stat().st_size
                for f in (bundle.directory / name).iterdir() if f.is_file())
     figures[f'{name}_parameters'], figures[f'{name}_bytes'] = count, size
-    steps = component.metadata.get('steps', '?')
+    about = component.metadata
+    on = f' on {about["corpus"]}' if 'corpus' in about else ''
     print(f'  {name:<12} {count / 1e6:7.2f} M values  {size / 1e6:6.2f} MB  '
-          f'{steps} steps on {component.metadata.get("corpus", "?")}')
+          f'{about.get("steps", "?")} steps{on}')
   figures['bundle_bytes'] = sum(
       f.stat().st_size for f in bundle.directory.rglob('*') if f.is_file())
   print(f'  {"total":<12} {figures["bundle_bytes"] / 1e6:.2f} MB')

@@ -147,6 +147,12 @@ class TaskBatches:
     cache.check(self.stage)
     return cache
 
+  @property
+  def origin(self):
+    """What a stage's export says of its data: corpus and cache."""
+    return dict(corpus=self.cache.about['corpus']['name'],
+                cache=self.cache.fingerprint)
+
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""
     yield from self._dataset(

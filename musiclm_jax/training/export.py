@@ -47,6 +47,8 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   if corpus is not None:
     about.update(corpus=corpus.name,
                  licence=corpus.manifest.get('licence', 'unknown'))
+  else:
+    about.update(getattr(source, 'origin', {}))
   commit = figures.git_commit()
   if commit != 'unknown':
     about['git_commit'] = commit

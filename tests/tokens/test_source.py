@@ -3,6 +3,7 @@
 import collections
 import doctest
 import itertools
+import json
 import time
 
 import numpy as np
@@ -114,6 +115,12 @@ def test_shapes_are_known_without_a_cache(cache_dir):
   found = {k: (v.shape, v.dtype) for k, v in make('none').batch_shapes().items()}
   batch = next(source_.batches(0))
   assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}
+
+
+def test_it_names_the_corpus_that_was_tokenised(cache_dir):
+  kept = json.loads((cache_dir / 'fingerprint.json').read_text())
+  assert make(cache_dir).origin == dict(
+      corpus=kept['corpus']['name'], cache=kept['fingerprint'])
 
 
 def test_unigram_entropies_are_those_of_the_evaluation_targets(cache_dir):

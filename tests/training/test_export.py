@@ -53,6 +53,17 @@ def test_a_trained_leaf_becomes_a_component(leaf, tmp_path):
   assert component.config == {'tracks': 1}
 
 
+def test_a_source_without_a_corpus_says_where_its_data_are_from(
+    leaf, tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_trainable.ToySource, 'origin',
+                      dict(corpus='hummed', cache='f00'), raising=False)
+  model_dir = str(tmp_path / 'run')
+  train.start(leaf, {'MODEL_DIR': model_dir})
+  about = export.write(leaf, {'MODEL_DIR': model_dir},
+                       str(tmp_path / 'bundle' / 'soundstream'))
+  assert (about['corpus'], about['cache']) == ('hummed', 'f00')
+
+
 def test_python_m_from_any_directory_resumes_and_exports(leaf, tmp_path):
   model_dir = tmp_path / 'run'
   train.start(leaf, {'MODEL_DIR': str(model_dir), 'TRAIN_STEPS': 3})
