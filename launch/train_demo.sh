@@ -1,17 +1,76 @@
 #!/usr/bin/env bash
-# The recipe of the shipped bundle, from nothing to music.
+# The recipe of the shipped bundle, from nothing to music: half a day of two cores.
 #
-#   bash launch/train_demo.sh OUT [MINUTES] [PRESET]
+#   bash launch/train_demo.sh OUT
+#   DRY_RUN=1 bash launch/train_demo.sh OUT     shows the commands
 #
-# Makes the folk_gm corpus (20 h), trains SoundStream, w2v-BERT and MuLan on it,
-# precomputes tokens, trains the semantic, coarse and fine stages, exports a
-# bundle and writes OUT/demo.wav. The time is divided among the models by their
-# need (musiclm_jax/demo.py: NEED). Run it again to go on after an interruption,
-# or with more minutes to train every model further.
+#   OUT/corpus OUT/cache     20 h of folk_gm, and its tokens
+#   OUT/train/<model>        checkpoints, curves
+#   OUT/first/soundstream    the codec as first trained; its decoder learns on
+#   OUT/bundle OUT/demo.wav  what ships
 #
-# On two cores, MINUTES 120 is a beginning; with a GPU use PRESET gpu.
+# Run it again to go on after an interruption: what is finished is left alone.
+# Less time, other sizes or your own audio: `musiclm demo` (launch/local.sh demo).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=${1:?usage: train_demo.sh OUT [MINUTES] [PRESET]}
-exec bash "$here/local.sh" demo --preset "${3:-cpu}" --minutes "${2:-120}" \
-  --out "$out"
+out=${1:?usage: train_demo.sh OUT}
+bundle=$out/bundle
+
+musiclm() {
+  if [ -n "${DRY_RUN:-}" ]; then echo "musiclm $*"; else
+    bash "$here/local.sh" "$@"
+  fi
+}
+
+of() {  # of MODEL INPUT...: the bindings of a run
+  local model=$1
+  shift
+  echo "--gin.MODEL_DIR='$out/train/$model'"
+  printf -- "--gin.%s\n" "$@"
+}
+
+tokenizer() {  # tokenizer LEAF MODEL PLACE [INPUT...]
+  local leaf=$1 model=$2 place=$3
+  shift 3
+  [ -e "$place/config.json" ] && return
+  local bindings
+  mapfile -t bindings < <(of "$model" "CORPUS_DIR='$out/corpus'" "$@")
+  musiclm train "$leaf" "${bindings[@]}"
+  musiclm export "$leaf" "${bindings[@]}" --out "$place" --storage float16
+}
+
+# A stage learns on short crops, which are many for the time, then on whole ones.
+stage() {  # stage LEAF MODEL "STEPS BATCH SECONDS" "STEPS BATCH SECONDS"
+  local leaf=$1 model=$2 phase bindings
+  shift 2
+  [ -e "$bundle/$model/config.json" ] && return
+  for phase; do
+    local steps batch seconds
+    read -r steps batch seconds <<<"$phase"
+    mapfile -t bindings < <(of "$model" "CACHE_DIR='$out/cache'" \
+      "TRAIN_STEPS=$steps" "BATCH_SIZE=$batch" \
+      "specs.StageSpec.crop_seconds=$seconds")
+    # The cosine ends with its phase; the few steps after it keep some rate.
+    if [ "$phase" != "$1" ]; then
+      bindings+=(--gin.optim.OptimizerConfig.learning_rate=8e-3)
+    fi
+    musiclm train "$leaf" "${bindings[@]}"
+  done
+  musiclm export "$leaf" "${bindings[@]}" --out "$bundle/$model" --storage int8
+}
+
+mkdir -p "$out"
+[ -e "$out/corpus" ] || musiclm data folk_gm --hours 20 --out "$out/corpus"
+tokenizer soundstream_demo soundstream "$out/first/soundstream"
+tokenizer soundstream_demo_decoder decoder "$bundle/soundstream" \
+  "START_FROM='$out/first/soundstream'"
+for model in w2vbert mulan melody; do
+  tokenizer "${model}_demo" "$model" "$bundle/$model"
+done
+musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
+stage semantic_melody_demo semantic '1400 8 15' '1500 4 30'
+stage coarse_demo coarse '2000 4 5' '2150 2 10'
+stage fine_demo fine '220 3 3'
+musiclm evaluate quick --bundle "$bundle" --corpus "$out/corpus" --record
+musiclm generate "a lively irish jig on fiddle with hand drums" \
+  --bundle "$bundle" -o "$out/demo.wav"

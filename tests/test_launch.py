@@ -11,6 +11,8 @@ import time
 import pytest
 import yaml
 
+from musiclm_jax import bundle
+from musiclm_jax import configs
 from musiclm_jax.training import hosts
 
 LAUNCH = pathlib.Path(__file__).parent.parent / 'launch'
@@ -79,6 +81,31 @@ def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
   found = re.findall(r'^(\w+) @ git\+https://\S+/\1@[0-9a-f]{40}$', commits,
                      re.MULTILINE)
   assert found == ['airio', 'jestimator', 't5x']
+
+
+def test_the_recipe_names_leaves_and_settings_that_are_there(tmp_path):
+  code, out, err = run('train_demo.sh', str(tmp_path / 'out'), DRY_RUN='1')
+  assert code == 0, err
+  commands = [line.split() for line in out]
+  assert [c[1] for c in commands] == (
+      ['data'] + ['train', 'export'] * 5 + ['precompute']
+      + ['train', 'train', 'export'] * 2 + ['train', 'export']
+      + ['evaluate', 'generate'])
+  exported = set()
+  for _, command, leaf, *rest in commands:
+    if command in ('train', 'export'):
+      bindings = [w.removeprefix('--gin.') for w in rest if '--gin.' in w]
+      configs.load(leaf, bindings)
+    if command == 'export':
+      exported.add(pathlib.Path(rest[rest.index('--out') + 1]).name)
+  assert exported == set(bundle.COMPONENTS)
+  # What is there is not made again.
+  place = tmp_path / 'out/bundle/coarse'
+  place.mkdir(parents=True)
+  (place / 'config.json').write_text('{}')
+  (tmp_path / 'out/corpus').mkdir()
+  _, out, _ = run('train_demo.sh', str(tmp_path / 'out'), DRY_RUN='1')
+  assert not any('coarse' in l or l.startswith('musiclm data') for l in out)
 
 
 # ---- one host ----
