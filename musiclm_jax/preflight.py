@@ -14,6 +14,8 @@ said, with settings that do. --roofline leaves out that expectation, which the
 compiler works longest on.
 """
 
+import itertools
+import multiprocessing
 import os
 import pathlib
 import re
@@ -65,12 +67,14 @@ def run(args):
   names, bindings = train_lib.gin_arguments(args)
   from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
-  setup, steps = load(names, bindings, args.topology, mesh, args.batch)
+  asked = names, bindings, args.topology, mesh, args.batch
+  setup, steps = load(*asked)
   steps = args.steps or steps
   report = preflight.measure(setup, kernels=not args.roofline)
   print('\n'.join(lines(report, steps)))
   if not report.fits and not args.no_advice:
-    for line in advice(report, kernels=not args.roofline):
+    apart = args.roofline and setup.topology.described
+    for line in advice(report, asked if apart else None):
       print(line, flush=True)
   if args.json:
     figures_lib.write(args.json, dict(report.figures(), steps=steps))
@@ -176,24 +180,64 @@ def _time(report, steps):
          f'{days * report.chips:,.1f} chip-days')
 
 
-def advice(report, kernels=True):
-  """Lines: settings close to those of a report that fit."""
+def advice(report, asked=None):
+  """Lines: settings close to those of a report that fit.
+
+  Args:
+    report: of what does not fit.
+    asked: what `load` made its setup of. Given, each setting is compiled in a
+      process of its own, without kernels: the compiler goes on with those until
+      its process ends, which would slow down the next one.
+  """
   from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
   found = 0
   room = report.usable - (report.peak - report.working)
-  for what, other in preflight.smaller(
-      report.setup, max(room, 0) / max(report.working, 1)):
-    report = preflight.measure(other, kernels)
-    size = f'{report.peak / _GIB:.1f} GiB'
-    if report.fits:
-      yield f'fits with {what}: {size}'
+  share = max(room, 0) / max(report.working, 1)
+  for index, (option, setup) in enumerate(
+      preflight.smaller(report.setup, share)):
+    fits, peak = (_measured_apart(asked, share, index) if asked else
+                  _verdict(preflight.measure(setup)))
+    size = f'{peak / _GIB:.1f} GiB'
+    if fits:
+      yield f'fits with {option}: {size}'
       found += 1
     else:
-      yield f'not enough: {what}, {size}'
+      yield f'not enough: {option}, {size}'
     if found == _ADVICE:
       return
   if not found:
     yield 'nothing tried fits; take more chips, or a smaller batch or model.'
+
+
+def _verdict(report):
+  return report.fits, report.peak
+
+
+def _measured_apart(asked, share, index):
+  """`_verdict` of one of the smaller setups, from another process."""
+  context = multiprocessing.get_context('spawn')
+  here, there = context.Pipe(duplex=False)
+  process = context.Process(
+      target=_measure_for, args=(there, asked, share, index))
+  process.start()
+  there.close()
+  try:
+    return here.recv()
+  except EOFError:
+    process.join()
+    raise RuntimeError(
+        f'the process of a setting ended with {process.exitcode}.') from None
+  finally:
+    process.join()
+
+
+def _measure_for(connection, asked, share, index):
+  from musiclm_jax.training import preflight  # pylint: disable=g-import-not-at-top
+  smaller = preflight.smaller(load(*asked)[0], share)
+  _, setup = next(itertools.islice(smaller, index, None))
+  connection.send(_verdict(preflight.measure(setup, kernels=False)))
+  connection.close()
+  os._exit(0)  # pylint: disable=protected-access
 
 
 def _short(seconds):

@@ -175,30 +175,31 @@ def smaller(setup, share=1.0):
       well above it are not tried.
 
   Yields:
-    (what is different, Setup).
+    (the option that says what is different, Setup).
   """
   trainable, mesh = setup.trainable, setup.mesh
   rows = mesh['data'] * mesh['fsdp']
   batch = jax.tree.leaves(setup.source.batch_shapes())[0].shape[0]
   if hasattr(trainable, 'microbatch'):
     first = trainable.microbatch or batch
-    size = first // 2
-    while size > rows and size > 1.5 * share * first:  # ours
-      size //= 2
-    while size >= rows and size % rows == 0 and batch % size == 0:
-      yield f'microbatch {size}', dataclasses.replace(
+    sizes = [size for size in range(first - 1, rows - 1, -1)
+             if size % rows == 0 and batch % size == 0]
+    near = [size for size in sizes if size <= 1.5 * share * first]  # ours
+    for size in near or sizes[-1:]:
+      yield f'--gin.MICROBATCH={size}', dataclasses.replace(
           setup, trainable=dataclasses.replace(trainable, microbatch=size))
-      size //= 2
   config = getattr(getattr(trainable, 'model', None), 'config', None)
   if getattr(config, 'remat', 'full') != 'full':
     model = dataclasses.replace(
         trainable.model, config=dataclasses.replace(config, remat='full'))
-    yield "remat 'full'", dataclasses.replace(
+    name = type(config).__name__
+    yield f'--gin.{name}.remat="\'full\'"', dataclasses.replace(
         setup, trainable=dataclasses.replace(trainable, model=model))
   shares = [n for n in (4, 16, 64, 256) if mesh['data'] % n == 0]
   for share in shares:
     other = dict(mesh, data=mesh['data'] // share, fsdp=mesh['fsdp'] * share)
-    yield f'mesh {show_mesh(other)}', dataclasses.replace(setup, mesh=other)
+    shown = {axis: size for axis, size in other.items() if size > 1}
+    yield f'--gin.MESH="{shown}"', dataclasses.replace(setup, mesh=other)
 
 
 def show_mesh(mesh):

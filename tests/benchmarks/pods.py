@@ -5,9 +5,10 @@
   python tests/benchmarks/pods.py --scaling         1 to 256 v5e chips
 
 Needs no TPU, but its compiler: pip install 'musiclm_jax[tpu]'. Prints Markdown.
-Each compile is a process of its own; --kernels waits for what is expected of
-the kernels as well, which takes many times as long. --out DIR keeps the figures
-of each as JSON, and what is there already is not made again.
+Each compile is a process of its own, whose command and seconds stand on stderr;
+--kernels waits for what is expected of the kernels as well, which takes many
+times as long. --out DIR keeps the figures of each as JSON, and what is there
+already is not made again.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 from musiclm_jax import preflight as command
 
@@ -35,18 +37,24 @@ _DAY_SECONDS = 86_400.0
 
 
 def figures(path, kernels, *arguments):
-  """Of one `musiclm preflight`, which is run unless `path` holds them."""
+  """Of one `musiclm preflight`, which is run unless `path` holds them.
+
+  Those with what the kernels should take are kept apart: the kernels themselves
+  lie in the memory too.
+  """
+  if kernels:
+    path = path.with_suffix('.kernels.json')
   if path.is_file():
-    found = json.loads(path.read_text(encoding='utf-8'))
-    if not kernels or 'expected_seconds' in found or not found['fits']:
-      return found
+    return json.loads(path.read_text(encoding='utf-8'))
   path.parent.mkdir(parents=True, exist_ok=True)
   more = [] if kernels else ['--roofline']
-  print(' '.join(['musiclm preflight', *arguments, *more]), file=sys.stderr)
-  subprocess.run(
-      [sys.executable, '-m', 'musiclm_jax.cli', 'preflight', *arguments, *more,
-       '--no-advice', '--json', str(path)],
-      check=True, stdout=subprocess.DEVNULL)
+  command_line = [
+      'preflight', *arguments, *more, '--no-advice', '--json', str(path)]
+  print('musiclm', ' '.join(command_line), file=sys.stderr)
+  began = time.monotonic()
+  subprocess.run([sys.executable, '-m', 'musiclm_jax.cli', *command_line],
+                 check=True, stdout=subprocess.DEVNULL)
+  print(f'{time.monotonic() - began:.0f} s', file=sys.stderr)
   return json.loads(path.read_text(encoding='utf-8'))
 
 
@@ -70,55 +78,77 @@ def of_slice(name, folder, kernels):
 
 
 def show_pods(found, leaves, pods):
-  """Prints a table of each quantity; `found`: {(leaf, pod): figures}."""
-  def table(title, cell, total=None):
-    print(f'\n| {title} | ' + ' | '.join(PODS[p] for p in pods) + ' |')
-    print('|---|' + '---|' * len(pods))
-    for leaf in leaves:
-      name = leaf.removesuffix('_base')
-      print(f'| {name} | ' + ' | '.join(
-          cell(found[leaf, p]) for p in pods) + ' |')
-    if total and len(leaves) > 1:
-      print('| together | ' + ' | '.join(
-          f'{sum(total(found[leaf, p]) for leaf in leaves):,.0f}'
-          for p in pods) + ' |')
-
-  table('GiB of a chip', lambda f: f'{f["peak_bytes"] / _GIB:.1f} of '
-        f'{f["usable_bytes"] / _GIB:.1f}' + ('' if f['fits'] else ': too much'))
-  table('ms a step, at least', lambda f: _milliseconds(f, 'step_seconds'))
-  table('which is the time of', _slowest)
-  table('chip-days, at least', lambda f: f'{_chip_days(f):,.0f}', _chip_days)
-  table('ms that the kernels should take', _expected)
+  """Prints a table of all, and one of kernels; `found`: {(leaf, pod): figures}.
+  """
+  print('| | ' + ' | '.join(PODS[p] for p in pods) + ' |')
+  print('|---|' + '---|' * len(pods))
+  for leaf in leaves:
+    print(f'| `{leaf}` | ' + ' | '.join(
+        _cell(found[leaf, p]) for p in pods) + ' |')
+  if len(leaves) > 1:
+    print('| together | ' + ' | '.join(
+        f'{sum(_days(found[leaf, p]) for leaf in leaves):,.0f}'
+        for p in pods) + ' |')
+  show_kernels({k: f for k, f in found.items() if 'expected_seconds' in f})
 
 
-def _milliseconds(found, name):
-  return f'{1e3 * found[name]:.3g}' if name in found else ''
+def _cell(found):
+  """Time of a step and what it waits for, memory of a chip, chip-days."""
+  memory = f'{found["peak_bytes"] / _GIB:.1f} GiB'
+  if not found['fits']:
+    return f'{memory} of {found["usable_bytes"] / _GIB:.1f}: does not fit'
+  return (f'{_time(found["step_seconds"])} ({_slowest(found)}), {memory}, '
+          f'{_days(found):,.3g}')
 
 
-def _slowest(found):
-  parts = ('compute', 'memory', 'network')
-  return max(parts, key=lambda p: found.get(f'{p}_seconds', 0.0))
-
-
-def _chip_days(found):
-  return (found['steps'] * found.get('step_seconds', 0.0) * found['chips'] /
-          _DAY_SECONDS)
-
-
-def _expected(found):
-  share = found.get('mfu_expected')
-  return _milliseconds(found, 'expected_seconds') + (
-      f' (MFU {share:.0%})' if share else '')
+def show_kernels(found):
+  """Prints a row of each, and their sum; `found`: {(leaf, pod): figures}."""
+  if not found:
+    return
+  print('\n| | step at least | kernels expected | MFU expected | '
+        'chip-days, so |\n|---|---|---|---|---|')
+  for (leaf, pod), f in found.items():
+    share = f'{f["mfu_expected"]:.0%}' if 'mfu_expected' in f else ''
+    print(f'| `{leaf}`, {PODS[pod]} | {_time(f["step_seconds"])} | '
+          f'{_time(f["expected_seconds"])} | {share} | '
+          f'{_days(f, "expected_seconds"):,.3g} |')
+  for pod in dict.fromkeys(p for _, p in found):
+    rows = [f for (_, p), f in found.items() if p == pod]
+    if len(rows) > 1:
+      print(f'| together, {PODS[pod]} | | | | '
+            f'{sum(_days(f, "expected_seconds") for f in rows):,.0f} |')
 
 
 def show_scaling(found):
   """Prints a row of each slice; `found`: a list of figures."""
-  print('| chips | GiB of a chip | ms a step, at least | ms that the kernels '
-        'should take | GiB sent by a chip |\n|---|---|---|---|---|')
+  print('| chips | memory of a chip | step at least | compute | memory | '
+        'network | kernels expected | sent by a chip |\n' + '|---' * 8 + '|')
   for f in found:
-    print(f'| {f["chips"]} | {f["peak_bytes"] / _GIB:.1f} | '
-          f'{_milliseconds(f, "step_seconds")} | {_expected(f)} | '
-          f'{f.get("wire_bytes", 0) / _GIB:.2f} |')
+    times = ('step', 'compute', 'memory', 'network', 'expected')
+    print(f'| {f["chips"]} | {f["peak_bytes"] / _GIB:.1f} GiB | ' + ' | '.join(
+        _time(f.get(f'{name}_seconds')) for name in times) +
+          f' | {f.get("wire_bytes", 0) / _GIB:.1f} GiB |')
+
+
+def _time(seconds):
+  """Milliseconds, '' for None.
+
+  >>> _time(3.27345), _time(0.0182)
+  ('3,273 ms', '18.2 ms')
+  """
+  if seconds is None:
+    return ''
+  return f'{1e3 * seconds:{",.0f" if seconds >= 1 else ".3g"}} ms'
+
+
+def _slowest(found):
+  return max(('compute', 'memory', 'network'),
+             key=lambda part: found[f'{part}_seconds'])
+
+
+def _days(found, name='step_seconds'):
+  """Chip-days of the leaf's whole run."""
+  return found['steps'] * found.get(name, 0.0) * found['chips'] / _DAY_SECONDS
 
 
 def main():

@@ -241,9 +241,14 @@ def test_settings_that_need_less_come_in_order():
       mesh=dict(data=4, fsdp=1, model=1))
   found = list(preflight.smaller(base))
   assert [name for name, _ in found] == [
-      'microbatch 8', 'microbatch 4', "remat 'full'", 'mesh fsdp=4']
-  assert found[0][1].trainable.microbatch == 8
-  assert found[2][1].trainable.model.config.remat == 'full'
+      '--gin.MICROBATCH=8', '--gin.MICROBATCH=4',
+      '--gin.DecoderConfig.remat="\'full\'"', '--gin.MESH="{\'fsdp\': 4}"']
+  base = dataclasses.replace(base, source=Source(base.trainable.model, 24))
+  found = list(preflight.smaller(base))
+  assert [name for name, _ in found[:3]] == [  # all that divide, no halves alone
+      '--gin.MICROBATCH=12', '--gin.MICROBATCH=8', '--gin.MICROBATCH=4']
+  assert found[1][1].trainable.microbatch == 8
+  assert found[3][1].trainable.model.config.remat == 'full'
 
 
 def test_advice_names_what_fits(monkeypatch):
@@ -252,19 +257,20 @@ def test_advice_names_what_fits(monkeypatch):
       setup, topology=machines.Topology('fake', CHIP, ())), **more)
   monkeypatch.setattr(
       preflight, 'measure',
-      lambda setup, kernels: fake_one(setup, peak=next(peaks)))
+      lambda setup: fake_one(setup, peak=next(peaks)))
   base = setup()
   base = dataclasses.replace(base, source=Source(base.trainable.model, 64))
   # Of 2,000 bytes 200 are the state: there is room for 43% of the rest.
   report = fake_one(base, working=1800, peak=2000)
   lines = list(command.advice(report))
   assert [line.split(':')[0] for line in lines] == [
-      'fits with microbatch 32', 'fits with microbatch 16']
+      'fits with --gin.MICROBATCH=32', 'fits with --gin.MICROBATCH=16']
   # Room for a tenth: a half and a quarter are not even tried.
   peaks = iter([990, 100, 50])
   lines = list(command.advice(fake_one(base, working=7800, peak=8000)))
   assert [line.split(':')[0] for line in lines] == [
-      'not enough', 'fits with microbatch 4', 'fits with microbatch 2']
+      'not enough', 'fits with --gin.MICROBATCH=4',
+      'fits with --gin.MICROBATCH=2']
 
 
 @pytest.mark.parametrize('text', ['data', 'data=', 'data=2;model=2', '=3'])
@@ -326,17 +332,18 @@ def test_every_generation_compiles(tmp_path, topology, chips):
 @pytest.mark.slow
 def test_over_the_memory_of_a_chip_it_says_what_fits(tmp_path):
   found, said = run(tmp_path, 'semantic_tiny', '--topology', 'v5e:2x2',
-                    '--batch', '65536')
+                    '--batch', '65536', '--roofline')
   assert not found['fits'] and 'step_seconds' not in found
   assert found['peak_bytes'] > 16 * 2**30 and 'DOES NOT FIT' in said
-  assert len(re.findall(r'fits with microbatch \d+: [\d.]+ GiB', said)) == 2
+  assert len(re.findall(
+      r'fits with --gin.MICROBATCH=\d+: [\d.]+ GiB', said)) == 2
 
 
 @LIBTPU
 @pytest.mark.slow
 def test_the_paper_size_scanned_counts_every_layer(tmp_path):
   found, _ = run(tmp_path, 'semantic_base', '--topology', 'v5e:4x4', '--batch',
-                 '32')
+                 '32', '--roofline')
   # 430 M parameters, two rows of 763 tokens a chip, the forward pass twice:
   # 8 FLOPs a parameter and token, but for both tables.
   assert found['flops'] == pytest.approx(
