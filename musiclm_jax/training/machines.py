@@ -48,7 +48,9 @@ CHIPS = {
     'h100': Chip('NVIDIA H100', 989e12, 80 * _GB, 3350 * _GB, 900 * _GB),
     'h200': Chip('NVIDIA H200', 989e12, 141 * _GB, 4800 * _GB, 900 * _GB),
 }
-TPUS = ('v4', 'v5e', 'v5p', 'v6e')
+# How a slice is wired, and the chips of the largest one (the same pages).
+TPUS = {'v4': ('4x4x8', 4_096), 'v5e': ('16x16', 256),
+        'v5p': ('4x4x4', 6_144), 'v6e': ('16x16', 256)}
 # A part of the memory belongs to the runtime; what XLA may use of it.
 USABLE = 0.98  # ours
 
@@ -85,6 +87,13 @@ def topology(name):
     raise errors.UserError(
         f"topology is {name!r}; expected one such as v5e:16x16, of "
         f"{', '.join(TPUS)}.")
+  generation, sizes = found.group(1), found.group(2).split('x')
+  example, most = TPUS[generation]
+  if len(sizes) != example.count('x') + 1 or not (
+      1 <= math.prod(map(int, sizes)) <= most):
+    raise errors.UserError(
+        f'topology is {name!r}; expected one such as {generation}:{example}, of '
+        f'1 to {most:,} chips.')
   jax.config.update('jax_platforms', 'cpu')  # nothing runs, here or there
   # A program out of the cache is not printed (preflight reads what is).
   jax.config.update('jax_enable_compilation_cache', False)
@@ -94,7 +103,7 @@ def topology(name):
   # No TPU is taken, so two of these may be at work at a time.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   from jax.experimental import topologies  # pylint: disable=g-import-not-at-top
-  options = {'chip_config_name': 'megacore'} if found.group(1) == 'v4' else {}
+  options = {'chip_config_name': 'megacore'} if generation == 'v4' else {}
   try:
     described = topologies.get_topology_desc(
         platform='tpu', topology_name=name, **options)
@@ -106,7 +115,7 @@ def topology(name):
     text = str(error).strip() or type(error).__name__
     raise errors.UserError(
         f'no topology {name} ({text.splitlines()[0][:150]}).') from error
-  return Topology(name, CHIPS[found.group(1)], tuple(described.devices), True)
+  return Topology(name, CHIPS[generation], tuple(described.devices), True)
 
 
 def _local_chip(device):

@@ -281,10 +281,14 @@ def test_bad_meshes(text):
   assert command.parse_mesh('data=-1,model=4') == dict(data=-1, model=4)
 
 
-@pytest.mark.parametrize('name', ['v5e', 'v9:2x2', 'v5e:2', 'v5e:2x2x2x2'])
+@pytest.mark.parametrize('name', [
+    'v5e', 'v9:2x2', 'v5e:2', 'v5e:2x2x2', 'v5e:2x2x2x2', 'v5e:0x4',
+    'v5e:16x32'])
 def test_bad_topologies(name):
   with pytest.raises(errors.UserError, match='v5e:16x16'):
     machines.topology(name)
+  with pytest.raises(errors.UserError, match='v4:4x4x8, of 1 to 4,096'):
+    machines.topology('v4:4x4')
 
 
 def test_the_generator_of_a_leaf_is_compiled():
