@@ -128,7 +128,9 @@ def append(cache, recent, start):
 def prefill(weights, config, x, key_mask):
   """Runs [B, P, E] embedded inputs; returns the cache, P positions long."""
   batch, length, _ = x.shape
-  bias = transformer.distance_bias(weights.table, length, config.max_distance)
+  near = transformer.near_biases(
+      transformer.distance_bias(weights.table, length, config.max_distance),
+      config.attention_chunk)
   x = x.astype(jnp.dtype(config.dtype))
   cache = []
   for layer in weights.layers:
@@ -136,8 +138,7 @@ def prefill(weights, config, x, key_mask):
         batch, length, 3, config.num_heads, config.head_dim)
     query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
     cache.append((key.swapaxes(2, 3), value))
-    y = transformer.causal_attention(
-        query, key, value, bias, key_mask, config.attention_chunk)
+    y = transformer.causal_attention(query, key, value, near, key_mask)
     y = y.swapaxes(1, 2).reshape(batch, length, config.joined_kv)
     x = x + _product(y, layer.out)
     x = x + _feed_forward(layer, x)

@@ -146,41 +146,55 @@ _logits.defvjp(lambda query, key: (_logits(query, key), (query, key)),
                _logits_backward)
 
 
-def causal_attention(query, key, value, bias, key_mask, chunk=256,
-                     remat=False, dropout=None, flat=None):
-  """Softmax attention over the past, `chunk` queries at a time.
+def near_biases(bias, chunk=256, flat=None):
+  """The biases that a chunk of queries adds to the keys nearest to it.
+
+  Of the distance alone, so that one array does for all chunks and layers.
 
   Args:
-    query: [B, H, L, D].
-    key: [B, H, L, D].
-    value: [B, H, L, D].
     bias: [H, L] float32, added to the logit of a key at each distance.
-    key_mask: [B, L] float32, 0 or NEGATIVE, added to the logits of each key.
     chunk: queries at a time; 0 takes all of them at once.
-    remat: whether the gradient recomputes the probabilities of each chunk.
-    dropout: None or a function of (probabilities, index of the chunk).
     flat: distance from which on `bias` is the same; None: it never is. What all
       logits share changes no softmax, so that only the biases of nearer keys,
       relative to the one there, are added and have a gradient.
 
   Returns:
-    [B, H, L, D] in the type of `value`; softmax in float32.
+    [H, chunk, R]: of each query and the R keys up to the last query's; NEGATIVE
+    for keys of the future. Keys farther than that have 0.
   """
-  batch, heads, length, _ = query.shape
+  heads, length = bias.shape
   chunk = min(chunk or length, length)
-  rows = -(-length // chunk) * chunk
   if flat is not None and flat < length:
     bias = bias[:, :flat] - bias[:, flat:flat + 1]
-  # Bias of the last chunk over the keys near it, and over all keys; earlier
-  # chunks see a part of it, since it depends on the distance alone. Future keys
-  # get NEGATIVE.
+  rows = -(-length // chunk) * chunk
   reach = min(rows, bias.shape[1] + chunk - 1)
   past = jnp.pad(bias, ((0, 0), (0, max(0, reach - bias.shape[1]))))
   future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
-  near = toeplitz(
+  return toeplitz(
       jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
-  last = jnp.pad(jax.lax.stop_gradient(near),
-                 ((0, 0), (0, 0), (rows - reach, 0)))
+
+
+def causal_attention(query, key, value, near, key_mask, remat=False,
+                     dropout=None):
+  """Softmax attention over the past, a chunk of queries at a time.
+
+  Args:
+    query: [B, H, L, D].
+    key: [B, H, L, D].
+    value: [B, H, L, D].
+    near: [H, chunk, R] of `near_biases`; it says how long a chunk is.
+    key_mask: [B, L] float32, 0 or NEGATIVE, added to the logits of each key.
+    remat: whether the gradient recomputes the probabilities of each chunk.
+    dropout: None or a function of (probabilities, index of the chunk).
+
+  Returns:
+    [B, H, L, D] in the type of `value`; softmax in float32.
+  """
+  batch, _, length, _ = query.shape
+  chunk = near.shape[1]
+  # Biases of the last chunk over all keys; earlier chunks see a part of it.
+  last = jnp.pad(jax.lax.stop_gradient(near), (
+      (0, 0), (0, 0), (-(-length // chunk) * chunk - near.shape[2], 0)))
 
   def attend(index, q, k, v, b, b_near, mask):
     b = _over_batch(b, b_near, batch, b_near.shape[2])
@@ -247,7 +261,8 @@ class Kernel(nn.Module):
     kernel = partitioning.param_with_axes(
         'kernel', nn.initializers.normal(self.stddev),
         (x.shape[-1], self.features), jnp.float32, axes=self.axes)
-    return x @ kernel.astype(self.dtype)
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
+    return flat.reshape(*x.shape[:-1], self.features)
 
 
 class Attention(nn.Module):
@@ -256,7 +271,7 @@ class Attention(nn.Module):
   config: Any
 
   @nn.compact
-  def __call__(self, x, bias, key_mask, deterministic):
+  def __call__(self, x, near, key_mask, deterministic):
     config = self.config
     batch, length, dim = x.shape
     joined = config.num_heads * config.head_dim
@@ -279,8 +294,7 @@ class Attention(nn.Module):
             jax.random.fold_in(rng, index), 1.0 - rate, weights.shape)
         return jnp.where(keep, weights / (1.0 - rate), 0.0)
     out = causal_attention(
-        query, key, value, bias, key_mask, config.attention_chunk,
-        config.remat == 'attention', dropout, config.max_distance)
+        query, key, value, near, key_mask, config.remat == 'attention', dropout)
     out = out.swapaxes(1, 2).reshape(batch, length, joined)
     return Kernel(dim, joined**-0.5,
                   (partitioning.JOINED_KV, partitioning.EMBED), dtype,
@@ -311,12 +325,12 @@ class Block(nn.Module):
   config: Any
 
   @nn.compact
-  def __call__(self, x, bias, key_mask, deterministic):
+  def __call__(self, x, near, key_mask, deterministic):
     drop = nn.Dropout(self.config.dropout_rate, deterministic=deterministic)
     x = partitioning.with_sharding_constraint(x, _RESIDUAL)
     y = RMSNorm(name='pre_self_attention_layer_norm')(x)
     y = Attention(self.config, name='self_attention')(
-        y, bias, key_mask, deterministic)
+        y, near, key_mask, deterministic)
     x = partitioning.with_sharding_constraint(x + drop(y), _RESIDUAL)
     y = RMSNorm(name='pre_mlp_layer_norm')(x)
     y = FeedForward(self.config, name='mlp')(y, deterministic)
@@ -327,8 +341,8 @@ class _ScannedBlock(Block):
   """A block as `lax.scan` wants it: (carry, nothing)."""
 
   @nn.compact
-  def __call__(self, x, bias, key_mask, deterministic):
-    return super().__call__(x, bias, key_mask, deterministic), None
+  def __call__(self, x, near, key_mask, deterministic):
+    return super().__call__(x, near, key_mask, deterministic), None
 
 
 class Transformer(nn.Module):
@@ -350,14 +364,16 @@ class Transformer(nn.Module):
         nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
         (config.num_heads, config.num_buckets), jnp.float32,
         axes=(partitioning.HEADS, partitioning.CODE))
-    bias = distance_bias(table, x.shape[1], config.max_distance)
+    near = near_biases(
+        distance_bias(table, x.shape[1], config.max_distance),
+        config.attention_chunk, config.max_distance)
     drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
     x = drop(x.astype(jnp.dtype(config.dtype)))
-    x = self._blocks(x, bias, key_mask, deterministic)
+    x = self._blocks(x, near, key_mask, deterministic)
     x = RMSNorm(name='decoder_norm')(x)
     return drop(x).astype(jnp.float32)
 
-  def _blocks(self, x, bias, key_mask, deterministic):
+  def _blocks(self, x, near, key_mask, deterministic):
     config = self.config
     block = _ScannedBlock if config.scan_layers else Block
     if config.remat in _POLICIES:
@@ -367,7 +383,7 @@ class Transformer(nn.Module):
     if not config.scan_layers:
       for index in range(config.num_layers):
         x = block(config, name=f'layers_{index}')(
-            x, bias, key_mask, deterministic)
+            x, near, key_mask, deterministic)
       return x
     blocks = partitioning.scan_with_axes(
         block, variable_axes={'params': 0},
@@ -375,4 +391,4 @@ class Transformer(nn.Module):
         in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
         length=config.num_layers, axis_name=partitioning.LAYERS)
     return blocks(config, name=layers.STACKED)(
-        x, bias, key_mask, deterministic)[0]
+        x, near, key_mask, deterministic)[0]

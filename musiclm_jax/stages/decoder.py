@@ -179,8 +179,10 @@ class Decoder(nn.Module):
     table = target_rows(table, self.layout, config.head).astype(dtype)
     hidden = hidden.reshape(
         hidden.shape[0], target.num_frames, target.num_codebooks, -1)
-    return jnp.einsum('btqd,qkd->btqk', hidden, table,
-                      preferred_element_type=jnp.float32)
+    # A product for each level; the loss undoes the transpose, and nothing moves.
+    logits = jnp.einsum('btqd,qkd->qbtk', hidden, table,
+                        preferred_element_type=jnp.float32)
+    return jnp.moveaxis(logits, 0, 2)
 
   def hidden(self, input_tokens, deterministic):
     """[B, L] -> [B, L, D] after the final norm."""

@@ -124,13 +124,13 @@ class StageModel:
       `accuracy`, and `loss_level_<n>` where a frame has several levels, n
       counted from 1 as the papers do.
     """
-    logits, top, log_z, chosen, weights = self._scores(
+    average, top, log_z, chosen, weights = self._scores(
         params, batch, dropout_rng)
     nats = log_z - chosen
     total = nats
     if self.label_smoothing:
-      other = (log_z[..., None] - logits).mean(axis=-1)
-      total = (1 - self.label_smoothing) * nats + self.label_smoothing * other
+      total = ((1 - self.label_smoothing) * nats +
+               self.label_smoothing * (log_z - average))
     if self.z_loss:
       total = total + self.z_loss * jnp.square(log_z)
     mean = lambda x: (x * weights).sum() / jnp.maximum(weights.sum(), 1.0)
@@ -144,21 +144,26 @@ class StageModel:
     return ((chosen - log_z) * weights).sum(axis=-1)
 
   def _scores(self, params, batch, dropout_rng):
-    """Over the target: logits [B, P, K], and [B, P] each of the largest logit,
-    the log-partition, the true token's logit, and the weight."""
+    """Over the target, [B, P] each: the mean logit, the largest, the
+    log-partition, the true token's logit, and the weight."""
     target = self.layout.target
     logits = self.logits(params, batch['decoder_input_tokens'], dropout_rng)
     part = slice(target.start, target.stop)
     labels = batch['decoder_target_tokens'][:, part]
     weights = batch['decoder_loss_weights'][:, part].astype(jnp.float32)
+    by_position = lambda x: x
     if self.config.head == 'target':
       first = jnp.asarray(target.level_first_ids(), jnp.int32)
       labels = jnp.maximum(labels - first, 0)  # padding: weight 0, any label
-      logits = logits.reshape(labels.shape + (-1,))
+      # Levels first, as the decoder computes them.
+      labels = jnp.moveaxis(labels.reshape(logits.shape[:3]), 2, 0)
+      logits = jnp.moveaxis(logits, 2, 0)
+      by_position = lambda x: jnp.moveaxis(x, 0, 2).reshape(weights.shape)
     top = jax.lax.stop_gradient(logits.max(axis=-1))
     log_z = top + jnp.log(jnp.exp(logits - top[..., None]).sum(axis=-1))
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return logits, top, log_z, chosen, weights
+    scores = logits.mean(axis=-1), top, log_z, chosen
+    return *map(by_position, scores), weights
 
   def _per_level(self, nats, weights):
     target = self.layout.target

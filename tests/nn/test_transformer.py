@@ -172,8 +172,9 @@ def test_attention_and_its_gradient_equal_numpy(chunk, flat, remat):
     return weights * keep[:, :, start:start + rows, :columns].astype(np.float32)
 
   def attention(query, key, value, bias):
+    near = transformer.near_biases(bias, chunk, flat)
     return transformer.causal_attention(
-        query, key, value, bias, jnp.float32(mask), chunk, remat, dropout, flat)
+        query, key, value, near, jnp.float32(mask), remat, dropout)
 
   inputs = [jnp.float32(x) for x in (query, key, value, bias)]
   found, pullback = jax.vjp(jax.jit(attention), *inputs)
