@@ -12,8 +12,10 @@ from musiclm_jax.generation import drawing
 from musiclm_jax.generation import sampler
 
 
-@pytest.mark.parametrize('name', ['semantic', 'fine'])
-@pytest.mark.parametrize('temperature', [0.0, 1.0])
+@pytest.mark.parametrize('name, temperature', [
+    ('semantic', 1.0), ('fine', 0.0),
+    pytest.param('semantic', 0.0, marks=pytest.mark.slow),
+    pytest.param('fine', 1.0, marks=pytest.mark.slow)])
 def test_it_draws_what_the_sampler_draws(name, temperature):
   trained = tiny_stage.trained(name)
   layout, draw = trained.layout, drawing.Draw(temperature)

@@ -116,7 +116,7 @@ def _rvq(num_codebooks=3, size=8, dim=4, seed=0):
 def test_quantize_uses_each_example_its_own_number_of_levels():
   rvq = _rvq()
   x = np.random.default_rng(1).normal(size=(3, 5, 4)).astype(np.float32)
-  out = quantize.quantize(x, rvq.codebooks, jnp.asarray([1, 2, 3]))
+  out = jax.jit(quantize.quantize)(x, rvq.codebooks, jnp.asarray([1, 2, 3]))
   np.testing.assert_array_equal(
       out.codes, quantize.rvq_encode(x, rvq.codebooks))
   for example, levels in enumerate((1, 2, 3)):
@@ -155,8 +155,8 @@ def test_update_is_an_exponential_average():
   config = quantize.RvqConfig(decay=0.9, dead_code_ratio=0.0)
   rvq = _rvq(num_codebooks=2)
   x = np.random.default_rng(4).normal(size=(2, 5, 4)).astype(np.float32)
-  out = quantize.quantize(x, rvq.codebooks, jnp.asarray([2, 2]))
-  new = config.update(jax.random.key(0), rvq, out)
+  out = jax.jit(quantize.quantize)(x, rvq.codebooks, jnp.asarray([2, 2]))
+  new = jax.jit(config.update)(jax.random.key(0), rvq, out)
   residual = x.reshape(-1, 4)
   for level in range(2):
     ids = np.asarray(out.codes).reshape(-1, 2)[:, level]
@@ -176,8 +176,8 @@ def test_dead_entries_become_frames_of_the_batch():
   far = rvq.codebooks.at[0, 3].set(1e3)
   rvq = quantize.Rvq(far, rvq.counts.at[0, 3].set(1e-3), far * 1e-3)
   x = np.random.default_rng(5).normal(size=(4, 8, 4)).astype(np.float32)
-  out = quantize.quantize(x, rvq.codebooks, jnp.full(4, 1))
-  new = config.update(jax.random.key(0), rvq, out)
+  out = jax.jit(quantize.quantize)(x, rvq.codebooks, jnp.full(4, 1))
+  new = jax.jit(config.update)(jax.random.key(0), rvq, out)
   gap = np.abs(x.reshape(-1, 4) - np.asarray(new.codebooks[0, 3])).max(-1)
   assert gap.min() < 1e-5
   assert float(new.counts[0, 3]) == pytest.approx(32 / 8)
@@ -194,7 +194,7 @@ def test_the_threshold_of_dead_entries_scales_with_the_batch():
     state = quantize.Rvq(rvq.codebooks, counts, rvq.codebooks * copies * 4.0)
     out = quantize.quantize(
         np.tile(x, (copies, 1, 1)), rvq.codebooks, jnp.full(4 * copies, 1))
-    new = config.update(jax.random.key(0), state, out)
+    new = jax.jit(config.update)(jax.random.key(0), state, out)
     used = np.bincount(np.asarray(out.codes).ravel(), minlength=8)
     expected = 0.5 * copies * 4.0 + 0.5 * used < 0.9 * copies * 4.0
     gap = np.abs(new.codebooks[0] - rvq.codebooks[0]).max(-1)

@@ -30,7 +30,8 @@ def loss_by_hand(stage, params, batch):
 
 
 @pytest.mark.parametrize('head', decoder.HEADS)
-@pytest.mark.parametrize('name', ['coarse', 'fine'])
+@pytest.mark.parametrize('name', [
+    pytest.param('coarse', marks=pytest.mark.slow), 'fine'])
 def test_loss_is_the_mean_over_target_tokens(name, head):
   stage = tiny_stage.stage_model(name, head=head, seconds=1)
   params = tiny_stage.init(stage)
@@ -72,7 +73,8 @@ def test_smoothing_and_z_loss_add_to_the_loss_only():
   assert abs(float(metrics['loss']) - nats) < 1e-4
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [
+    'semantic', pytest.param('coarse', marks=pytest.mark.slow), 'fine'])
 def test_padding_changes_nothing(name):
   """Neither zeros after the sequence nor those where a track has ended."""
   stage = tiny_stage.stage_model(name)
