@@ -121,10 +121,13 @@ def show_kernels(found):
 
 def show_scaling(found):
   """Prints a row of each slice; `found`: a list of figures."""
-  print('| chips | memory of a chip | step at least | compute | memory | '
-        'network | kernels expected | sent by a chip |\n' + '|---' * 8 + '|')
+  times = [name for name in ('step', 'compute', 'memory', 'network', 'expected')
+           if f'{name}_seconds' in found[0]]
+  titles = dict(step='step at least', expected='kernels expected')
+  columns = ['chips', 'memory of a chip', *(titles.get(t, t) for t in times),
+             'sent by a chip']
+  print('| ' + ' | '.join(columns) + ' |\n|' + '---|' * len(columns))
   for f in found:
-    times = ('step', 'compute', 'memory', 'network', 'expected')
     print(f'| {f["chips"]} | {f["peak_bytes"] / _GIB:.1f} GiB | ' + ' | '.join(
         _time(f.get(f'{name}_seconds')) for name in times) +
           f' | {f.get("wire_bytes", 0) / _GIB:.1f} GiB |')
