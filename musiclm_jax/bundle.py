@@ -248,12 +248,13 @@ def enter(directory, name):
     UserError: its grid is not that of the bundle.
   """
   directory = pathlib.Path(directory)
+  component = load_component(directory / name)
   manifest = {'name': directory.resolve().name}
   tokens = specs.to_dict(specs.TokenSpec())
   if (directory / 'manifest.json').is_file():
     manifest = Bundle(directory).manifest
     tokens = manifest['tokens']
-  grids = _grids(name, load_component(directory / name).spec)
+  grids = _grids(name, component.spec)
   for path in sorted(directory.glob('*/config.json')):
     other = path.parent.name
     if other in COMPONENTS and other != name:
@@ -266,6 +267,8 @@ def enter(directory, name):
             f'{directory / name} does not go with the {other} beside it: '
             f'{"; ".join(lines)}. Export both from the same run.')
   made = ('format', 'components', 'tokens', 'fingerprint')
+  manifest['training'] = {
+      **manifest.get('training', {}), name: component.metadata}
   write_manifest(
       directory, specs.from_dict(specs.TokenSpec, {**tokens, **grids}),
       **{k: v for k, v in manifest.items() if k not in made})

@@ -66,11 +66,15 @@ def test_components_enter_the_manifest(tmp_path):
   found = bundle.Bundle(tmp_path)
   assert found.tokens == specs.TokenSpec(codec=grid)
   assert found.identity == tmp_path.name
-  bundle.write_manifest(tmp_path, found.tokens, name='kept')
+  bundle.write_manifest(
+      tmp_path, found.tokens, name='kept',
+      training=dict(mulan=dict(steps=1), soundstream=dict(steps=2)))
   bundle.save_component(tmp_path / 'mulan', 'mulan', {}, specs.JointSpec(),
-                        _weights())
+                        _weights(), metadata=dict(steps=9))
   bundle.enter(tmp_path, 'mulan')
   found = bundle.Bundle(tmp_path)
+  assert found.manifest['training'] == dict(
+      mulan=dict(steps=9), soundstream=dict(steps=2))
   assert found.manifest['components'] == ['mulan', 'soundstream']
   assert found.identity == 'kept' and found.tokens.codec == grid
   bundle.save_component(tmp_path / 'coarse', 'coarse', {},
