@@ -24,7 +24,7 @@ import numpy as np
 from musiclm_jax.generation import drawing
 from musiclm_jax.generation import settings
 from musiclm_jax.nn import cached_transformer
-from musiclm_jax.nn import transformer
+from musiclm_jax.nn import causal
 from musiclm_jax.stages import decoder
 from musiclm_jax.tokens import layout as layout_lib
 
@@ -282,7 +282,7 @@ class Sampler:
     inputs = tokens[:, before].at[:, 0].set(layout_lib.PAD_ID)
     mask = jnp.where(jnp.arange(size) <= prompt, decoder.key_mask(inputs), 0.0)
     return inputs, jnp.where(
-        self._unseen(size, levels), transformer.NEGATIVE, mask)
+        self._unseen(size, levels), causal.NEGATIVE, mask)
 
   def _embed(self, weights, tokens, position):
     """Inputs at `position`, one or as many as `tokens` has columns."""
@@ -313,7 +313,7 @@ class Sampler:
     bias = (cached_transformer.reversed_bias(
         weights['stack'], config, size, BLOCK), size)
     hidden = jnp.where(
-        self._unseen(size + BLOCK, levels), transformer.NEGATIVE, 0.0)
+        self._unseen(size + BLOCK, levels), causal.NEGATIVE, 0.0)
 
     def body(start, cache, mask, near_mask, step, carry):
       tokens, recent, logits = carry
@@ -342,7 +342,7 @@ class Sampler:
     def block(index, carry):
       tokens, cache, recent, logits = carry
       start = prompt + index * BLOCK
-      seen = jnp.where(jnp.arange(size) < start, mask, transformer.NEGATIVE)
+      seen = jnp.where(jnp.arange(size) < start, mask, causal.NEGATIVE)
       near_mask = lax.dynamic_slice(hidden, (start,), (BLOCK,))
       tokens, recent, logits = lax.fori_loop(
           self._steps(jnp.maximum(position - start, 0), levels),

@@ -1,4 +1,4 @@
-"""Bidirectional attention of the encoders; decoders have nn/transformer.py."""
+"""Bidirectional attention of the encoders; decoders have nn/causal.py."""
 
 import jax
 import jax.numpy as jnp

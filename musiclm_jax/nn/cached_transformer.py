@@ -24,6 +24,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import causal
 from musiclm_jax.nn import layers as layers_lib
 from musiclm_jax.nn import transformer
 
@@ -128,8 +129,8 @@ def append(cache, recent, start):
 def prefill(weights, config, x, key_mask):
   """Runs [B, P, E] embedded inputs; returns the cache, P positions long."""
   batch, length, _ = x.shape
-  near = transformer.near_biases(
-      transformer.distance_bias(weights.table, length, config.max_distance),
+  near = causal.near_biases(
+      causal.distance_bias(weights.table, length, config.max_distance),
       config.attention_chunk)
   x = x.astype(jnp.dtype(config.dtype))
   cache = []
@@ -138,7 +139,7 @@ def prefill(weights, config, x, key_mask):
         batch, length, 3, config.num_heads, config.head_dim)
     query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
     cache.append((key.swapaxes(2, 3), value))
-    y = transformer.causal_attention(query, key, value, near, key_mask)
+    y = causal.attention(query, key, value, near, key_mask)
     y = y.swapaxes(1, 2).reshape(batch, length, config.joined_kv)
     x = x + _product(y, layer.out)
     x = x + _feed_forward(layer, x)
@@ -150,8 +151,8 @@ def reversed_bias(weights, config, length, block):
 
   The biases of keys k, k+1, ... at position p begin at `length - 1 - p + k`.
   """
-  bias = transformer.distance_bias(weights.table, length, config.max_distance)
-  future = jnp.full((bias.shape[0], length + block), transformer.NEGATIVE)
+  bias = causal.distance_bias(weights.table, length, config.max_distance)
+  future = jnp.full((bias.shape[0], length + block), causal.NEGATIVE)
   return jnp.concatenate([bias[:, ::-1], future], axis=1)
 
 
@@ -217,7 +218,7 @@ def _attend(query, key, value, far_bias, near, near_bias, seen):
       start = jnp.minimum(first, size - piece)  # where a slice can begin
       part = lambda x, axis: lax.dynamic_slice_in_dim(x, start, piece, axis)
       again = jnp.where(start + jnp.arange(piece) < first,
-                        transformer.NEGATIVE, 0.0)
+                        causal.NEGATIVE, 0.0)
       return _together(result, _look(
           query, part(key, 3), part(value, 2), part(bias, 2) + again))
     return lax.fori_loop(0, (seen + piece - 1) // piece, look, near)

@@ -7,21 +7,18 @@ Values marked `paper` are MusicLM's (section 4.2) or T5's, which it follows.
 Parameter names and logical axes are T5X's, kept in `params_axes`. With
 `scan_layers` the blocks are one block under `lax.scan` (nn/layers.py).
 
-Deviations (ours): attention runs in chunks of queries, so that keys of the
-future are neither computed nor stored; results are the same. There is no
-1/sqrt(d) in attention: as in T5 it is folded into the initial query kernel.
+Attention itself is in nn/causal.py. There is no 1/sqrt(d) in it: as in T5 it is
+folded into the initial query kernel.
 """
 
-import functools
-import math
 from typing import Any
 
 from flax import linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_policies
 import jax.numpy as jnp
-import numpy as np
 
+from musiclm_jax.nn import causal
 from musiclm_jax.nn import layers
 from musiclm_jax.nn import partitioning
 
@@ -31,198 +28,12 @@ _RESIDUAL = (partitioning.BATCH, partitioning.LENGTH, partitioning.EMBED)
 _BY_HEAD = (partitioning.BATCH, partitioning.LENGTH, partitioning.HEADS,
             partitioning.KV)
 _INNER = (partitioning.BATCH, partitioning.LENGTH, partitioning.MLP)
-_MOST_SLICES = 64  # of a batch, that a gradient adds one by one
-NEGATIVE = -1e9  # added to the logit of a key that must not be seen
 # What the gradient computes again instead of keeping, from least to most.
 REMATS = ('none', 'attention', 'dots', 'full')
 _POLICIES = {
     'dots': checkpoint_policies.dots_with_no_batch_dims_saveable,
     'full': checkpoint_policies.nothing_saveable,
 }
-
-
-def relative_buckets(num_positions, num_buckets=32, max_distance=128):
-  """The bucket of a key 0 .. num_positions-1 positions in the past.
-
-  Causal T5 (all buckets belong to the past): half of the buckets hold one
-  distance each, the others grow logarithmically up to `max_distance`; what lies
-  farther shares the last one.
-
-  >>> buckets = relative_buckets(200)
-  >>> [int(buckets[n]) for n in (0, 1, 15, 16, 20, 64, 127, 128, 199)]
-  [0, 1, 15, 16, 17, 26, 31, 31, 31]
-
-  Returns:
-    [num_positions] int32.
-  """
-  exact = num_buckets // 2
-  distance = np.arange(num_positions)
-  grown = exact + np.floor(
-      np.log(np.maximum(distance, 1) / exact) /
-      math.log(max_distance / exact) * (num_buckets - exact) + 1e-9)
-  grown = np.minimum(grown, num_buckets - 1)
-  return np.where(distance < exact, distance, grown).astype(np.int32)
-
-
-def distance_bias(table, num_positions, max_distance=128):
-  """[heads, buckets] table -> [heads, num_positions] bias of each distance."""
-  buckets = relative_buckets(num_positions, table.shape[1], max_distance)
-  return jnp.take(table, buckets, axis=1)
-
-
-def toeplitz(values, rows, columns):
-  """[H, rows + columns - 1] -> [H, rows, columns]: v[column - row + rows - 1].
-
-  Reshapes only, so that the gradient is a sum and not a scatter.
-  """
-  heads, width = values.shape
-  tiled = jnp.broadcast_to(values[:, None], (heads, rows, width))
-  flat = tiled.reshape(heads, -1)[:, rows - 1:rows - 1 + rows * (width - 1)]
-  return flat.reshape(heads, rows, width - 1)[:, :, :columns]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _over_batch(bias, near, batch, reach):
-  """[H, Q, K] bias -> [batch, H, Q, K]; its gradient goes to `near` alone.
-
-  `near`, [H, Q, reach], are the last columns of `bias` over again, those that
-  depend on parameters; the batch is summed over as is fastest.
-  """
-  del near, reach
-  return jnp.broadcast_to(bias[None], (batch,) + bias.shape)
-
-
-def _sum_over_batch(batch, reach, _, grad):
-  """XLA:CPU sums over a leading axis much slower than it adds slices; in a
-  sharded batch, which is a large one, a slice lies on one device."""
-  grad = grad[..., grad.shape[-1] - reach:]
-  total = lambda g: g.sum(axis=0)
-  if batch > _MOST_SLICES:
-    return None, total(grad)
-  slices = lambda g: functools.reduce(jnp.add, [g[i] for i in range(batch)])
-  return None, jax.lax.platform_dependent(grad, cpu=slices, default=total)
-
-
-_over_batch.defvjp(
-    lambda bias, *others: (_over_batch(bias, *others), None), _sum_over_batch)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _beginnings(x, stops):
-  """[..., L] -> [its first `stop` positions for each of the rising `stops`]."""
-  return [x[..., :stop] for stop in stops]
-
-
-def _sum_beginnings(stops, _, grads):
-  """Adds piece by piece: no gradient is padded to the whole length."""
-  pieces = [functools.reduce(jnp.add, [g[..., start:stop] for g in grads[i:]])
-            for i, (start, stop) in enumerate(zip((0,) + stops, stops))]
-  return (jnp.concatenate(pieces, axis=-1),)
-
-
-_beginnings.defvjp(
-    lambda x, stops: (_beginnings(x, stops), None), _sum_beginnings)
-
-
-@jax.custom_vjp
-def _logits(query, key):
-  """[B, H, Q, D] x [B, H, D, K] -> [B, H, Q, K] float32.
-
-  The gradient is the usual one, with a small matrix on the left in both of its
-  products: XLA:CPU is slow where it has to transpose the large one.
-  """
-  return jnp.einsum('bhqd,bhdk->bhqk', query, key,
-                    preferred_element_type=jnp.float32)
-
-
-def _logits_backward(operands, grad):
-  query, key = operands
-  wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  return (wide('bhqk,bhdk->bhqd', grad, key).astype(query.dtype),
-          wide('bhqd,bhqk->bhdk', query, grad).astype(key.dtype))
-
-
-_logits.defvjp(lambda query, key: (_logits(query, key), (query, key)),
-               _logits_backward)
-
-
-def near_biases(bias, chunk=256, flat=None):
-  """The biases that a chunk of queries adds to the keys nearest to it.
-
-  Of the distance alone, so that one array does for all chunks and layers.
-
-  Args:
-    bias: [H, L] float32, added to the logit of a key at each distance.
-    chunk: queries at a time; 0 takes all of them at once.
-    flat: distance from which on `bias` is the same; None: it never is. What all
-      logits share changes no softmax, so that only the biases of nearer keys,
-      relative to the one there, are added and have a gradient.
-
-  Returns:
-    [H, chunk, R]: of each query and the R keys up to the last query's; NEGATIVE
-    for keys of the future. Keys farther than that have 0.
-  """
-  heads, length = bias.shape
-  chunk = min(chunk or length, length)
-  if flat is not None and flat < length:
-    bias = bias[:, :flat] - bias[:, flat:flat + 1]
-  rows = -(-length // chunk) * chunk
-  reach = min(rows, bias.shape[1] + chunk - 1)
-  past = jnp.pad(bias, ((0, 0), (0, max(0, reach - bias.shape[1]))))
-  future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
-  return toeplitz(
-      jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
-
-
-def causal_attention(query, key, value, near, key_mask, remat=False,
-                     dropout=None):
-  """Softmax attention over the past, a chunk of queries at a time.
-
-  Args:
-    query: [B, H, L, D].
-    key: [B, H, L, D].
-    value: [B, H, L, D].
-    near: [H, chunk, R] of `near_biases`; it says how long a chunk is.
-    key_mask: [B, L] float32, 0 or NEGATIVE, added to the logits of each key.
-    remat: whether the gradient recomputes the probabilities of each chunk.
-    dropout: None or a function of (probabilities, index of the chunk).
-
-  Returns:
-    [B, H, L, D] in the type of `value`; softmax in float32.
-  """
-  batch, _, length, _ = query.shape
-  chunk = near.shape[1]
-  # Biases of the last chunk over all keys; earlier chunks see a part of it.
-  last = jnp.pad(jax.lax.stop_gradient(near), (
-      (0, 0), (0, 0), (-(-length // chunk) * chunk - near.shape[2], 0)))
-
-  def attend(index, q, k, v, b, b_near, mask):
-    b = _over_batch(b, b_near, batch, b_near.shape[2])
-    logits = _logits(q, k) + (b + mask[:, None, None])
-    logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
-    weights = jnp.exp(logits)
-    scale = 1.0 / weights.sum(axis=-1)[..., None]
-    if dropout is not None:
-      weights = dropout(weights, index)
-    out = jnp.einsum('bhqk,bhdk->bhqd', weights.astype(v.dtype), v,
-                     preferred_element_type=jnp.float32)
-    return (out * scale).astype(v.dtype)
-
-  if remat:
-    attend = jax.checkpoint(attend, static_argnums=(0,))
-  starts = range(0, length, chunk)
-  stops = tuple(min(start + chunk, length) for start in starts)
-  keys, values = (_beginnings(x.swapaxes(2, 3), stops) for x in (key, value))
-  parts = []
-  for index, (start, stop) in enumerate(zip(starts, stops)):
-    # Row i of this chunk is row i of `last`, its keys lie further left there.
-    here = lambda x: x[:, :stop - start,
-                       max(0, x.shape[2] - chunk - start):
-                       x.shape[2] - chunk + stop - start]
-    parts.append(attend(
-        index, query[:, :, start:stop], keys[index], values[index],
-        here(last), here(near), key_mask[:, :stop]))
-  return jnp.concatenate(parts, axis=2)
 
 
 def rms_norm(x, scale, eps=1e-6):
@@ -261,6 +72,7 @@ class Kernel(nn.Module):
     kernel = partitioning.param_with_axes(
         'kernel', nn.initializers.normal(self.stddev),
         (x.shape[-1], self.features), jnp.float32, axes=self.axes)
+    # Of two axes: a gradient that sums over both others has XLA:CPU transpose.
     flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
     return flat.reshape(*x.shape[:-1], self.features)
 
@@ -293,7 +105,7 @@ class Attention(nn.Module):
         keep = jax.random.bernoulli(
             jax.random.fold_in(rng, index), 1.0 - rate, weights.shape)
         return jnp.where(keep, weights / (1.0 - rate), 0.0)
-    out = causal_attention(
+    out = causal.attention(
         query, key, value, near, key_mask, config.remat == 'attention', dropout)
     out = out.swapaxes(1, 2).reshape(batch, length, joined)
     return Kernel(dim, joined**-0.5,
@@ -364,8 +176,8 @@ class Transformer(nn.Module):
         nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
         (config.num_heads, config.num_buckets), jnp.float32,
         axes=(partitioning.HEADS, partitioning.CODE))
-    near = near_biases(
-        distance_bias(table, x.shape[1], config.max_distance),
+    near = causal.near_biases(
+        causal.distance_bias(table, x.shape[1], config.max_distance),
         config.attention_chunk, config.max_distance)
     drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
     x = drop(x.astype(jnp.dtype(config.dtype)))

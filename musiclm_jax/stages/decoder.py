@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax.nn import causal
 from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import transformer
 from musiclm_jax.tokens import layout as layout_lib
@@ -109,7 +110,7 @@ def key_mask(input_tokens):
   """
   padded = jnp.asarray(input_tokens) == layout_lib.PAD_ID
   padded = padded.at[..., 0].set(False)
-  return jnp.where(padded, transformer.NEGATIVE, 0.0).astype(jnp.float32)
+  return jnp.where(padded, causal.NEGATIVE, 0.0).astype(jnp.float32)
 
 
 def time_features(layout, count):
@@ -179,7 +180,7 @@ class Decoder(nn.Module):
     table = target_rows(table, self.layout, config.head).astype(dtype)
     hidden = hidden.reshape(
         hidden.shape[0], target.num_frames, target.num_codebooks, -1)
-    # A product for each level; the loss undoes the transpose, and nothing moves.
+    # A product for each level; the loss undoes the transpose: nothing moves.
     logits = jnp.einsum('btqd,qkd->qbtk', hidden, table,
                         preferred_element_type=jnp.float32)
     return jnp.moveaxis(logits, 0, 2)

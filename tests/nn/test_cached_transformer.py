@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from musiclm_jax.nn import cached_transformer
-from musiclm_jax.nn import transformer
+from musiclm_jax.nn import causal
 
 
 @pytest.mark.parametrize('size, seen', [(448, 0), (448, 100), (448, 448),
@@ -20,7 +20,7 @@ def test_pieces_of_the_cache_are_the_whole(size, seen):
                        draw(rows, heads, size, width))
   near_key, near_value = draw(2, rows, heads, near, width)
   bias, near_bias = draw(rows, heads, size), draw(1, heads, near)
-  bias[:, :, seen:] = transformer.NEGATIVE
+  bias[:, :, seen:] = causal.NEGATIVE
   # What was never looked at must not matter, whatever it is.
   key[..., seen:] = 1e4
   arrays = [jnp.asarray(x) for x in (

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.nn import causal
 from musiclm_jax.nn import layers
 from musiclm_jax.nn import transformer
 
@@ -37,7 +38,7 @@ def bucket_by_formula(distance, num_buckets, max_distance):
 
 @pytest.mark.parametrize('num_buckets,max_distance', [(32, 128), (8, 20)])
 def test_buckets_follow_the_formula(num_buckets, max_distance):
-  buckets = transformer.relative_buckets(300, num_buckets, max_distance)
+  buckets = causal.relative_buckets(300, num_buckets, max_distance)
   expected = [bucket_by_formula(n, num_buckets, max_distance)
               for n in range(300)]
   np.testing.assert_array_equal(buckets, expected)
@@ -46,7 +47,7 @@ def test_buckets_follow_the_formula(num_buckets, max_distance):
 
 def test_toeplitz_places_every_diagonal():
   values = np.arange(2 * 8, dtype=np.float32).reshape(2, 8)
-  found = transformer.toeplitz(jnp.asarray(values), 3, 6)
+  found = causal.toeplitz(jnp.asarray(values), 3, 6)
   for row in range(3):
     for column in range(6):
       np.testing.assert_array_equal(
@@ -92,7 +93,7 @@ def numpy_forward(params, config, x, key_mask):
 def make(config, length=21, seed=0):
   keys = jax.random.split(jax.random.key(seed), 3)
   x = jax.random.normal(keys[0], (2, length, 8))
-  mask = jnp.zeros((2, length)).at[0, 4:7].set(transformer.NEGATIVE)
+  mask = jnp.zeros((2, length)).at[0, 4:7].set(causal.NEGATIVE)
   init = jax.jit(transformer.Transformer(config).init)
   params = init(keys[1], x, mask)['params']
   # Norm scales start at one and would hide a missing factor.
@@ -163,7 +164,7 @@ def test_attention_and_its_gradient_equal_numpy(chunk, flat, remat):
   if flat is not None:
     bias = bias[:, np.minimum(np.arange(length), flat)]
   mask = np.zeros((2, length))
-  mask[0, 4:7] = transformer.NEGATIVE
+  mask[0, 4:7] = causal.NEGATIVE
   keep = rng.choice([0.0, 2.0], (2, 3, length, length))
 
   def dropout(weights, index):
@@ -172,8 +173,8 @@ def test_attention_and_its_gradient_equal_numpy(chunk, flat, remat):
     return weights * keep[:, :, start:start + rows, :columns].astype(np.float32)
 
   def attention(query, key, value, bias):
-    near = transformer.near_biases(bias, chunk, flat)
-    return transformer.causal_attention(
+    near = causal.near_biases(bias, chunk, flat)
+    return causal.attention(
         query, key, value, near, jnp.float32(mask), remat, dropout)
 
   inputs = [jnp.float32(x) for x in (query, key, value, bias)]
