@@ -4,10 +4,11 @@ import statistics
 import time
 
 
-def alternate(functions, runs):
-  """{name: median seconds}; all take turns, after one run each to warm up."""
-  for function in functions.values():
-    function()
+def alternate(functions, runs, warm_up=1):
+  """{name: median seconds}; all take turns, after `warm_up` runs of each."""
+  for _ in range(warm_up):
+    for function in functions.values():
+      function()
   times = {name: [] for name in functions}
   for _ in range(runs):
     for name, function in functions.items():
