@@ -18,9 +18,10 @@ import jax
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _LOOK_SECONDS = 0.2
 # In what libtpu prints: the plan, its memory, and what comes before and after.
-_PLAN, _MEMORY, _LAST = (f'module_*.jit_*.{name}' for name in (
+_PLAN, _MEMORY, _PARTS, _LAST = (f'module_*.jit_*.{name}' for name in (
     'after_optimizations_after_buffer_assignment.txt',
-    'after_optimizations-memory-usage-report.txt', 'debug_options'))
+    'after_optimizations-memory-usage-report.txt',
+    'after_optimizations-buffer-assignment.txt', 'debug_options'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +98,12 @@ def _before_kernels(call, folder, held):
   if ended:
     return _whole(ended[0], folder)
   report = next(folder.glob(_MEMORY)).read_text()
-  # The main memory comes first, others after it.
+  # The main memory comes first, others after it. What v5p and v6e keep within
+  # a kernel of their SparseCores is in this sum and not in the memory.
   peak = int(re.search(r'Total bytes: (\d+)', report).group(1))
+  parts = next(folder.glob(_PARTS)).read_text()
+  peak -= sum(map(int, re.findall(
+      r'^allocation \d+: size (\d+), page \d+, thread-local', parts, re.M)))
   return Plan(next(folder.glob(_PLAN)).read_text(), peak - held, peak)
 
 

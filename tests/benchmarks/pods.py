@@ -105,17 +105,18 @@ def show_kernels(found):
   """Prints a row of each, and their sum; `found`: {(leaf, pod): figures}."""
   if not found:
     return
-  print('\n| | step at least | kernels expected | MFU expected | '
-        'chip-days, so |\n|---|---|---|---|---|')
+  print('\n| | memory of a chip | step at least | kernels expected | '
+        'MFU expected | chip-days, so |\n|---|---|---|---|---|---|')
   for (leaf, pod), f in found.items():
     share = f'{f["mfu_expected"]:.0%}' if 'mfu_expected' in f else ''
-    print(f'| `{leaf}`, {PODS[pod]} | {_time(f["step_seconds"])} | '
-          f'{_time(f["expected_seconds"])} | {share} | '
-          f'{_days(f, "expected_seconds"):,.3g} |')
+    print(' | '.join([
+        f'| `{leaf}`, {PODS[pod]}', f'{f["peak_bytes"] / _GIB:.1f} GiB',
+        _time(f['step_seconds']), _time(f['expected_seconds']), share,
+        f'{_days(f, "expected_seconds"):,.3g} |']))
   for pod in dict.fromkeys(p for _, p in found):
     rows = [f for (_, p), f in found.items() if p == pod]
     if len(rows) > 1:
-      print(f'| together, {PODS[pod]} | | | | '
+      print(f'| together, {PODS[pod]} | | | | | '
             f'{sum(_days(f, "expected_seconds") for f in rows):,.0f} |')
 
 
