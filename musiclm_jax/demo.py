@@ -5,7 +5,7 @@
   musiclm demo --preset smoke --data ~/music --out /tmp/mine
 
 smoke: tiny models, minutes on two cores, noise that proves the flow.
-cpu:   the recipe of the shipped bundle.
+cpu:   models of the size of the shipped bundle (whose recipe is launch/train_demo.sh).
 gpu:   the same with larger models and batches.
 
 Every step is skipped when its output is complete, so the same command goes on

@@ -65,6 +65,12 @@ def begin(directory, config, params, rng):
   return bundle.unflatten(begun), jnp.asarray(component.weights['codebooks'])
 
 
+def steps(directory):
+  """What a codec says of its training: {'steps': ..., 'corpus': ...}."""
+  about = bundle.load_component(directory).metadata
+  return {name: about[name] for name in ('steps', 'corpus') if name in about}
+
+
 def _widened(array, shape, rng):
   """`array` in `shape`, a multiple of its own in its last two axes."""
   times = [new // old for new, old in zip(shape, array.shape)]

@@ -26,12 +26,12 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax.nn import quantize
 from musiclm_jax.soundstream import discriminators as discriminators_lib
+from musiclm_jax.soundstream import health
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream import model as model_lib
 from musiclm_jax.soundstream import previews
 from musiclm_jax.soundstream import runaway as runaway_lib
 from musiclm_jax.soundstream import start
-from musiclm_jax.training import gates
 from musiclm_jax.training import optim
 
 
@@ -189,7 +189,7 @@ class SoundStreamTrainable:
         params=optax.apply_updates(state.params, updates))
     metrics.update(commitment=commitment,
                    grad_norm=optax.global_norm(grads),
-                   **self._codebook_metrics(quantized.codes, rvq))
+                   **health.codebooks(quantized.codes, rvq))
     metrics['loss'] = self._total(metrics)
     return state, metrics
 
@@ -208,32 +208,14 @@ class SoundStreamTrainable:
     metrics.update(
         commitment=commitment, si_sdr=losses.si_sdr(audio, fake),
         mel_distance=losses.mel_distance(audio, fake, mel_spec),
-        **self._usage(quantized.codes))
+        **health.usage(quantized.codes, self.model.spec.codebook_size))
     metrics['loss'] = self._total(metrics)
     return metrics
 
   def gates(self):
     """A collapsed codebook, discriminators that ran away."""
-    found = []
-    if self.usage_floor:
-      found.append(gates.Gate(
-          name='codebook_usage', metric='codebook_usage/*', split='eval',
-          below=self.usage_floor, patience=self.usage_patience,
-          cause='This level of the RVQ has collapsed: its frames share a few '
-          'entries. Likely the learning rate is too high or the commitment '
-          'weight too low; lower the one or raise the other, or set '
-          'usage_floor = 0 to go on.'))
-    if self.adversarial and self.runaway.action != 'off':
-      stops = self.runaway.action == 'stop'
-      found.append(gates.Gate(
-          name='discriminator_runaway', metric='discriminator_runaway',
-          above=0.0, action='stop' if stops else 'warn',
-          cause='The discriminators win while the generator loses ground: '
-          'they learn too fast for it. ' + (
-              'Lower their learning rate or their update probability, start '
-              'them later, or let them pause.' if stops else
-              'They pause until it has caught up.')))
-    return tuple(found)
+    runaway = self.runaway.action if self.adversarial else 'off'
+    return health.gates(self.usage_floor, self.usage_patience, runaway)
 
   def previews(self, state, batch):
     """The batch as recorded, and from the coarse and from all levels."""
@@ -247,9 +229,13 @@ class SoundStreamTrainable:
   def export(self, state, corpus=None):
     """What `bundle.save_component` takes: generator and codebooks."""
     del corpus
+    metadata = dict(learned=self.learns)
+    if self.start_from:
+      metadata['began_from'] = start.steps(self.start_from)
     return dict(
         kind='soundstream', config=self.model, spec=self.model.spec,
-        weights=dict(params=state.params, codebooks=state.rvq.codebooks))
+        weights=dict(params=state.params, codebooks=state.rvq.codebooks),
+        metadata=metadata)
 
   @functools.cached_property
   def _generator(self):
@@ -406,21 +392,6 @@ class SoundStreamTrainable:
     return gradient, metrics, state.replace(
         watch=watch, discriminator_params=params,
         discriminator_opt_state=opt_state)
-
-  def _usage(self, codes):
-    """Usage of the codebooks by codes [B, T, Q], of each level and on mean."""
-    usage = quantize.usage(codes, self.model.spec.codebook_size)
-    return dict(
-        {f'codebook_usage/{level + 1:02d}': value
-         for level, value in enumerate(usage)}, codebook_usage=jnp.mean(usage))
-
-  def _codebook_metrics(self, codes, rvq):
-    """Per level: usage by the batch, perplexity of the moving counts."""
-    perplexity = quantize.perplexity(rvq.counts)
-    return dict(
-        self._usage(codes), codebook_perplexity=jnp.mean(perplexity),
-        **{f'codebook_perplexity/{level + 1:02d}': value
-           for level, value in enumerate(perplexity)})
 
 
 def _accuracy(real, fake):

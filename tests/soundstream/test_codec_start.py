@@ -20,7 +20,10 @@ def _trained(tmp_path_factory):
   trainable = _reconstructing()
   state = _after(trainable, 3)
   directory = tmp_path_factory.mktemp('bundle') / 'soundstream'
-  bundle.save_component(directory, **trainable.export(jax.device_get(state)))
+  exported = trainable.export(jax.device_get(state))
+  assert exported['metadata'] == dict(learned='all')
+  bundle.save_component(directory, **dict(
+      exported, metadata=dict(steps=3, corpus='tones', note='other')))
   return directory, state
 
 
@@ -86,6 +89,8 @@ def test_the_decoder_learns_alone_and_the_codes_stay(trained):
     of = lambda s: s.rvq if kept == 'codebooks' else s.params['encoder']  # pylint: disable=cell-var-from-loop
     jax.tree.map(np.testing.assert_array_equal, of(later), of(begun))
   np.testing.assert_array_equal(later.rvq.codebooks, state.rvq.codebooks)
+  assert wide.export(later)['metadata'] == dict(
+      learned='decoder', began_from=dict(steps=3, corpus='tones'))
   loss = lambda s: float(wide.evaluate(s, BATCH, None)['loss'])
   assert loss(later) < 0.9 * loss(begun)
 
