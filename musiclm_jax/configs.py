@@ -55,7 +55,7 @@ def resolve(name):
     name: a path that exists, or a file below the gin root, with or without
       `gin/` before it and `.gin` after it.
   Raises:
-    UserError: there is none; the known leaves are listed.
+    UserError: there is none; those of its folder are listed, or the leaves.
   """
   path = pathlib.Path(name).expanduser()
   if path.is_file():
@@ -65,7 +65,12 @@ def resolve(name):
     if not pathlib.Path(candidate).is_absolute():
       if (gin_root() / candidate).is_file():
         return gin_root() / candidate
-  raise errors.choice('gin file', str(name), leaves())
+  folder = gin_root() / pathlib.PurePath(relative).parent
+  near = []
+  if folder != gin_root() and folder.is_relative_to(gin_root()):
+    near = [str(path.relative_to(gin_root()).with_suffix(''))
+            for path in sorted(folder.glob('*.gin'))]
+  raise errors.choice('gin file', str(name), near or leaves())
 
 
 def add_search_path():

@@ -125,6 +125,16 @@ def test_unknown_leaf_lists_the_known():
     assert name in str(caught.value)
 
 
+def test_unknown_files_of_a_folder_list_its_known():
+  for name in ('pods/v5e_257', 'gin/pods/v5e_257.gin'):
+    with pytest.raises(errors.UserError, match='known: .*pods/v5e_256') as caught:
+      configs.resolve(name)
+    assert 'coarse_base' not in str(caught.value)
+  for name in ('nowhere/v5e', '/nowhere/v5e', '../v5e'):
+    with pytest.raises(errors.UserError, match='coarse_base'):
+      configs.resolve(name)
+
+
 def test_files_resolve_from_any_directory(tmp_path, monkeypatch):
   expected = configs.gin_root() / 'runs' / 'local.gin'
   for directory in (tmp_path, configs.gin_root(), configs.gin_root().parent):
