@@ -7,10 +7,10 @@ import pytest
 from musiclm_jax.generation import sampler
 from musiclm_jax.generation import story
 from musiclm_jax.generation import windows
-from musiclm_jax.nn import transformer
+from musiclm_jax.nn import causal
 
 
-@pytest.mark.parametrize('module', [windows, sampler, story, transformer])
+@pytest.mark.parametrize('module', [windows, sampler, story, causal])
 def test_doctests(module):
   result = doctest.testmod(module)
   assert result.attempted and not result.failed
