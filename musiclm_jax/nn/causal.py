@@ -103,42 +103,41 @@ _beginnings.defvjp(
 
 
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+_LOGITS = 'bhqd,bhdk->bhqk'  # queries and keys
+_MIX = 'bhqk,bhdk->bhqd'  # probabilities and values
 
 
-@jax.custom_vjp
-def _logits(query, key):
-  """[B, H, Q, D] x [B, H, D, K] -> [B, H, Q, K] float32.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(sums, rows, columns):
+  """`sums` of a [B, H, Q, ...] and a [B, H, D, K], as float32.
 
   The gradient is the usual one, with a small matrix on the left in both of its
   products: XLA:CPU is slow where it has to transpose the large one.
+
+  Args:
+    sums: _LOGITS or _MIX.
+    rows: [B, H, Q, D] queries of _LOGITS, [B, H, Q, K] probabilities of _MIX.
+    columns: [B, H, D, K] keys or values.
+
+  Returns:
+    [B, H, Q, K] of _LOGITS, [B, H, Q, D] of _MIX.
   """
-  return _wide('bhqd,bhdk->bhqk', query, key)
+  return _wide(sums, rows, columns)
 
 
-def _logits_backward(operands, grad):
-  query, key = operands
-  return (_wide('bhqk,bhdk->bhqd', grad, key).astype(query.dtype),
-          _over_queries(query, grad).astype(key.dtype))
+def _product_backward(sums, operands, grad):
+  rows, columns = operands
+  if sums == _LOGITS:
+    back, small, large = _MIX, rows, grad
+  else:
+    back, small, large = _LOGITS, grad, rows
+  return (_wide(back, grad, columns).astype(rows.dtype),
+          _over_queries(small, large).astype(columns.dtype))
 
 
-_logits.defvjp(lambda query, key: (_logits(query, key), (query, key)),
-               _logits_backward)
-
-
-@jax.custom_vjp
-def _mix(weights, value):
-  """[B, H, Q, K] x [B, H, D, K] -> [B, H, Q, D] float32; as `_logits`."""
-  return _wide('bhqk,bhdk->bhqd', weights, value)
-
-
-def _mix_backward(operands, grad):
-  weights, value = operands
-  return (_wide('bhqd,bhdk->bhqk', grad, value).astype(weights.dtype),
-          _over_queries(grad, weights).astype(value.dtype))
-
-
-_mix.defvjp(lambda weights, value: (_mix(weights, value), (weights, value)),
-            _mix_backward)
+_product.defvjp(
+    lambda sums, *operands: (_product(sums, *operands), operands),
+    _product_backward)
 
 
 def _over_queries(small, large):
@@ -207,13 +206,13 @@ def attention(query, key, value, near, key_mask, remat=False, dropout=None):
 
   def attend(index, q, k, v, b, b_near, mask):
     b = _over_batch(b, b_near, batch, b_near.shape[2])
-    logits = _logits(q, k) + (b + mask[:, None, None])
+    logits = _product(_LOGITS, q, k) + (b + mask[:, None, None])
     logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits)
     scale = 1.0 / weights.sum(axis=-1)[..., None]
     if dropout is not None:
       weights = dropout(weights, index)
-    out = _mix(weights.astype(v.dtype), v)
+    out = _product(_MIX, weights.astype(v.dtype), v)
     return (out * scale).astype(v.dtype)
 
   if remat:
