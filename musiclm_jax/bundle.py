@@ -202,7 +202,7 @@ class Bundle:
 
   def stored_spec(self, name):
     """The spec of component `name` as a dict, without its weights."""
-    return _stored_spec(self.directory / name / 'config.json')
+    return _stored(self.directory / name / 'config.json', 'spec')
 
   def get(self, name):
     """The object of component `name`, checked against the manifest."""
@@ -230,12 +230,16 @@ class Bundle:
 
 
 def write_manifest(directory, tokens, **about):
-  """Writes manifest.json: the TokenSpec that all parts share, and `about`."""
+  """Writes manifest.json: the TokenSpec that all parts share, and `about`.
+
+  What each component says of its training is collected from where it is saved.
+  """
   directory = pathlib.Path(directory)
-  parts = sorted(p.parent.name for p in directory.glob('*/config.json'))
+  training = {path.parent.name: _stored(path, 'metadata')
+              for path in sorted(directory.glob('*/config.json'))}
   records.write_json(directory / 'manifest.json', dict(
-      format=FORMAT, components=parts, tokens=specs.to_dict(tokens),
-      fingerprint=specs.fingerprint(tokens), **about))
+      format=FORMAT, components=list(training), tokens=specs.to_dict(tokens),
+      fingerprint=specs.fingerprint(tokens), training=training, **about))
 
 
 def enter(directory, name):
@@ -258,7 +262,7 @@ def enter(directory, name):
   for path in sorted(directory.glob('*/config.json')):
     other = path.parent.name
     if other in COMPONENTS and other != name:
-      fixed = _grids(other, _stored_spec(path))
+      fixed = _grids(other, _stored(path, 'spec'))
       lines = specs.difference(
           {k: grids[k] for k in grids if k in fixed},
           {k: fixed[k] for k in grids if k in fixed})
@@ -266,19 +270,17 @@ def enter(directory, name):
         raise errors.UserError(
             f'{directory / name} does not go with the {other} beside it: '
             f'{"; ".join(lines)}. Export both from the same run.')
-  made = ('format', 'components', 'tokens', 'fingerprint')
-  manifest['training'] = {
-      **manifest.get('training', {}), name: component.metadata}
+  made = ('format', 'components', 'tokens', 'fingerprint', 'training')
   write_manifest(
       directory, specs.from_dict(specs.TokenSpec, {**tokens, **grids}),
       **{k: v for k, v in manifest.items() if k not in made})
 
 
-def _stored_spec(path):
-  """The spec in a component's config.json, a dict."""
+def _stored(path, key):
+  """The value of `key` in a component's config.json."""
   try:
-    return json.loads(path.read_text(encoding='utf-8'))['spec']
-  except (json.JSONDecodeError, KeyError) as error:
+    return json.loads(path.read_text(encoding='utf-8'))[key]
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
     raise errors.UserError(
         f'{path} is damaged ({error}); export it again.') from error
 

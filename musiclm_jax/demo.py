@@ -5,7 +5,8 @@
   musiclm demo --preset smoke --data ~/music --out /tmp/mine
 
 smoke: tiny models, minutes on two cores, noise that proves the flow.
-cpu:   models of the size of the shipped bundle (whose recipe is launch/train_demo.sh).
+cpu:   models of the size of the shipped bundle, whose own recipe is
+       launch/train_demo.sh.
 gpu:   the same with larger models and batches.
 
 Every step is skipped when its output is complete, so the same command goes on
@@ -238,15 +239,11 @@ class Demo:
     from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
     from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     manifest = records.Corpus(self.corpus).manifest
-    components = {}
-    for path in sorted(self.bundle.glob('*/config.json')):
-      components[path.parent.name] = json.loads(
-          path.read_text(encoding='utf-8'))['metadata']
     bundle_lib.write_manifest(
         self.bundle, bundle_lib.Bundle(self.bundle).tokens,
         name=f'musiclm-{self.args.preset}',
         corpus={k: manifest.get(k) for k in ('name', 'licence', 'splits')},
-        training=components, git_commit=figures.git_commit())
+        git_commit=figures.git_commit())
 
   def _generate(self):
     self._call('generate', 'cli', 'generate', self.args.prompt,

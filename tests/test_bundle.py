@@ -61,14 +61,12 @@ def test_components_enter_the_manifest(tmp_path):
   """The first one makes it; of another grid, none comes in."""
   grid = specs.CodecSpec(num_codebooks=8)
   bundle.save_component(tmp_path / 'soundstream', 'soundstream', {}, grid,
-                        _weights())
+                        _weights(), metadata=dict(steps=2))
   bundle.enter(tmp_path, 'soundstream')
   found = bundle.Bundle(tmp_path)
   assert found.tokens == specs.TokenSpec(codec=grid)
   assert found.identity == tmp_path.name
-  bundle.write_manifest(
-      tmp_path, found.tokens, name='kept',
-      training=dict(mulan=dict(steps=1), soundstream=dict(steps=2)))
+  bundle.write_manifest(tmp_path, found.tokens, name='kept')
   bundle.save_component(tmp_path / 'mulan', 'mulan', {}, specs.JointSpec(),
                         _weights(), metadata=dict(steps=9))
   bundle.enter(tmp_path, 'mulan')
