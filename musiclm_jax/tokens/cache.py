@@ -109,7 +109,9 @@ class Index:
 
   @classmethod
   def load(cls, path):
-    return cls(**_arrays(path, [f.name for f in dataclasses.fields(cls)]))
+    names = [f.name for f in dataclasses.fields(cls)]
+    stored = _arrays(path, names)
+    return cls(**{name: stored[name] for name in names})
 
   def save(self, path):
     path = pathlib.Path(path)
