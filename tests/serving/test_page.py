@@ -117,13 +117,28 @@ def open_page(page, site):
   page.wait_for_selector('#history .note, #history .made')
 
 
+def enter(page, name, value):
+  """Types a number.
+
+  What is typed in the instant in which Gradio draws an input is taken back, so
+  it is looked at again, as who types sees it.
+  """
+  field = page.locator(f'#{name} input[type=number]')
+  for _ in range(5):
+    field.fill(str(value))
+    page.keyboard.press('Tab')
+    page.wait_for_timeout(300)
+    if float(field.input_value()) == value:
+      return
+  raise AssertionError(f'{name} is {field.input_value()} after typing {value}')
+
+
 def make(page, prompt=None, seconds=None, seed=None):
   if prompt is not None:
     page.fill('#prompt textarea', prompt)
   for name, value in (('seconds', seconds), ('seed', seed)):
     if value is not None:
-      page.fill(f'#{name} input[type=number]', str(value))
-      page.keyboard.press('Tab')
+      enter(page, name, value)
   page.click('#make')
 
 
@@ -172,8 +187,7 @@ def test_examples_seeds_and_several_samples(page):
   page.click('#examples button >> nth=1')
   page.wait_for_function("() => document.querySelector('#prompt textarea')"
                          ".value == 'a slow waltz on accordion'")
-  page.fill('#samples input[type=number]', '2')
-  page.keyboard.press('Tab')
+  enter(page, 'samples', 2)
   page.click('#another')
   page.wait_for_function(
       "() => document.querySelector('#seed input').value != '0'")
@@ -201,8 +215,7 @@ def test_a_song_and_a_recording_to_go_on_from(page, tmp_path):
     page.set_input_files(f'#{name} input[type=file]', tmp_path / 'song.wav')
     page.wait_for_selector(f'#{name}-line .fine')
     assert page.inner_text(f'#{name}-line') == f'{name}: 3.0 s.'
-  page.fill('#like_weight input[type=number]', '0.8')
-  page.keyboard.press('Tab')
+  enter(page, 'like_weight', 0.8)
   make(page, 'with drums', seconds=2)
   assert 'Done: 5 s' in done(page)
   assert page.inner_text('#players h3') == (
@@ -215,9 +228,7 @@ def test_a_song_and_a_recording_to_go_on_from(page, tmp_path):
 def advanced(page, **numbers):
   page.click('#advanced button')
   for name, value in numbers.items():
-    page.fill(f'#{name} input[type=number]', str(value))
-    page.keyboard.press('Tab')
-  page.wait_for_timeout(500)  # nobody types and clicks in one instant
+    enter(page, name, value)
 
 
 def test_the_best_of_several(page):
@@ -237,8 +248,7 @@ def test_the_best_of_several(page):
 ])
 def test_mistakes_in_advanced_settings(page, numbers, line):
   advanced(page, **numbers)
-  page.fill('#samples input[type=number]', '2')
-  page.keyboard.press('Tab')
+  enter(page, 'samples', 2)
   make(page, 'a reel', seconds=1)
   assert problem(page) == line
 
@@ -250,8 +260,7 @@ def test_samples_that_differ_in_sound_alone(page):
   assert problem(page) == (
       'vary acoustics is about samples that differ; expected samples or '
       'best_of of at least 2.')
-  page.fill('#samples input[type=number]', '2')
-  page.keyboard.press('Tab')
+  enter(page, 'samples', 2)
   page.click('#make')
   assert 'Done: 2 samples of 1 s' in done(page)
 
