@@ -290,6 +290,7 @@ def test_the_leaf(size):
     (('soundstream', 'w2vbert', 'mulan', 'melody'), 'melody')])
 def test_a_bundles_melody_is_loaded_where_it_has_one(
     tmp_path, monkeypatch, parts, found):
+  bundle_lib.write_manifest(tmp_path, fake_tokens.TOKENS)
   for name in parts:
     (tmp_path / name).mkdir()
     for file in ('config.json', 'weights.safetensors'):
@@ -301,7 +302,6 @@ def test_a_bundles_melody_is_loaded_where_it_has_one(
     def get(self, name):
       return name
 
-  bundle_lib.write_manifest(tmp_path, fake_tokens.TOKENS)
   monkeypatch.setattr(bundle_lib, 'Bundle', Parts)
   loaded = frozen.Tokenizers.load(tmp_path)
   assert loaded.melody == found and sorted(loaded.hashes) == sorted(parts)
