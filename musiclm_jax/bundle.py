@@ -239,7 +239,7 @@ def write_manifest(directory, tokens, **about):
               for path in sorted(directory.glob('*/config.json'))}
   records.write_json(directory / 'manifest.json', dict(
       format=FORMAT, components=list(training), tokens=specs.to_dict(tokens),
-      fingerprint=specs.fingerprint(tokens), training=training, **about))
+      fingerprint=specs.fingerprint(tokens), **about, training=training))
 
 
 def enter(directory, name):
