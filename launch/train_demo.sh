@@ -40,20 +40,18 @@ tokenizer() {  # tokenizer LEAF MODEL PLACE [INPUT...]
 }
 
 # A stage learns on short crops, which are many for the time, then on whole ones.
-stage() {  # stage LEAF MODEL "STEPS BATCH SECONDS" "STEPS BATCH SECONDS"
+# Each phase goes on to its STEPS on a cosine from RATE at step 0 to its end there.
+stage() {  # stage LEAF MODEL "STEPS BATCH SECONDS RATE"...
   local leaf=$1 model=$2 phase bindings
   shift 2
   [ -e "$bundle/$model/config.json" ] && return
   for phase; do
-    local steps batch seconds
-    read -r steps batch seconds <<<"$phase"
+    local steps batch seconds rate
+    read -r steps batch seconds rate <<<"$phase"
     mapfile -t bindings < <(of "$model" "CACHE_DIR='$out/cache'" \
       "TRAIN_STEPS=$steps" "BATCH_SIZE=$batch" \
-      "specs.StageSpec.crop_seconds=$seconds")
-    # The cosine ends with its phase; the few steps after it keep some rate.
-    if [ "$phase" != "$1" ]; then
-      bindings+=(--gin.optim.OptimizerConfig.learning_rate=8e-3)
-    fi
+      "specs.StageSpec.crop_seconds=$seconds" \
+      "optim.OptimizerConfig.learning_rate=$rate")
     musiclm train "$leaf" "${bindings[@]}"
   done
   musiclm export "$leaf" "${bindings[@]}" --out "$bundle/$model" --storage int8
@@ -68,9 +66,9 @@ for model in w2vbert mulan melody; do
   tokenizer "${model}_demo" "$model" "$bundle/$model"
 done
 musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
-stage semantic_melody_demo semantic '1400 8 15' '1500 4 30'
-stage coarse_demo coarse '2000 4 5' '2150 2 10'
-stage fine_demo fine '220 3 3'
+stage semantic_melody_demo semantic '1400 8 15 2e-3' '1500 4 30 8e-3'
+stage coarse_demo coarse '2000 4 5 2e-3' '2150 2 10 8e-3' '3400 2 10 3e-3'
+stage fine_demo fine '2400 3 3 2e-3'
 musiclm evaluate quick --bundle "$bundle" --corpus "$out/corpus" --record
 musiclm generate "a lively irish jig on fiddle with hand drums" \
   --bundle "$bundle" -o "$out/demo.wav"

@@ -89,8 +89,8 @@ def test_the_recipe_names_leaves_and_settings_that_are_there(tmp_path):
   commands = [line.split() for line in out]
   assert [c[1] for c in commands] == (
       ['data'] + ['train', 'export'] * 5 + ['precompute']
-      + ['train', 'train', 'export'] * 2 + ['train', 'export']
-      + ['evaluate', 'generate'])
+      + ['train'] * 2 + ['export'] + ['train'] * 3 + ['export']
+      + ['train', 'export', 'evaluate', 'generate'])
   exported = set()
   for _, command, leaf, *rest in commands:
     if command in ('train', 'export'):
