@@ -59,7 +59,7 @@ def step(update, state, batch, seed):
 
 def test_the_gradient_of_the_whole_batch_in_a_fraction_of_its_memory():
   """SpecAugment and dropout draw by row: the same in every micro-batch."""
-  batch = batch_of(12)
+  batch = batch_of(24)
   state = jax.jit(make(_BERT).init)(jax.random.PRNGKey(0), batch)
   at_once, in_parts = (
       compiled(make(_BERT, size), state, batch) for size in (0, 2))
@@ -75,7 +75,7 @@ def test_the_gradient_of_the_whole_batch_in_a_fraction_of_its_memory():
   needed, all_at_once = (
       update.memory_analysis().temp_size_in_bytes
       for update in (in_parts, at_once))
-  assert needed < all_at_once / 3.5
+  assert needed < all_at_once / 6
   assert needed < batch['audio'].nbytes
 
 

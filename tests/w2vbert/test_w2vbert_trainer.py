@@ -1,6 +1,7 @@
 """Training: rates, one batch learned, and runs that stop for their reasons."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tiny_w2vbert
 
 from musiclm_jax import configs
+from musiclm_jax.training import gates
 from musiclm_jax.training import loop
 from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import optim
@@ -93,39 +95,33 @@ def test_learns_one_batch_and_no_gate_stops_it(tmp_path):
   assert after['code_perplexity'] > 6.0
 
 
-@pytest.fixture(name='judged', scope='module')
-def _judged():
-  """Function from audio to what each gate says after three evaluations of it.
-
-  Without learning: nothing is known of any batch.
-  """
-  trained = trainer.W2vBertTrainable(
+def _without_learning():
+  return trainer.W2vBertTrainable(
       DULL, optim.OptimizerConfig(learning_rate=0.0), stuck_evaluations=3)
-  batch = {'audio': tiny_w2vbert.play(2, 2.0)}
-  state = jax.jit(trained.init)(jax.random.key(0), batch)
-  evaluate = jax.jit(trained.evaluate)
-
-  def judge(audio):
-    rows = [evaluate(state, {'audio': audio}, jax.random.key(i))
-            for i in range(3)]
-    assert not any(gate.tripped(rows[:2]) for gate in trained.gates())
-    return [gate.tripped(rows) for gate in trained.gates()]
-
-  return judge
 
 
-def test_a_loss_at_chance_stops_the_run(judged):
-  """The candidates differ, the context tells nothing."""
-  codebook, message = judged(tiny_w2vbert.play(2, 2.0))
-  assert not codebook
-  assert message.startswith('contrastive_over_chance is ')
+def test_a_loss_at_chance_stops_the_run(tmp_path):
+  """Without learning: the candidates differ, the context tells nothing."""
+  with pytest.raises(gates.Tripped) as caught:
+    loop.train(_without_learning(), Same(tiny_w2vbert.play(2, 2.0)),
+               str(tmp_path), 20, log_every=1, eval_every=2,
+               checkpoint_every=20)
+  event, = json.loads((tmp_path / 'run.json').read_text())['events']
+  assert event['gate'] == 'contrastive_chance'
+  assert event['step'] == 6  # three evaluations, no sooner
+  message = str(caught.value)
+  assert 'contrastive_over_chance is ' in message
   assert 'over 0.99 for 3 evaluations' in message
   assert 'sits at chance (ln 101' in message and 'warm-up' in message
 
 
-def test_a_collapsed_codebook_is_named_before_what_follows_from_it(judged):
+def test_a_collapsed_codebook_is_named_before_what_follows_from_it():
   """Silence: nearly every step has the same id, all candidates are equal."""
-  first, second = judged(np.zeros((2, 48_000), np.float32))
+  trained = _without_learning()
+  batch = {'audio': np.zeros((2, 48_000), np.float32)}
+  state = jax.jit(trained.init)(jax.random.key(0), batch)
+  row = jax.jit(trained.evaluate)(state, batch, jax.random.key(1))
+  first, second = (gate.tripped([row] * 3) for gate in trained.gates())
   assert first.startswith('code_perplexity is 1.')
   assert 'under 2 for 3 evaluations' in first
   assert 'has collapsed' in first and 'diversity_weight' in first
