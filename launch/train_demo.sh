@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the shipped bundle, from nothing to music: half a day of two cores.
+# The recipe of the shipped bundle, from nothing to music: hours of two cores.
 #
 #   bash launch/train_demo.sh OUT
 #   DRY_RUN=1 bash launch/train_demo.sh OUT     shows the commands
