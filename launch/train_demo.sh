@@ -6,7 +6,7 @@
 #
 #   OUT/corpus OUT/cache     20 h of folk_gm, and its tokens
 #   OUT/train/<model>        checkpoints, curves
-#   OUT/first/soundstream    the codec as first trained; its decoder learns on
+#   OUT/first/codec    the codec as first trained; its decoder learns on
 #   OUT/bundle OUT/demo.wav  what ships
 #
 # Run it again to go on after an interruption: what is finished is left alone.
@@ -59,9 +59,9 @@ stage() {  # stage LEAF MODEL "STEPS BATCH SECONDS RATE"...
 
 mkdir -p "$out"
 [ -e "$out/corpus" ] || musiclm data folk_gm --hours 20 --out "$out/corpus"
-tokenizer soundstream_demo soundstream "$out/first/soundstream"
-tokenizer soundstream_demo_decoder decoder "$bundle/soundstream" \
-  "START_FROM='$out/first/soundstream'"
+tokenizer soundstream_demo soundstream "$out/first/codec"
+tokenizer soundstream_demo_decoder decoder "$bundle/codec" \
+  "START_FROM='$out/first/codec'"
 for model in w2vbert mulan melody; do
   tokenizer "${model}_demo" "$model" "$bundle/$model"
 done

@@ -23,11 +23,12 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.codecs import registry
 
 # Component name -> (module, function) that builds the object which implements
 # its protocol from a `Component`. Imported when asked for.
 COMPONENTS = {
-    'soundstream': ('musiclm_jax.soundstream.codec', 'from_component'),
+    'codec': ('musiclm_jax.codecs.codec', 'from_component'),
     'w2vbert': ('musiclm_jax.w2vbert.tokenizer', 'from_component'),
     'mulan': ('musiclm_jax.mulan.embedder', 'from_component'),
     'melody': ('musiclm_jax.melody.embedder', 'from_component'),
@@ -35,9 +36,13 @@ COMPONENTS = {
     'coarse': ('musiclm_jax.stages.model', 'from_component'),
     'fine': ('musiclm_jax.stages.model', 'from_component'),
 }
+# What a component may be: of codecs there are several architectures.
+KINDS = tuple(k for k in COMPONENTS if k != 'codec') + tuple(
+    registry.ARCHITECTURES)
 # The grid of the TokenSpec that a tokenizer makes; a stage shares them all.
-_SPECS = {'soundstream': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
+_SPECS = {'codec': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
           'melody': 'melody'}
+_OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
 FORMAT = 'musiclm_jax.bundle.v1'
@@ -90,7 +95,7 @@ def save_component(directory, kind, config, spec, weights, metadata=None,
 
   Args:
     directory: `<bundle>/<component>`; replaced if it exists.
-    kind: a key of `COMPONENTS`.
+    kind: one of `KINDS`.
     config: the model's frozen dataclass, or its dict.
     spec: the spec dataclass it was trained under (CodecSpec, StageSpec ...).
     weights: nested dicts of arrays.
@@ -98,8 +103,8 @@ def save_component(directory, kind, config, spec, weights, metadata=None,
     storage: 'float32', 'float16' or 'int8'.
   """
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
-  if kind not in COMPONENTS:
-    raise errors.choice('component', kind, COMPONENTS)
+  if kind not in KINDS:
+    raise errors.choice('component', kind, KINDS)
   if storage not in STORAGES:
     raise errors.choice('storage', storage, STORAGES)
   directory = pathlib.Path(directory)
@@ -179,13 +184,13 @@ class Bundle:
     """16 hex digits that change with the weights or settings of a component."""
     digest = hashlib.sha256()
     for file in ('config.json', 'weights.safetensors'):
-      digest.update((self.directory / name / file).read_bytes())
+      digest.update((self.place(name) / file).read_bytes())
     return digest.hexdigest()[:16]
 
   def weights_fingerprint(self):
     """16 hex digits that change with those of any component."""
     parts = {name: self.component_hash(name) for name in COMPONENTS
-             if (self.directory / name / 'config.json').is_file()}
+             if self.has(name)}
     canonical = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -198,18 +203,25 @@ class Bundle:
           f'export what is missing, or choose another --bundle.')
 
   def has(self, name):
-    return (self.directory / name / 'config.json').is_file()
+    return (self.place(name) / 'config.json').is_file()
+
+  def place(self, name):
+    """The folder of component `name`, by an older name where it has that."""
+    for folder in (name, _OLD_NAMES.get(name, name)):
+      if (self.directory / folder / 'config.json').is_file():
+        return self.directory / folder
+    return self.directory / name
 
   def stored_spec(self, name):
     """The spec of component `name` as a dict, without its weights."""
-    return _stored(self.directory / name / 'config.json', 'spec')
+    return _stored(self.place(name) / 'config.json', 'spec')
 
   def get(self, name):
     """The object of component `name`, checked against the manifest."""
     if name not in COMPONENTS:
       raise errors.choice('component', name, COMPONENTS)
     if name not in self._built:
-      component = load_component(self.directory / name)
+      component = load_component(self.place(name))
       self.check_spec(name, component.spec)
       module, function = COMPONENTS[name]
       build = getattr(importlib.import_module(module), function)
@@ -225,7 +237,7 @@ class Bundle:
     lines = specs.difference(found, wanted)
     if lines:
       raise errors.UserError(
-          f'{self.directory / name} does not belong to this bundle: '
+          f'{self.place(name)} does not belong to this bundle: '
           f'{"; ".join(lines)}. Export both from the same run.')
 
 

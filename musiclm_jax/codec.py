@@ -1,10 +1,10 @@
-"""Encodes audio to SoundStream codes and back.
+"""Encodes audio to codes and back.
 
   musiclm codec encode song.mp3 -o song.slm
   musiclm codec decode song.slm -o song.wav --levels 4
 
 An .slm file holds the codes in 10 bits each, checksums, the exact length, and
-which codec made them; musiclm_jax/soundstream/container.py describes it byte by
+which codec made them; musiclm_jax/codecs/container.py describes it byte by
 byte. A .npy file holds them as an int16 array [frames, levels], for research.
 Files of any length take the same memory.
 """
@@ -42,7 +42,7 @@ def run(args):
   if args.salvage and args.direction == 'encode':
     raise errors.UserError('--salvage is for decode; leave it out.')
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
-  bundle.require('soundstream')
+  bundle.require('codec')
   num_codebooks = bundle.tokens.codec.num_codebooks
   if args.levels is not None and not 1 <= args.levels <= num_codebooks:
     raise errors.UserError(
@@ -58,31 +58,57 @@ def _encode(bundle, args):
   errors.check_output(path, tuple(_WRITERS))
   spec = bundle.tokens.codec
   levels = args.levels or spec.num_codebooks
-  hop, size = spec.hop_samples, _CHUNK_SECONDS * spec.sample_rate_hz
+  size = _CHUNK_SECONDS * spec.sample_rate_hz
   with audio_stream.Source(args.input, spec.sample_rate_hz) as source:
     blocks = source.blocks(size)
     first = next(blocks)  # bad input fails before a model is loaded
-    from musiclm_jax.soundstream import streaming  # pylint: disable=g-import-not-at-top
-    codec = bundle.get('soundstream')
-    encoder = streaming.Encoder(codec, levels)
-    state, num_samples = encoder.init(), 0
+    from musiclm_jax.codecs import streaming  # pylint: disable=g-import-not-at-top
+    codec = bundle.get('codec')
+    encoder, heard = streaming.Encoder(codec, levels), _Heard(spec, size)
+    written = 0
     with _WRITERS[path.suffix.lower()](path, codec, levels) as writer, (
         progress_lib.Progress()) as progress:
-      for block in itertools.chain([first], blocks):
-        # Padding every block to one size keeps to one compiled shape; what
-        # comes after the end cannot change what came before.
-        padded = np.pad(block, (0, size - len(block)))
-        state, codes = encoder.step(state, padded[None])
-        writer.write(np.asarray(codes)[0, :spec.num_frames(len(block))])
-        num_samples += len(block)
-        progress.show(
-            'encode', num_samples / spec.sample_rate_hz, source.seconds)
-      writer.finish(num_samples)
+      blocks = heard.padded(itertools.chain([first], blocks))
+      for codes in encoder.stream(blocks):
+        codes = np.asarray(codes)[0, :heard.frames - written]
+        writer.write(codes)
+        written += len(codes)
+        progress.show('encode', heard.seconds, source.seconds)
+      writer.finish(heard.num_samples)
+  num_samples = heard.num_samples
   seconds = num_samples / spec.sample_rate_hz
   stored = path.stat().st_size
   print(f'{path}: {spec.num_frames(num_samples)} frames of {levels} codes, '
         f'{seconds:.1f} s, {stored} bytes, '
-        f'{8e-3 * stored / seconds:.2f} kbps')
+        f'{8e-3 * stored / seconds:.2f} kbps, latency '
+        f'{1e3 * codec.latency_samples / spec.sample_rate_hz:.0f} ms')
+
+
+class _Heard:
+  """Blocks of audio on their way into the encoder, counted and padded.
+
+  Padding every block to one size keeps to one compiled shape; what comes after
+  the end is silence, which it would be for the codec anyway.
+  """
+
+  def __init__(self, spec, size):
+    self._spec, self._size = spec, size
+    self.num_samples = 0
+
+  @property
+  def frames(self):
+    return self._spec.num_frames(self.num_samples)
+
+  @property
+  def seconds(self):
+    return self.num_samples / self._spec.sample_rate_hz
+
+  def padded(self, blocks):
+    """[n] blocks -> [1, size] blocks."""
+    import numpy as np  # pylint: disable=g-import-not-at-top
+    for block in blocks:
+      self.num_samples += len(block)
+      yield np.pad(block, (0, self._size - len(block)))[None]
 
 
 def _decode(bundle, args):
@@ -97,19 +123,17 @@ def _decode(bundle, args):
   if levels > stored.levels:
     raise errors.UserError(
         f'--levels is {levels}; {args.input} holds {stored.levels}.')
-  from musiclm_jax.soundstream import streaming  # pylint: disable=g-import-not-at-top
-  codec = bundle.get('soundstream')
+  from musiclm_jax.codecs import streaming  # pylint: disable=g-import-not-at-top
+  codec = bundle.get('codec')
   stored.check_codec(codec)
   decoder = streaming.Decoder(codec)
-  state, left = decoder.init(), stored.num_samples
+  left = stored.num_samples
   total = left / spec.sample_rate_hz
   size = _CHUNK_SECONDS * spec.frame_rate_hz
   with audio_stream.Sink(path, spec.sample_rate_hz) as sink, (
       progress_lib.Progress()) as progress:
-    for codes in _regroup(stored.blocks(), size):
-      padded = np.pad(codes[:, :levels], ((0, size - len(codes)), (0, 0)))
-      state, sound = decoder.step(state, padded[None])
-      sound = np.asarray(sound)[0, :min(left, len(codes) * spec.hop_samples)]
+    for sound in decoder.stream(_chunks(stored.blocks(), size, levels)):
+      sound = np.asarray(sound)[0, :left]
       sink.write(sound)
       left -= len(sound)
       progress.show('decode', total - left / spec.sample_rate_hz, total)
@@ -118,6 +142,14 @@ def _decode(bundle, args):
     print(f'musiclm: warning: {stored.damage}; kept the {total:.1f} s before '
           f'it.', file=sys.stderr)
   print(f'{path}: {total:.1f} s')
+
+
+def _chunks(blocks, size, levels):
+  """Codes in chunks [1, size, levels]; the last frame fills the last one."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+  for codes in _regroup(blocks, size):
+    yield np.pad(codes[:, :levels], ((0, size - len(codes)), (0, 0)),
+                 mode='edge')[None]
 
 
 def _regroup(blocks, size):
@@ -136,7 +168,7 @@ def _regroup(blocks, size):
 
 def _open_codes(path, spec, salvage):
   """A container's `Reader`, or what looks like one for an .npy array."""
-  from musiclm_jax.soundstream import container  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.codecs import container  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
   if not path.is_file():
     raise errors.UserError(f'code file {path} does not exist.')
@@ -214,7 +246,7 @@ class _ArrayWriter:
 
 
 def _slm_writer(path, codec, levels):
-  from musiclm_jax.soundstream import container  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.codecs import container  # pylint: disable=g-import-not-at-top
   return container.Writer(path, container.header_for(codec, levels))
 
 

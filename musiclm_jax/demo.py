@@ -31,10 +31,11 @@ from musiclm_jax import errors
 from musiclm_jax.generation import settings
 
 PROMPT = 'a lively irish jig on fiddle with hand drums'
-TOKENIZERS = ('soundstream', 'w2vbert', 'mulan', 'melody')
+TOKENIZERS = ('codec', 'w2vbert', 'mulan', 'melody')
+LEAVES = {'codec': 'framecodec'}  # where a leaf is not named like its model
 
 # Shares of the training time: what each model needs to become useful (ours).
-NEED = {'soundstream': 30, 'w2vbert': 12, 'mulan': 12, 'melody': 10,
+NEED = {'codec': 30, 'w2vbert': 12, 'mulan': 12, 'melody': 10,
         'semantic': 12, 'coarse': 20, 'fine': 16}
 # Shares of --minutes for what is not training.
 _CORPUS_SHARE = 0.10
@@ -263,7 +264,7 @@ class Demo:
     else:
       bindings['CORPUS_DIR'] = str(self.corpus)
     bindings.update(extra or {})
-    leaf = model
+    leaf = LEAVES.get(model, model)
     if model == 'semantic' and 'melody' in self._models:
       leaf = 'semantic_melody'
     return [f'--gin_file={leaf}_{self.preset.size}'] + [

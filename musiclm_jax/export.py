@@ -1,7 +1,7 @@
 """Exports a trained model as a component of a bundle.
 
   musiclm export soundstream_tiny --gin.MODEL_DIR="'/tmp/codec'" \\
-      --gin.CORPUS_DIR="'/tmp/corpus'" --out /tmp/bundle/soundstream
+      --gin.CORPUS_DIR="'/tmp/corpus'" --out /tmp/bundle/codec
 
 The gin arguments are those of the training run. The folder of the component is
 named in the bundle's manifest, which is made where there is none.

@@ -27,7 +27,7 @@ class Tokenizers:
   @classmethod
   def load(cls, bundle_dir, adapted=None):
     """Those of a bundle, but for what `adapters.registry.adapt` returned."""
-    names, adapted = ('soundstream', 'w2vbert', 'mulan'), adapted or {}
+    names, adapted = ('codec', 'w2vbert', 'mulan'), adapted or {}
     own = [name for name in names if name not in adapted]
     parts = {name: part.tokenizer for name, part in adapted.items()}
     hashes = {name: part.hash for name, part in adapted.items()}

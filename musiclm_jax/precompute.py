@@ -45,7 +45,7 @@ def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False,
   """Tokenises every split of a corpus into a token cache.
 
   Args:
-    bundle_dir: a bundle with soundstream, w2vbert and mulan.
+    bundle_dir: a bundle with codec, w2vbert and mulan.
     corpus_dir: a corpus as `records.Writer` leaves it.
     cache_dir: where the cache goes; a finished one of the same bundle and corpus
       is left as it is, a half-finished one is continued.
@@ -341,7 +341,7 @@ class _Meter:
 def add_arguments(parser):
   """The options of `musiclm precompute`."""
   parser.add_argument('--bundle', metavar='DIR', help=(
-      'holds soundstream, w2vbert and mulan; not needed where all three are '
+      'holds codec, w2vbert and mulan; not needed where all three are '
       'replaced'))
   registry.add_arguments(parser)
   parser.add_argument('--corpus', required=True, metavar='DIR')

@@ -56,7 +56,7 @@ def run(args):
   server.check_packages(page=not args.no_page)
   process.keep_programs()
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
-  bundle.require('soundstream', 'mulan', 'semantic', 'coarse', 'fine')
+  bundle.require('codec', 'mulan', 'semantic', 'coarse', 'fine')
   with server.listening(args.host, args.port) as sock:
     server.run(sock, bundle, limits, weights=args.weights,
                page=not args.no_page, warm=args.warm)

@@ -85,7 +85,7 @@ def _marks(audio):
 def tokenizers(**codec_options):
   return frozen.Tokenizers(
       Codec(**codec_options), Semantic(), Joint(), TOKENS,
-      dict(soundstream='a', w2vbert='b', mulan='c'))
+      dict(codec='a', w2vbert='b', mulan='c'))
 
 
 def residual_codes(vector):

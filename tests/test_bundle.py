@@ -19,7 +19,7 @@ def _weights():
 
 @pytest.fixture(name='directory')
 def _directory(tmp_path):
-  bundle.save_component(tmp_path / 'soundstream', 'soundstream', {'width': 2},
+  bundle.save_component(tmp_path / 'codec', 'soundstream', {'width': 2},
                         specs.CodecSpec(), _weights(), {'steps': 7})
   bundle.write_manifest(tmp_path, specs.TokenSpec(), name='b')
   return tmp_path
@@ -49,20 +49,20 @@ def test_int8_is_a_quarter(tmp_path):
 
 
 def test_what_was_saved_is_known(directory):
-  component = bundle.load_component(directory / 'soundstream')
+  component = bundle.load_component(directory / 'codec')
   assert component.kind == 'soundstream' and component.config == {'width': 2}
   assert component.metadata == {'steps': 7}
   found = bundle.Bundle(directory)
   assert found.tokens == specs.TokenSpec() and found.identity == 'b'
-  assert found.manifest['components'] == ['soundstream']
+  assert found.manifest['components'] == ['codec']
 
 
 def test_components_enter_the_manifest(tmp_path):
   """The first one makes it; of another grid, none comes in."""
   grid = specs.CodecSpec(num_codebooks=8)
-  bundle.save_component(tmp_path / 'soundstream', 'soundstream', {}, grid,
+  bundle.save_component(tmp_path / 'codec', 'soundstream', {}, grid,
                         _weights(), metadata=dict(steps=2))
-  bundle.enter(tmp_path, 'soundstream')
+  bundle.enter(tmp_path, 'codec')
   found = bundle.Bundle(tmp_path)
   assert found.tokens == specs.TokenSpec(codec=grid)
   assert found.identity == tmp_path.name
@@ -72,8 +72,8 @@ def test_components_enter_the_manifest(tmp_path):
   bundle.enter(tmp_path, 'mulan')
   found = bundle.Bundle(tmp_path)
   assert found.manifest['training'] == dict(
-      mulan=dict(steps=9), soundstream=dict(steps=2))
-  assert found.manifest['components'] == ['mulan', 'soundstream']
+      codec=dict(steps=2), mulan=dict(steps=9))
+  assert found.manifest['components'] == ['codec', 'mulan']
   assert found.identity == 'kept' and found.tokens.codec == grid
   bundle.save_component(tmp_path / 'coarse', 'coarse', {},
                         specs.StageSpec('coarse'), _weights())
@@ -107,24 +107,24 @@ def test_missing_and_damaged(directory):
     bundle.Bundle(directory / 'nowhere')
   found = bundle.Bundle(directory)
   with pytest.raises(errors.UserError, match='no mulan, fine'):
-    found.require('soundstream', 'mulan', 'fine')
+    found.require('codec', 'mulan', 'fine')
   with pytest.raises(errors.UserError, match='no complete mulan'):
     found.get('mulan')
-  (directory / 'soundstream' / 'weights.safetensors').write_bytes(b'no')
+  (directory / 'codec' / 'weights.safetensors').write_bytes(b'no')
   with pytest.raises(errors.UserError, match='damaged'):
-    found.get('soundstream')
+    found.get('codec')
 
 
 def test_another_spec_is_refused_by_field(directory):
   bundle.save_component(
-      directory / 'soundstream', 'soundstream', {},
+      directory / 'codec', 'soundstream', {},
       specs.CodecSpec(num_codebooks=8), _weights())
   with pytest.raises(errors.UserError, match='num_codebooks: 8, expected 12'):
-    bundle.Bundle(directory).get('soundstream')
+    bundle.Bundle(directory).get('codec')
 
 
 def test_an_edited_spec_is_noticed(directory):
-  path = directory / 'soundstream' / 'config.json'
+  path = directory / 'codec' / 'config.json'
   stored = json.loads(path.read_text())
   stored['spec']['codebook_size'] = 512
   path.write_text(json.dumps(stored))

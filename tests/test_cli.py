@@ -11,8 +11,8 @@ from musiclm_jax import bundle
 from musiclm_jax import cli
 from musiclm_jax import demo
 from musiclm_jax import specs
+from musiclm_jax.codecs import container
 from musiclm_jax.generation import settings
-from musiclm_jax.soundstream import container
 
 
 def _run(capsys, *argv):
@@ -30,7 +30,7 @@ def _run(capsys, *argv):
 def _partial_bundle(tmp_path):
   """A bundle that has a codec of other strides, and nothing else."""
   directory = tmp_path / 'bundle'
-  bundle.save_component(directory / 'soundstream', 'soundstream', {},
+  bundle.save_component(directory / 'codec', 'soundstream', {},
                         specs.CodecSpec(num_codebooks=8), {'a': np.zeros(2)})
   bundle.write_manifest(directory, specs.TokenSpec(), name='partial')
   return directory

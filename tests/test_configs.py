@@ -159,7 +159,7 @@ GIN_FILES = sorted(configs.gin_root().rglob('*.gin'))
 GIVEN = {
     'MODEL_DIR': 'run', 'CORPUS_DIR': 'corpus', 'CACHE_DIR': 'cache',
     'BUNDLE_DIR': 'bundle', 'TEXT_CHECKPOINT': 'text',
-    'START_FROM': 'bundle/soundstream',
+    'START_FROM': 'bundle/codec',
 }
 
 

@@ -17,7 +17,7 @@ _MAY_TENSORFLOW = {
     'tokens/feature_converter.py', 'precompute.py', 'ingest.py',
     'stages/t5x_adapter.py', 'metrics/embedders.py'}
 _MAY_GIN = {'train.py', 'export.py', 'configs.py', 'demo.py', 'precompute.py'}
-_TOKENIZERS = {'soundstream', 'w2vbert', 'mulan', 'melody'}
+_TOKENIZERS = {'soundstream', 'framecodec', 'w2vbert', 'mulan', 'melody'}
 
 
 def _sources():

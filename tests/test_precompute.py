@@ -216,7 +216,7 @@ def test_help_needs_no_tensorflow():
 
 def test_fingerprint_states_specs_bundle_and_corpus(cache):
   about = json.loads((cache.directory / cache_lib.FINGERPRINT).read_text())
-  assert about['bundle'] == dict(soundstream='a', w2vbert='b', mulan='c')
+  assert about['bundle'] == dict(codec='a', w2vbert='b', mulan='c')
   assert about['corpus']['name'] == 'fake'
   assert cache.tokens == fake_tokens.TOKENS
   assert list(cache.codebooks) == ['mulan']  # the others do not tell theirs

@@ -12,7 +12,7 @@ import soundfile
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import cli
 from musiclm_jax import progress as progress_lib
-from musiclm_jax.soundstream import container
+from musiclm_jax.codecs import container
 
 _LIMIT_BYTES = 30_000_000
 _PARTS = [n for n in bundle_lib.COMPONENTS if n not in bundle_lib.OPTIONAL]
@@ -95,7 +95,7 @@ def test_codes_round_trip_through_files(shipped, song, slm, tmp_path):
   codes = np.load(array)
   assert codes.shape == (551, 12) and codes.dtype == np.int16
   np.testing.assert_array_equal(container.Reader(slm).read(), codes)
-  codec = shipped.get('soundstream')
+  codec = shipped.get('codec')
   sound = soundfile.read(song, dtype='float32')[0]
   assert np.mean(codec.encode(sound[None])[0] == codes) > 0.99
   _codec('decode', slm, '-o', back)

@@ -8,7 +8,7 @@ from musiclm_jax.adapters import hub
 from musiclm_jax.adapters import options as options_lib
 
 # Which component of a bundle each option replaces.
-COMPONENTS = {'codec': 'soundstream', 'semantic': 'w2vbert', 'joint': 'mulan'}
+COMPONENTS = {'codec': 'codec', 'semantic': 'w2vbert', 'joint': 'mulan'}
 HELP = {
     'codec': 'EnCodec, DAC or Mimi of a local directory: hf:DIR[:codebooks=8]'
              '[:coarse=4]',

@@ -16,6 +16,7 @@ import re
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import codec_clips
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import report
@@ -24,7 +25,6 @@ from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import retrieval
-from musiclm_jax.soundstream import losses
 
 KBPS = (0.5, 1.5, 3.0, 6.0)
 OPUS_KBPS = (6, 12, 24)
@@ -125,11 +125,11 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
     UserError: no codec in the bundle, or unusable data.
   """
   say, show = say or (lambda line: None), show or (lambda section: None)
-  if not bundle.has('soundstream'):
+  if not bundle.has('codec'):
     raise errors.UserError(
-        f'{bundle.directory} has no codec (soundstream); choose another '
+        f'{bundle.directory} has no codec; choose another '
         f'--bundle.')
-  codec = bundle.get('soundstream')
+  codec = bundle.get('codec')
   rate = codec.spec.sample_rate_hz
   if rate != ladder.MEL.sample_rate_hz:
     raise errors.UserError(

@@ -19,15 +19,15 @@ import jax
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.generation import pipeline as pipeline_lib
 from musiclm_jax.metrics import retrieval
-from musiclm_jax.soundstream import losses
 
 RUNGS = ('codec', 'fine', 'coarse', 'all')
-_NEEDS = dict(codec=('soundstream',), fine=('soundstream', 'fine'),
-              coarse=('soundstream', 'mulan', 'w2vbert', 'coarse', 'fine'),
-              all=('soundstream', 'mulan', 'semantic', 'coarse', 'fine'))
+_NEEDS = dict(codec=('codec',), fine=('codec', 'fine'),
+              coarse=('codec', 'mulan', 'w2vbert', 'coarse', 'fine'),
+              all=('codec', 'mulan', 'semantic', 'coarse', 'fine'))
 # ours: 80 bands, 50 ms, 20 ms; bands under the floor (some 70 dB below a full
 # scale sine) count as silent, since nobody hears them differ.
 MEL = audio_lib.MelSpec(

@@ -69,7 +69,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     UserError: nothing in the bundle can be judged, or the corpus cannot.
   """
   seconds = seconds or LADDER_SECONDS
-  if not (bundle.has('soundstream') or bundle.has('mulan')):
+  if not (bundle.has('codec') or bundle.has('mulan')):
     raise errors.UserError(
         f'the bundle {bundle.directory} has neither a codec nor MuLan; export '
         f'one of them first.')
@@ -82,7 +82,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
 
   add = functools.partial(result.add, show)
   say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')
-  judge_families = bundle.has('soundstream') and data.train is not None and (
+  judge_families = bundle.has('codec') and data.train is not None and (
       len(set(data.train.families)) > 1)
   tagger = _tagger(say) if judge_families else None
   streams = streams_lib.encode(bundle, data.clips)
@@ -97,7 +97,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
           bundle.get(name), streams, train, joint))
   if result.stages:
     add(*_stages(result.stages))
-  if bundle.has('soundstream'):
+  if bundle.has('codec'):
     result.ladder = ladder_lib.climb(
         bundle, data.clips, streams, seconds, seed,
         lambda rung, stage, done, total: say(
@@ -126,8 +126,8 @@ def _can_judge(bundle, name):
   if not bundle.has(name):
     return False
   spec = bundle.get(name).spec
-  maker = dict(mulan='mulan', semantic='w2vbert', coarse='soundstream',
-               fine='soundstream')
+  maker = dict(mulan='mulan', semantic='w2vbert', coarse='codec',
+               fine='codec')
   return all(bundle.has(maker[part])
              for part in spec.conditions + (spec.target,)
              if part != 'melody')
@@ -288,7 +288,7 @@ def _families(bundle, data, train, ladder, tagger):
     judges.append(('musicnn', 'family', family.is_judged(asked),
                    lambda audio: judge.predict(tagger.tag(audio, rate))))
   decoded = streams_lib.by_batch(
-      bundle.get('soundstream').decode, np.maximum(train.acoustic, 0), 16)
+      bundle.get('codec').decode, np.maximum(train.acoustic, 0), 16)
   labels = np.array(data.train.families)
   classifier = family.TimbreClassifier(rate).fit(
       np.concatenate([data.train.audio, decoded]),

@@ -33,8 +33,8 @@ def encode(bundle, clips, joint=True, batch=8):
   """
   spec = bundle.tokens
   acoustic = semantic = windows = None
-  if bundle.has('soundstream'):
-    acoustic = by_batch(bundle.get('soundstream').encode, clips.audio, batch)
+  if bundle.has('codec'):
+    acoustic = by_batch(bundle.get('codec').encode, clips.audio, batch)
     acoustic = _ended(acoustic, clips.seconds, spec.codec.frame_rate_hz)
   if bundle.has('w2vbert'):
     semantic = by_batch(bundle.get('w2vbert').encode, clips.audio, batch)

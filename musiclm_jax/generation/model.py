@@ -247,8 +247,9 @@ class Model:
     left = conditions.known * self.sample_rate_hz + int(
         round(settings.seconds * self.sample_rate_hz))
     for chunk in chunks:
-      yield chunk[:, :left]
-      left -= chunk.shape[1]
+      if left:
+        yield chunk[:, :left]
+      left -= min(left, chunk.shape[1])
 
   def _ranked(self, takes, conditions, settings, progress):
     """The takes with their similarity, the best first if that was asked."""

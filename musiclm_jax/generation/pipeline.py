@@ -1,7 +1,7 @@
 """From codes to audio with the trained components of a bundle.
 
   M -> semantic stage -> S -> coarse stage -> A levels 1-4
-    -> fine stage -> A levels 5-12 -> SoundStream decoder -> waveform
+    -> fine stage -> A levels 5-12 -> the codec's decoder -> waveform
 
 Whatever a caller has of M, S and A is taken, and what is missing is drawn;
 where M comes from (text, a song, a melody) is in `steering`.
@@ -24,7 +24,7 @@ class Pipeline:
   """Draws codes and decodes them.
 
   Args:
-    bundle: has `get(name)` for soundstream, semantic, coarse and fine (a
+    bundle: has `get(name)` for codec, semantic, coarse and fine (a
       bundle.Bundle).
     lanes: windows of the fine stage that are drawn side by side for one row.
       By default one on a CPU, where rows cost what they give, else four.
@@ -39,11 +39,11 @@ class Pipeline:
 
   @functools.cached_property
   def codec(self):
-    return self.bundle.get('soundstream')
+    return self.bundle.get('codec')
 
   @functools.cached_property
   def decoder(self):
-    from musiclm_jax.soundstream import streaming  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.codecs import streaming  # pylint: disable=g-import-not-at-top
     return streaming.Decoder(self.codec)
 
   def sampler(self, name):
@@ -174,17 +174,25 @@ class Generation:
     self._tracks.whole(names)
 
   def chunks(self):
-    """Yields [B, N] float32 audio, a second each, until the end is reached."""
-    decoder, request = self._pipeline.decoder, self.request
-    frames = self._pipeline.codec.spec.frame_rate_hz
-    state = decoder.init(len(request.samples))
+    """Yields [B, N] float32 audio, about a second each, until the end.
+
+    What the decoder waits for makes the first chunk shorter, and comes behind
+    the last second.
+    """
+    request, spec = self.request, self._pipeline.codec.spec
+    done = 0
     request.report('audio', 0)
-    for second in range(request.seconds):
-      self._tracks.reach(self._last, second + 1)
-      state, audio = decoder.step(
-          state, self.acoustic(second * frames, (second + 1) * frames))
-      request.report('audio', second + 1)
+    for audio in self._pipeline.decoder.stream(self._seconds()):
+      done += audio.shape[1]
+      request.report('audio', round(done / spec.sample_rate_hz))
       yield np.asarray(audio, np.float32)
+
+  def _seconds(self):
+    """Yields [B, frames of a second, levels] codes, each once it is drawn."""
+    frames = self._pipeline.codec.spec.frame_rate_hz
+    for second in range(self.request.seconds):
+      self._tracks.reach(self._last, second + 1)
+      yield self.acoustic(second * frames, (second + 1) * frames)
 
   def _missing(self, fine):
     """The stages to draw, in order: what A lacks, and what it is drawn from."""

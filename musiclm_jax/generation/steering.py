@@ -227,7 +227,7 @@ def components(steering, bundle, levels):
     bundle: a bundle.Bundle.
     levels: of the codec, 0 for all.
   """
-  names = ['soundstream', 'mulan', 'semantic', 'coarse']
+  names = ['codec', 'mulan', 'semantic', 'coarse']
   if not levels or levels > bundle.tokens.codec.coarse_codebooks:
     names.append('fine')
   if steering.before is not None:
@@ -303,7 +303,7 @@ def _melody(audio, known, bundle):
 
 def _beginning(audio, bundle):
   """{'semantic', 'coarse', 'fine': [1, T, Q]} of a recording."""
-  tokens, codec = bundle.tokens, bundle.get('soundstream')
+  tokens, codec = bundle.tokens, bundle.get('codec')
   acoustic = np.asarray(codec.encode(audio[None]), np.int32)
   # The last window of the tokenizer is a full one: it is what matters most.
   semantic = bundle.get('w2vbert')

@@ -19,6 +19,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import streams
+
 _DIMENSIONS = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
 
 
@@ -120,31 +122,55 @@ def _kernel_gradient(
   return jnp.transpose(gradient, spatial + (0, axes + 1))
 
 
-def causal_conv(inputs, kernel, dilation=1):
+def causal_conv(inputs, kernel, dilation=1, missing=None):
   """Output t sees inputs t, t - dilation, ...; zeros stand before the start.
 
   Args:
     inputs: [B, T, C].
     kernel: [k, C, D]; the last tap is the present.
     dilation: distance between taps.
+    missing: zeros put before the inputs; None for as many as the kernel looks
+      back, fewer where the inputs begin with their past.
 
   Returns:
-    [B, T, D].
+    [B, T, D], or fewer steps by what `missing` leaves out.
   """
   size = kernel.shape[0]
   if size == 1:
     return inputs @ kernel[0]
-  padding = ((size - 1) * dilation, 0)
-  return convolve(inputs, kernel, (1,), (padding,), (dilation,))
+  missing = (size - 1) * dilation if missing is None else missing
+  return convolve(inputs, kernel, (1,), ((missing, 0),), (dilation,))
 
 
-def causal_conv_strided(inputs, kernel, stride):
+def causal_conv_depthwise(inputs, kernel, missing=None):
+  """Each channel by itself: k shifted products, summed.
+
+  A convolution with as many groups as channels is slow on XLA:CPU, and a TPU's
+  matrix unit has no use for it; shifted products fuse into one pass.
+
+  Args:
+    inputs: [B, T, C].
+    kernel: [k, C]; the last tap is the present.
+    missing: as of `causal_conv`.
+
+  Returns:
+    [B, T, C].
+  """
+  back = kernel.shape[0] - 1
+  missing = back if missing is None else missing
+  inputs = jnp.pad(inputs, ((0, 0), (missing, 0), (0, 0)))
+  count = inputs.shape[1] - back
+  return sum(inputs[:, i:i + count] * kernel[i] for i in range(back + 1))
+
+
+def causal_conv_strided(inputs, kernel, stride, missing=1):
   """Convolution of kernel 2S and stride S: output t sees blocks t - 1 and t.
 
   Args:
     inputs: [B, T, C] with T a multiple of `stride`.
     kernel: [2 * stride, C, D].
     stride: S.
+    missing: blocks of zeros put before the inputs.
 
   Returns:
     [B, T / S, D].
@@ -152,10 +178,10 @@ def causal_conv_strided(inputs, kernel, stride):
   _, channels, features = kernel.shape
   blocks = inputs.reshape(inputs.shape[0], -1, stride * channels)
   kernel = kernel.reshape(2, stride * channels, features)
-  return convolve(blocks, kernel, (1,), ((1, 0),), (1,))
+  return convolve(blocks, kernel, (1,), ((missing, 0),), (1,))
 
 
-def causal_conv_transposed(inputs, kernel, stride):
+def causal_conv_transposed(inputs, kernel, stride, missing=1):
   """Transposed convolution of kernel 2S and stride S, tail dropped.
 
   Input t is spread over output blocks t and t + 1; the last half-kernel, which
@@ -165,6 +191,7 @@ def causal_conv_transposed(inputs, kernel, stride):
     inputs: [B, T, C].
     kernel: [2 * stride, C, D].
     stride: S.
+    missing: inputs of zeros put before the first.
 
   Returns:
     [B, T * S, D].
@@ -173,7 +200,7 @@ def causal_conv_transposed(inputs, kernel, stride):
   kernel = jnp.swapaxes(kernel.reshape(2, stride, channels, features), 1, 2)
   # An output block sees the input before it through the second half-kernel.
   kernel = kernel.reshape(2, channels, stride * features)[::-1]
-  blocks = convolve(inputs, kernel, (1,), ((1, 0),), (1,))
+  blocks = convolve(inputs, kernel, (1,), ((missing, 0),), (1,))
   return blocks.reshape(inputs.shape[0], -1, features)
 
 
@@ -224,7 +251,24 @@ class CausalConv(nn.Module):
         'kernel', kernel_init(self.kernel_size * channels, self.init_scale),
         (self.kernel_size, channels, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return causal_conv(inputs, kernel, self.dilation) + bias
+    inputs, missing = streams.with_past(
+        self, inputs, (self.kernel_size - 1) * self.dilation)
+    return causal_conv(inputs, kernel, self.dilation, missing) + bias
+
+
+class CausalConvDepthwise(nn.Module):
+  """`causal_conv_depthwise` with parameters: [B, T, C] -> the same."""
+
+  kernel_size: int
+
+  @nn.compact
+  def __call__(self, inputs):
+    channels = inputs.shape[-1]
+    kernel = self.param('kernel', kernel_init(self.kernel_size),
+                        (self.kernel_size, channels))
+    bias = self.param('bias', nn.initializers.zeros, (channels,))
+    inputs, missing = streams.with_past(self, inputs, self.kernel_size - 1)
+    return causal_conv_depthwise(inputs, kernel, missing) + bias
 
 
 class CausalConvStrided(nn.Module):
@@ -240,7 +284,9 @@ class CausalConvStrided(nn.Module):
         'kernel', kernel_init(2 * self.stride * channels),
         (2 * self.stride, channels, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return causal_conv_strided(inputs, kernel, self.stride) + bias
+    inputs, missing = streams.with_past(self, inputs, self.stride)
+    return causal_conv_strided(
+        inputs, kernel, self.stride, missing // self.stride) + bias
 
 
 class CausalConvTransposed(nn.Module):
@@ -257,7 +303,9 @@ class CausalConvTransposed(nn.Module):
         'kernel', kernel_init(2 * channels),
         (2 * self.stride, channels, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return causal_conv_transposed(inputs, kernel, self.stride) + bias
+    inputs, missing = streams.with_past(self, inputs, 1)
+    return causal_conv_transposed(
+        inputs, kernel, self.stride, missing) + bias
 
 
 class Conv2d(nn.Module):

@@ -59,6 +59,23 @@ class SoundStreamConfig:
             f'compress, {self.compress}.')
 
   @property
+  def kind(self):
+    """The architecture's name; see codecs/registry.py."""
+    return 'soundstream'
+
+  @property
+  def encoder_lookahead(self):
+    return 0
+
+  @property
+  def decoder_lookahead(self):
+    return 0
+
+  def build(self):
+    """The module: `encode` and `decode`."""
+    return SoundStream(self)
+
+  @property
   def unit_reach(self):
     """Steps back that the residual units of one block look, together."""
     return sum((self.kernel_size - 1) * d for d in self.dilations)

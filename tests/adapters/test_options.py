@@ -210,7 +210,7 @@ def test_grids_that_do_not_meet(monkeypatch):
       self.spec = spec
 
   adapted = {
-      'soundstream': registry.Adapted(
+      'codec': registry.Adapted(
           Fake(specs.CodecSpec(strides=(320,))), 'codec', 'a'),
       'w2vbert': registry.Adapted(Fake(specs.SemanticSpec(
           mel_hop_samples=320, subsampling=1)), 'semantic', 'b'),
@@ -222,4 +222,4 @@ def test_grids_that_do_not_meet(monkeypatch):
       mel_hop_samples=320, subsampling=2)
   made = frozen.Tokenizers.load(None, adapted)
   assert made.tokens.codec_frames_per_semantic == 3
-  assert made.hashes == dict(soundstream='a', w2vbert='b', mulan='c')
+  assert made.hashes == dict(codec='a', w2vbert='b', mulan='c')

@@ -23,7 +23,7 @@ import side_by_side
 
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
-from musiclm_jax.soundstream import codec
+from musiclm_jax.codecs import codec
 from musiclm_jax.soundstream import model
 
 try:

@@ -402,7 +402,7 @@ def _mean(values):
 
 
 class Training:
-  """The training step of a `SoundStreamTrainable`, without its schedules."""
+  """The training step of a `CodecTrainable`, without its schedules."""
 
   def __init__(self, trainable, codebooks):
     self.trainable = trainable

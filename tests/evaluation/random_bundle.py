@@ -31,16 +31,18 @@ def write(directory):
   """Every component with random weights; returns the `bundle.Bundle`."""
   directory = pathlib.Path(directory)
   spec, rng = tokens(), np.random.default_rng(0)
-  save = lambda name, config, part, weights: bundle.save_component(
-      directory / name, name, config, part, weights, {'steps': 0})
+
+  def save(name, config, part, weights, kind=None):
+    bundle.save_component(
+        directory / name, kind or name, config, part, weights, {'steps': 0})
 
   config = soundstream_model.SoundStreamConfig(
       spec=spec.codec, encoder_channels=4, decoder_channels=4, latent_dim=8,
       dilations=(1,))
   params = _random(rng, soundstream_model.SoundStream(config),
                    jnp.zeros((1, 960)))
-  save('soundstream', config, spec.codec, dict(
-      params=params, codebooks=rng.standard_normal((12, SIZE, 8))))
+  save('codec', config, spec.codec, dict(
+      params=params, codebooks=rng.standard_normal((12, SIZE, 8))), 'soundstream')
 
   config = w2vbert_model.W2vBertConfig(
       conv_channels=(4, 4), dim=8, num_heads=2, mlp_dim=16,

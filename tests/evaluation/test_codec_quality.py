@@ -12,6 +12,7 @@ from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import codec as codec_lib
 from musiclm_jax.evaluation import codec_clips
 from musiclm_jax.evaluation import codec_report
@@ -20,7 +21,6 @@ from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import token_baselines
-from musiclm_jax.soundstream import losses
 from musiclm_jax.tokens import frequencies
 
 RATE = 24_000
@@ -82,7 +82,7 @@ class Bundle:
     self._codec = Whole(random_bundle.tokens().codec.__class__())
 
   def has(self, name):
-    return name == 'soundstream'
+    return name == 'codec'
 
   def get(self, unused_name):
     return self._codec
@@ -338,7 +338,7 @@ def test_wrong_options(folder, tmp_path, monkeypatch, capsys, arguments,
 
 
 def test_a_bundle_without_a_codec(folder, place):
-  bundle = random_bundle.without(folder / 'bundle', 'soundstream')
+  bundle = random_bundle.without(folder / 'bundle', 'codec')
   assert isinstance(bundle, bundle_lib.Bundle)
   with pytest.raises(errors.UserError, match='has no codec'):
     codec_lib.evaluate(bundle, [place])

@@ -108,7 +108,7 @@ def test_true_tokens_give_the_codecs_own_floor(folder):
       random_bundle.without(folder / 'bundle', 'semantic', 'coarse', 'fine'),
       clips, streams, 2)
   assert list(ladder.rungs) == ['codec']
-  codec = bundle.get('soundstream')
+  codec = bundle.get('codec')
   # What lies behind the two seconds cannot change them: the codec is causal.
   floor = codec.decode(codec.encode(clips.audio[:, :2 * _RATE]))
   np.testing.assert_allclose(  # random weights are loud

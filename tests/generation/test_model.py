@@ -113,7 +113,7 @@ def test_going_on_begins_with_the_recording_as_the_codec_renders_it(model):
   before = tiny_bundle.tone(2.6)
   result = make(model, continue_from=before, seconds=1.5)
   whole = before[-2 * RATE:]  # the end counts, so the part goes at the start
-  codec = model.bundle.get('soundstream')
+  codec = model.bundle.get('codec')
   codes = codec.encode(whole[None])
   take = result.takes[0]
   np.testing.assert_array_equal(take.acoustic[:100], codes[0])

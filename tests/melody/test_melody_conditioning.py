@@ -286,8 +286,8 @@ def test_the_leaf(size):
 
 
 @pytest.mark.parametrize('parts, found', [
-    (('soundstream', 'w2vbert', 'mulan'), None),
-    (('soundstream', 'w2vbert', 'mulan', 'melody'), 'melody')])
+    (('codec', 'w2vbert', 'mulan'), None),
+    (('codec', 'w2vbert', 'mulan', 'melody'), 'melody')])
 def test_a_bundles_melody_is_loaded_where_it_has_one(
     tmp_path, monkeypatch, parts, found):
   bundle_lib.write_manifest(tmp_path, fake_tokens.TOKENS)

@@ -7,10 +7,10 @@ import flax.linen as nn
 import numpy as np
 
 from musiclm_jax import specs
+from musiclm_jax.codecs import losses
+from musiclm_jax.codecs import trainer
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream import model
-from musiclm_jax.soundstream import trainer
 from musiclm_jax.training import optim
 
 RATE = 8_000
@@ -35,8 +35,8 @@ class Judges(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SmallCodec(trainer.SoundStreamTrainable):
-  """SoundStreamTrainable with discriminators that need no convolutions."""
+class SmallCodec(trainer.CodecTrainable):
+  """CodecTrainable with discriminators that need no convolutions."""
 
   @functools.cached_property
   def _discriminators(self):

@@ -10,9 +10,9 @@ import pytest
 import small_codec
 
 from musiclm_jax import errors
-from musiclm_jax.soundstream import losses
-from musiclm_jax.soundstream import runaway
-from musiclm_jax.soundstream import trainer
+from musiclm_jax.codecs import losses
+from musiclm_jax.codecs import runaway
+from musiclm_jax.codecs import trainer
 from musiclm_jax.training import gates
 from musiclm_jax.training import loop
 from musiclm_jax.training import optim
@@ -24,7 +24,7 @@ FAKE = (AUDIO * 0.5 + 0.01).astype(np.float32)
 def _discriminators_only(codec):
   """A state without a generator: nothing else is needed here."""
   params = codec._discriminators.init(jax.random.key(1), AUDIO)['params']
-  return trainer.SoundStreamState(
+  return trainer.CodecState(
       step=jnp.int32(0), params={}, opt_state=(), rvq=None,
       discriminator_params=params,
       discriminator_opt_state=codec.discriminator_optimizer.make().init(params),
@@ -211,6 +211,7 @@ class _Standstill(small_codec.SmallCodec):
 
 def _train(model_dir, action):
   codec = _Standstill(
+      model=None,
       discriminator_optimizer=optim.OptimizerConfig(
           name='adam', learning_rate=0.02, warmup_steps=0,
           schedule='constant'),

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import small_codec
 
+from musiclm_jax.codecs import trainer
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import trainer
 from musiclm_jax.training import gates
 from musiclm_jax.training import loop
 from musiclm_jax.training import optim
@@ -49,7 +49,7 @@ class _Still(small_codec.SmallCodec):
   def init(self, rng, batch):
     params = self._generator.init(rng, batch['audio'])['params']
     codebooks = jax.random.normal(rng, (4, 16, 8))
-    return trainer.SoundStreamState(
+    return trainer.CodecState(
         step=jnp.int32(0), params=params, opt_state=(),
         rvq=quantize.Rvq(codebooks, codebooks[..., 0], codebooks),
         discriminator_params={}, discriminator_opt_state={}, watch={})
@@ -77,7 +77,7 @@ def test_a_collapsed_codebook_stops_the_run(tmp_path):
 
 def test_previews_are_real_and_reconstructed_at_two_rates(monkeypatch):
   batch = small_codec.tones(batch=2, samples=810)
-  state = trainer.SoundStreamState(
+  state = trainer.CodecState(
       step=jnp.int32(0), params={}, opt_state=(), rvq=None,
       discriminator_params={}, discriminator_opt_state={}, watch={})
   # The generator returns what it was given, times its number of levels.

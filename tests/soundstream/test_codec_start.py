@@ -9,7 +9,7 @@ import small_codec
 
 from musiclm_jax import bundle
 from musiclm_jax import errors
-from musiclm_jax.soundstream import start
+from musiclm_jax.codecs import start
 
 BATCH = small_codec.tones()
 
@@ -106,7 +106,7 @@ def test_all_of_it_learns_on_where_it_may(trained):
 
 def test_what_does_not_fit_is_one_line(trained, tmp_path):
   directory, _ = trained
-  with pytest.raises(errors.UserError, match='START_FROM, the soundstream'):
+  with pytest.raises(errors.UserError, match='START_FROM, the codec'):
     _reconstructing(learns='decoder')
   with pytest.raises(errors.UserError, match="learns 'encoder'.*all, decoder"):
     _reconstructing(learns='encoder')

@@ -13,7 +13,7 @@ import pytest
 
 from musiclm_jax import errors
 from musiclm_jax import specs
-from musiclm_jax.soundstream import container
+from musiclm_jax.codecs import container
 from musiclm_jax.soundstream import model
 
 HEADER = container.Header(

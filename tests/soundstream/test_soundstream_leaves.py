@@ -16,7 +16,7 @@ def test_the_header_states_the_number_of_parameters(size):
   leaf = f'soundstream_{size}'
   bindings = dict(MODEL_DIR='/nowhere', CORPUS_DIR='/nowhere')
   if size == 'demo_decoder':
-    bindings['START_FROM'] = str(bundle.shipped() / 'soundstream')
+    bindings['START_FROM'] = str(bundle.shipped() / 'codec')
   trainable = configs.load(leaf, bindings).arguments['trainable']
   batch = dict(audio=jax.ShapeDtypeStruct((2, 24_000), jnp.float32))
   state = jax.eval_shape(trainable.init, jax.random.key(0), batch)
@@ -54,7 +54,7 @@ def test_settings_of_the_discriminators_are_reached_by_bindings():
   arguments = configs.load('soundstream_gpu', [
       "MODEL_DIR = '/nowhere'", "CORPUS_DIR = '/nowhere'",
       'trainer.LossWeights.balanced = True',
-      'trainer.SoundStreamTrainable.discriminator_update_probability = 0.67',
+      'trainer.CodecTrainable.discriminator_update_probability = 0.67',
       "runaway.RunawayConfig.action = 'stop'",
       'MAX_ROLLBACKS = 1', 'PREVIEW_CLIPS = 0']).arguments
   trainable = arguments['trainable']

@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 
 from musiclm_jax import audio as audio_lib
-from musiclm_jax.soundstream import losses
+from musiclm_jax.codecs import losses
 
 RATE = 24_000
 

@@ -9,8 +9,8 @@ import pytest
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.codecs import codec
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import codec
 from musiclm_jax.soundstream import discriminators
 from musiclm_jax.soundstream import model
 

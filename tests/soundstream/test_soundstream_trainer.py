@@ -9,16 +9,16 @@ import pytest
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.codecs import codec
+from musiclm_jax.codecs import losses
+from musiclm_jax.codecs import trainer
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import codec
 from musiclm_jax.soundstream import discriminators
-from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream import model
-from musiclm_jax.soundstream import trainer
 from musiclm_jax.training import optim
 
 SPEC = specs.CodecSpec(num_codebooks=4, codebook_size=32, coarse_codebooks=1)
-TINY = trainer.SoundStreamTrainable(
+TINY = trainer.CodecTrainable(
     model=model.SoundStreamConfig(
         spec=SPEC, encoder_channels=4, decoder_channels=4, latent_dim=8,
         dilations=(1,)),

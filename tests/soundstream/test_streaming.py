@@ -7,10 +7,10 @@ import pytest
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.codecs import codec as codec_lib
+from musiclm_jax.codecs import streaming
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import codec as codec_lib
 from musiclm_jax.soundstream import model
-from musiclm_jax.soundstream import streaming
 
 TINY = model.SoundStreamConfig(
     encoder_channels=4, decoder_channels=4, latent_dim=8)
@@ -197,7 +197,7 @@ def test_mistakes_in_batch_and_levels_are_named(codec, decoder):
 
 
 def test_the_shipped_codec_streams():
-  codec = bundle.Bundle(bundle.shipped()).get('soundstream')
+  codec = bundle.Bundle(bundle.shipped()).get('codec')
   hop, seconds = codec.spec.hop_samples, 2
   t = np.arange(seconds * codec.spec.sample_rate_hz) / 24_000
   audio = (0.3 * np.sin(2 * np.pi * 220 * t * (1 + t)))[None].astype(np.float32)

@@ -40,7 +40,7 @@ def test_a_trained_leaf_becomes_a_component(leaf, tmp_path):
   assert 'TRAIN_STEPS = 6' in (tmp_path / 'run/config.gin').read_text()
   with records.Writer(tmp_path / 'corpus', 'noise', 1000, licence='CC0') as out:
     out.add('train', 't0', np.zeros(100))
-  out_dir = tmp_path / 'bundle' / 'soundstream'
+  out_dir = tmp_path / 'bundle' / 'codec'
   export.write(leaf, {'MODEL_DIR': model_dir}, str(out_dir),
                str(tmp_path / 'corpus'), metadata={'note': 'toy'})
   component = bundle.load_component(out_dir)
@@ -60,7 +60,7 @@ def test_a_source_without_a_corpus_says_where_its_data_are_from(
   model_dir = str(tmp_path / 'run')
   train.start(leaf, {'MODEL_DIR': model_dir})
   about = export.write(leaf, {'MODEL_DIR': model_dir},
-                       str(tmp_path / 'bundle' / 'soundstream'))
+                       str(tmp_path / 'bundle' / 'codec'))
   assert (about['corpus'], about['cache']) == ('hummed', 'f00')
 
 
@@ -74,10 +74,10 @@ def test_python_m_from_any_directory_resumes_and_exports(leaf, tmp_path):
       text=True, timeout=120, check=False)
   assert done.returncode == 0, done.stderr
   assert 'resuming' in done.stderr and 'at step 3' in done.stderr
-  cli.main(['export', *words, '--out', str(tmp_path / 'b' / 'soundstream')])
-  about = bundle.load_component(tmp_path / 'b' / 'soundstream').metadata
+  cli.main(['export', *words, '--out', str(tmp_path / 'b' / 'codec')])
+  about = bundle.load_component(tmp_path / 'b' / 'codec').metadata
   assert about['steps'] == 6 and 'corpus' not in about
-  assert bundle.Bundle(tmp_path / 'b').has('soundstream')
+  assert bundle.Bundle(tmp_path / 'b').has('codec')
 
 
 @pytest.mark.parametrize('words', [
@@ -87,7 +87,7 @@ def test_mistakes_of_the_command_line_exit_with_2(
     leaf, tmp_path, capsys, words):
   with pytest.raises(SystemExit) as caught:
     cli.main(['export', leaf, f'--gin.MODEL_DIR="{tmp_path}/run"', '--out',
-              str(tmp_path / 'out' / 'soundstream'), *words])
+              str(tmp_path / 'out' / 'codec'), *words])
   assert caught.value.code == 2
   assert capsys.readouterr().err.count('\n') == 1
   assert not (tmp_path / 'out').exists() and not (tmp_path / 'run').exists()

@@ -72,9 +72,9 @@ def test_mistakes(tmp_path):
 
 
 @pytest.mark.parametrize('words, said', [
-    (['--from-t5x', 'none', '--out', 'b/soundstream'], 'is no stage'),
+    (['--from-t5x', 'none', '--out', 'b/codec'], 'is no stage'),
     (['--to-t5x', 'none'], 'is no stage'),
-    (['--to-t5x', 'none', '--out', 'b/soundstream'], 'not allowed'),
+    (['--to-t5x', 'none', '--out', 'b/codec'], 'not allowed'),
     (['--to-t5x', 'none', '--from-t5x', 'none'], 'exclude each other'),
     ([], 'is required')])
 def test_mistakes_of_the_command_line(tmp_path, monkeypatch, capsys, words,

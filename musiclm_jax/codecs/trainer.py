@@ -1,4 +1,4 @@
-"""How SoundStream trains: a generator, its codebooks and its discriminators.
+"""How a codec trains: a generator, its codebooks and its discriminators.
 
 One `update` does both sides at once from one reconstruction:
 
@@ -24,19 +24,18 @@ import optax
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
+from musiclm_jax.codecs import health
+from musiclm_jax.codecs import losses
+from musiclm_jax.codecs import previews
+from musiclm_jax.codecs import runaway as runaway_lib
+from musiclm_jax.codecs import start
 from musiclm_jax.nn import quantize
 from musiclm_jax.soundstream import discriminators as discriminators_lib
-from musiclm_jax.soundstream import health
-from musiclm_jax.soundstream import losses
-from musiclm_jax.soundstream import model as model_lib
-from musiclm_jax.soundstream import previews
-from musiclm_jax.soundstream import runaway as runaway_lib
-from musiclm_jax.soundstream import start
 from musiclm_jax.training import optim
 
 
 @flax.struct.dataclass
-class SoundStreamState:
+class CodecState:
   """Everything that training changes."""
 
   step: jax.Array  # int32 scalar
@@ -72,11 +71,11 @@ class LossWeights:
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundStreamTrainable:
-  """SoundStream under training; see `training.trainable.Trainable`.
+class CodecTrainable:
+  """A codec under training; see `training.trainable.Trainable`.
 
   Attributes:
-    model: the generator.
+    model: the generator's configuration; see codecs/registry.py.
     rvq: how its codebooks learn.
     discriminators: their shape.
     discriminator_start_step: first step that they take part in; -1: never.
@@ -86,17 +85,18 @@ class SoundStreamTrainable:
     usage_floor: a codebook whose usage (`quantize.usage`) stays under this has
       collapsed, and the run stops; 0 never stops.
     usage_patience: evaluations on end that it must stay there.
-    spectral: the reconstruction loss.
+    spectral: the reconstruction loss: losses.SpectralConfig (SoundStream's) or
+      stft_losses.MagnitudeConfig.
     weights: of the losses.
     optimizer: the generator's.
     discriminator_optimizer: the discriminators'.
-    start_from: `<bundle>/soundstream`, a trained codec to begin from (start.py);
+    start_from: `<bundle>/codec`, a trained codec to begin from (start.py);
       '': random parameters, and codebooks by k-means.
     learns: 'all', or 'decoder': encoder and codebooks stay what `start_from`
       has, and with them the codes.
   """
 
-  model: model_lib.SoundStreamConfig = model_lib.SoundStreamConfig()
+  model: Any
   rvq: quantize.RvqConfig = quantize.RvqConfig()
   discriminators: discriminators_lib.DiscriminatorConfig = (
       discriminators_lib.DiscriminatorConfig())
@@ -105,7 +105,7 @@ class SoundStreamTrainable:
   runaway: runaway_lib.RunawayConfig = runaway_lib.RunawayConfig()
   usage_floor: float = 0.05  # ours: a trained codec has 0.5 to 0.8
   usage_patience: int = 3  # ours
-  spectral: losses.SpectralConfig = losses.SpectralConfig()
+  spectral: Any = losses.SpectralConfig()
   weights: LossWeights = LossWeights()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
@@ -120,7 +120,7 @@ class SoundStreamTrainable:
     if self.learns == 'decoder' and not self.start_from:
       raise errors.UserError(
           "learns = 'decoder' keeps the encoder and the codebooks of a trained "
-          'codec; name it by START_FROM, the soundstream folder of a bundle.')
+          'codec; name it by START_FROM, the codec folder of a bundle.')
     if not 0.0 < self.discriminator_update_probability <= 1.0:
       raise errors.UserError(
           f'discriminator_update_probability is '
@@ -156,7 +156,7 @@ class SoundStreamTrainable:
       discriminator_opt_state = self.discriminator_optimizer.make().init(
           discriminator_params)
       watch = self.runaway.start()
-    return SoundStreamState(
+    return CodecState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=self.optimizer.make().init(params), rvq=rvq,
         discriminator_params=discriminator_params,
@@ -209,6 +209,10 @@ class SoundStreamTrainable:
         commitment=commitment, si_sdr=losses.si_sdr(audio, fake),
         mel_distance=losses.mel_distance(audio, fake, mel_spec),
         **health.usage(quantized.codes, self.model.spec.codebook_size))
+    coarse = self.model.spec.coarse_codebooks
+    (fake, _), _ = self._reconstruct(
+        state.params, state.rvq, audio, jnp.full(len(audio), coarse))
+    metrics['mel_distance_coarse'] = losses.mel_distance(audio, fake, mel_spec)
     metrics['loss'] = self._total(metrics)
     return metrics
 
@@ -233,13 +237,13 @@ class SoundStreamTrainable:
     if self.start_from:
       metadata['began_from'] = start.steps(self.start_from)
     return dict(
-        kind='soundstream', config=self.model, spec=self.model.spec,
+        kind=self.model.kind, config=self.model, spec=self.model.spec,
         weights=dict(params=state.params, codebooks=state.rvq.codebooks),
         metadata=metadata)
 
   @functools.cached_property
   def _generator(self):
-    return model_lib.SoundStream(self.model)
+    return self.model.build()
 
   @functools.cached_property
   def _discriminators(self):

@@ -4,40 +4,43 @@
   state, codes = encoder.step(state, audio [B, n * hop])     [B, n, Q]
   state, audio = decoder.step(state, codes [B, n, q])        [B, n * hop]
 
+  for codes in encoder.stream(blocks of audio): ...     late frames put right
+  for audio in decoder.stream(blocks of codes): ...
+
 A chunk is any whole number of frames, one (20 ms) included; the results are
-those of the whole signal, and nothing is computed twice. A state is a pytree of
-arrays, one for each convolution that looks back: its last inputs.
+those of the whole signal, and nothing is computed twice. A codec that looks ahead
+gives its results `delay_frames` late: `step` gives as many frames as it takes,
+of which the first `delay_frames` of a stream are of what was before it; `stream`
+drops them, and gives the end what it waits for.
 
-  kernel k, dilation d     (k - 1) * d steps
-  stride S                 one block of S steps
-  transposed               one step
-
-There is no second copy of the architecture here. The model runs as it is, and
-where it calls one of its convolutions, the layer's past is put before the
-inputs instead of zeros. All-zero pasts are therefore the start of a signal.
+The layers keep their own pasts (nn/streams.py): a state is a tree of arrays, one
+for each layer that looks back.
 """
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from musiclm_jax.nn import conv
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import model
-
-_COLLECTION = 'stream'
+from musiclm_jax.nn import streams
 
 
 class _Stream:
-  """What encoder and decoder share: a method of the model, with a state."""
+  """What encoder and decoder share: a method of the model, with a state.
+
+  Attributes:
+    delay_frames: how much later than its inputs the outputs come.
+  """
 
   _method = None
+  _per_frame = 1  # outputs along axis 1
+  delay_frames = 0
 
   def __init__(self, codec):
     self._codec = codec
-    self._model = model.SoundStream(codec.config)
+    self._model = codec.model
 
   @property
   def spec(self):
@@ -45,10 +48,42 @@ class _Stream:
 
   def init(self, batch=1):
     """The state before the first sample of `batch` signals."""
-    _, state = jax.eval_shape(
-        functools.partial(self._apply, self._codec.params, None),
-        self._first(batch))
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+    return streams.start(self._model, self._codec.params, self._first(batch),
+                         method=self._method)
+
+  def stream(self, chunks):
+    """`step` over the chunks of one signal, its outputs in time.
+
+    Args:
+      chunks: iterable of what `step` takes, all of one batch.
+
+    Yields:
+      As many frames as came in, what is known after each chunk. The first
+      outputs are fewer by `delay_frames`, and those come behind the last chunk.
+    """
+    late, state, chunk = self.delay_frames, None, None
+    for chunk in chunks:
+      state = self.init(len(chunk)) if state is None else state
+      state, outputs = self.step(state, chunk)
+      yield from self._cut(outputs, late)
+      late -= min(late, outputs.shape[1] // self._per_frame)
+    missing = self.delay_frames if chunk is not None else 0
+    while missing:  # by chunks of a known size: nothing new is compiled
+      state, outputs = self.step(state, self._behind(chunk))
+      frames = outputs.shape[1] // self._per_frame
+      yield from self._cut(
+          outputs[:, :min(missing, frames) * self._per_frame], late)
+      late -= min(late, frames)
+      missing -= min(missing, frames)
+
+  def _cut(self, outputs, late):
+    """`outputs` without their first `late` frames, where any are left."""
+    if outputs.shape[1] > late * self._per_frame:
+      yield outputs[:, late * self._per_frame:]
+
+  def _behind(self, chunk):
+    """A chunk of what is behind the end, as long as the last one."""
+    raise NotImplementedError
 
   def _first(self, batch):
     """Shape and type of one frame of inputs."""
@@ -56,13 +91,8 @@ class _Stream:
 
   def _apply(self, params, state, inputs):
     """(outputs, state) of one chunk."""
-    variables = {'params': params}
-    if state is not None:
-      variables[_COLLECTION] = state
-    with nn.intercept_methods(_with_past):
-      outputs, changed = self._model.apply(
-          variables, inputs, method=self._method, mutable=[_COLLECTION])
-    return outputs, changed[_COLLECTION]
+    return streams.step(self._model, params, state, inputs,
+                        method=self._method)
 
 
 class Encoder(_Stream):
@@ -83,6 +113,7 @@ class Encoder(_Stream):
       raise ValueError(f'levels is {levels}; expected 1 to '
                        f'{self.spec.num_codebooks}.')
     self._codebooks = codec.codebooks[:levels]
+    self.delay_frames = codec.config.encoder_lookahead
 
   def step(self, state, chunk):
     """Codes of the next samples.
@@ -111,6 +142,9 @@ class Encoder(_Stream):
   def _first(self, batch):
     return jax.ShapeDtypeStruct((batch, self.spec.hop_samples), jnp.float32)
 
+  def _behind(self, chunk):
+    return np.zeros_like(chunk)
+
   @functools.cached_property
   def _run(self):
     return jax.jit(self._apply)
@@ -124,6 +158,11 @@ class Decoder(_Stream):
   """Codes to audio, chunk by chunk."""
 
   _method = 'decode'
+
+  def __init__(self, codec):
+    super().__init__(codec)
+    self.delay_frames = codec.config.decoder_lookahead
+    self._per_frame = self.spec.hop_samples
 
   def step(self, state, codes):
     """Audio of the next frames.
@@ -151,6 +190,9 @@ class Decoder(_Stream):
     return jax.ShapeDtypeStruct(
         (batch, 1, self._codec.config.latent_dim), jnp.float32)
 
+  def _behind(self, chunk):
+    return np.repeat(np.asarray(chunk)[:, -1:], chunk.shape[1], axis=1)
+
   @functools.cached_property
   def _run(self):
     @jax.jit
@@ -167,57 +209,3 @@ def _check_batch(state, inputs):
     raise ValueError(
         f'the chunk has {inputs.shape[0]} rows and the state {batch}; expected '
         f'as many as in `init`.')
-
-
-def _with_past(call, args, kwargs, context):
-  """Runs one method of the model; convolutions see their past, not zeros."""
-  layer = context.module
-  kind = _KINDS.get(type(layer))
-  if kind is None or context.method_name != '__call__':
-    return call(*args, **kwargs)
-  steps, convolve = kind
-  steps = steps(layer)
-  if not steps:
-    return call(*args, **kwargs)
-  inputs, = args
-  batch, _, channels = inputs.shape
-  past = layer.variable(
-      _COLLECTION, 'past', jnp.zeros, (batch, steps, channels), inputs.dtype)
-  inputs = jnp.concatenate([past.value, inputs], axis=1)
-  past.value = inputs[:, -steps:]
-  return (convolve(inputs, layer.get_variable('params', 'kernel'), layer) +
-          layer.get_variable('params', 'bias'))
-
-
-def _plain(inputs, kernel, layer):
-  """[B, (k - 1) * d + T, C] -> [B, T, D]."""
-  return jax.lax.conv_general_dilated(
-      inputs, kernel, (1,), 'VALID', rhs_dilation=(layer.dilation,),
-      dimension_numbers=('NHC', 'HIO', 'NHC'))
-
-
-def _strided(inputs, kernel, layer):
-  """[B, S + T * S, C] -> [B, T, D]: a block and the one before it."""
-  stride = layer.stride
-  blocks = inputs.reshape(len(inputs), -1, stride * inputs.shape[2])
-  both = jnp.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2)
-  return both @ kernel.reshape(-1, kernel.shape[2])
-
-
-def _transposed(inputs, kernel, layer):
-  """[B, 1 + T, C] -> [B, T * S, D]: first half of a step, second of the last.
-  """
-  _, channels, features = kernel.shape
-  halves = kernel.reshape(2, layer.stride, channels, features)
-  matrix = jnp.swapaxes(halves, 1, 2).reshape(2 * channels, -1)
-  both = jnp.concatenate([inputs[:, 1:], inputs[:, :-1]], axis=2)
-  return (both @ matrix).reshape(len(inputs), -1, features)
-
-
-# Layer -> (steps of its past, its outputs from past and present inputs).
-_KINDS = {
-    conv.CausalConv: (
-        lambda layer: (layer.kernel_size - 1) * layer.dilation, _plain),
-    conv.CausalConvStrided: (lambda layer: layer.stride, _strided),
-    conv.CausalConvTransposed: (lambda layer: 1, _transposed),
-}

@@ -1,8 +1,8 @@
 """The trained codec as a tokenizer: audio <-> codes, any length.
 
-The model is causal, so a track is processed in chunks of one shape: each sees
-enough of what came before (16 frames for the encoder, 20 for the decoder, see
-`SoundStreamConfig`) that its result equals that of the whole track. Memory is
+A track is processed in chunks of one shape: each sees enough of what came before
+and of what comes next (`encoder_context_frames`, `encoder_lookahead` and so on of
+the configuration) that its result equals that of the whole track. Memory is
 bounded by a chunk, and only a few shapes are ever compiled.
 """
 
@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax import specs
+from musiclm_jax.codecs import registry
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import model
 
 _CHUNK_FRAMES = 512  # 10 s at 50 Hz
 _SMALLEST_FRAMES = 32  # shorter inputs are padded to it
@@ -27,13 +26,13 @@ class Codec:
     """A codec.
 
     Args:
-      config: a `model.SoundStreamConfig`.
+      config: of the architecture; see codecs/registry.py.
       params: the generator's parameters.
       codebooks: [Q, K, D] float.
-      chunk_frames: frames processed at once, left context included.
+      chunk_frames: frames processed at once, context on both sides included.
     """
-    context = max(config.encoder_context_frames,
-                  config.decoder_context_frames)
+    context = max(config.encoder_context_frames + config.encoder_lookahead,
+                  config.decoder_context_frames + config.decoder_lookahead)
     if chunk_frames <= context:
       raise ValueError(
           f'chunk_frames is {chunk_frames}; expected more than the context of '
@@ -42,11 +41,25 @@ class Codec:
     self.params = jax.tree.map(jnp.asarray, params)
     self.codebooks = jnp.asarray(codebooks)
     self.chunk_frames = chunk_frames
-    self._model = model.SoundStream(config)
+    self.model = config.build()
 
   @property
   def spec(self):
     return self.config.spec
+
+  @property
+  def latency_samples(self):
+    """From a sample that goes in to the same one coming out of a stream.
+
+    The frame must be full, and encoder and decoder wait for their look-ahead.
+    """
+    frames = 1 + self.config.encoder_lookahead + self.config.decoder_lookahead
+    return frames * self.spec.hop_samples
+
+  @property
+  def causal(self):
+    """Whether the codes of a frame depend on nothing after it."""
+    return not self.config.encoder_lookahead
 
   def encode(self, audio):
     """Codes of audio.
@@ -65,7 +78,8 @@ class Codec:
     audio = np.pad(audio, ((0, 0), (0, frames * hop - audio.shape[1])))
     blocks = audio.reshape(len(audio), frames, hop)
     return self._by_chunks(
-        blocks, self._encode, self.config.encoder_context_frames)
+        blocks, self._encode, self.config.encoder_context_frames,
+        self.config.encoder_lookahead, 'constant')
 
   def decode(self, codes):
     """Audio of codes.
@@ -80,27 +94,38 @@ class Codec:
     _check_rank(codes, 3, 'codes', '[B, T, q]')
     self._check_codes(codes)
     blocks = self._by_chunks(
-        codes, self._decode, self.config.decoder_context_frames)
+        codes, self._decode, self.config.decoder_context_frames,
+        self.config.decoder_lookahead, 'edge')
     return blocks.reshape(len(codes), -1)
 
-  def _by_chunks(self, inputs, function, context):
-    """`function` over [B, T, ...] in chunks that overlap by `context` frames.
+  def _by_chunks(self, inputs, function, context, ahead, padding):
+    """`function` over [B, T, ...] in chunks that overlap.
 
-    With chunks of 8 and a context of 3, 15 frames are done as 0..8, 5..13 and
-    10..18 (the last one padded); of each chunk but the first, the first 3
-    results are dropped.
+    With chunks of 8, a context of 3 and nothing ahead, 15 frames are done as
+    0..8, 5..13 and 10..18 (the last one padded); of each chunk but the first,
+    the first 3 results are dropped. With 1 ahead they are 0..8, 4..12, 8..16:
+    of each chunk but the last, the last result is dropped too.
+
+    Args:
+      inputs: [B, T, ...].
+      function: [B, size, ...] -> [B, size, ...].
+      context: frames back that a result depends on.
+      ahead: frames ahead likewise.
+      padding: what stands behind the end, as of `np.pad`.
     """
     length = inputs.shape[1]
     size = self._padded(length)
-    outputs, start = [], 0
-    while not outputs or start + context < length:
+    outputs, start, done = [], 0, 0
+    while done < length:
       part = inputs[:, start:start + size]
       missing = size - part.shape[1]
       part = np.pad(
-          part, ((0, 0), (0, missing)) + ((0, 0),) * (part.ndim - 2))
+          part, ((0, 0), (0, missing)) + ((0, 0),) * (part.ndim - 2), padding)
+      last = start + size >= length
+      stop = length if last else start + size - ahead
       result = np.asarray(function(part))
-      outputs.append(result[:, context if start else 0:size - missing])
-      start += size - context
+      outputs.append(result[:, done - start:stop - start])
+      done, start = stop, stop - context
     return np.concatenate(outputs, axis=1)
 
   def _padded(self, frames):
@@ -115,7 +140,7 @@ class Codec:
     """Jitted: [B, T, hop] samples -> [B, T, Q] codes."""
     @jax.jit
     def encode(params, codebooks, blocks):
-      latents = self._model.apply(
+      latents = self.model.apply(
           {'params': params}, blocks.reshape(len(blocks), -1),
           method='encode')
       return quantize.rvq_encode(latents, codebooks)
@@ -127,7 +152,7 @@ class Codec:
     """Jitted: [B, T, q] codes -> [B, T, hop] samples."""
     @jax.jit
     def decode(params, codebooks, codes):
-      audio = self._model.apply(
+      audio = self.model.apply(
           {'params': params}, quantize.rvq_decode(codes, codebooks),
           method='decode')
       return audio.reshape(codes.shape[:2] + (self.spec.hop_samples,))
@@ -148,7 +173,7 @@ class Codec:
 
 def from_component(component):
   """The `Codec` of a `bundle.Component`."""
-  config = specs.from_dict(model.SoundStreamConfig, component.config)
+  config = registry.config_of(component)
   weights = component.tree()
   return Codec(config, weights['params'], weights['codebooks'])
 

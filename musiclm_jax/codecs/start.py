@@ -1,7 +1,7 @@
 """A codec that begins from a trained one, at its own or a wider decoder (ours).
 
-A decoder of n times the width begins as the same function: every channel is
-there n times, and what reads them takes a share of each,
+SoundStream's decoder of n times the width begins as the same function: every
+channel is there n times, and what reads them takes a share of each,
 
   kernel [k, C, D] -> [k, n C, m D] / n        bias [D] -> [m D]
 
@@ -21,18 +21,19 @@ import jax.numpy as jnp
 from musiclm_jax import bundle
 from musiclm_jax import errors
 from musiclm_jax import specs
-from musiclm_jax.soundstream import model
+from musiclm_jax.codecs import registry
 
 _NOISE = 0.05  # of a kernel's own deviation
+_WIDER = 'decoder_channels'  # the width that may grow, where a codec has it
 
 
 def begin(directory, config, params, rng):
   """The parameters and codebooks of a trained codec, in the shape of a new one.
 
   Args:
-    directory: `<bundle>/soundstream`.
-    config: the new codec's SoundStreamConfig: the old one's, but that
-      `decoder_channels` may be a multiple.
+    directory: `<bundle>/codec`.
+    config: the new codec's configuration: the old one's, but that
+      `decoder_channels` of a SoundStream may be a multiple.
     params: fresh parameters, of which the shapes are used.
     rng: random key of the noise; a decoder of the same width gets none.
 
@@ -43,17 +44,16 @@ def begin(directory, config, params, rng):
     UserError: there is no codec, or it has another shape.
   """
   component = bundle.load_component(directory)
-  if component.kind != 'soundstream':
+  if component.kind != config.kind:
     raise errors.UserError(
-        f'START_FROM {directory} is a {component.kind}; expected the '
-        f'soundstream of a bundle.')
-  old = specs.from_dict(model.SoundStreamConfig, component.config)
-  differing = specs.difference(dataclasses.replace(
-      old, decoder_channels=config.decoder_channels), config)
-  if config.decoder_channels % old.decoder_channels:
+        f'START_FROM {directory} is a {component.kind}; expected a '
+        f'{config.kind}, as the leaf trains it.')
+  old = registry.config_of(component, directory)
+  differing = specs.difference(_as_wide(old, config), config)
+  if hasattr(old, _WIDER) and getattr(config, _WIDER) % getattr(old, _WIDER):
     differing.append(
-        f'decoder_channels: {old.decoder_channels}, expected a divisor of '
-        f'{config.decoder_channels}')
+        f'{_WIDER}: {getattr(old, _WIDER)}, expected a divisor of '
+        f'{getattr(config, _WIDER)}')
   if differing:
     raise errors.UserError(
         f'START_FROM {directory} does not fit: {"; ".join(differing)}.')
@@ -69,6 +69,13 @@ def steps(directory):
   """What a codec says of its training: {'steps': ..., 'corpus': ...}."""
   about = bundle.load_component(directory).metadata
   return {name: about[name] for name in ('steps', 'corpus') if name in about}
+
+
+def _as_wide(old, config):
+  """`old` with the width of `config`, which may differ."""
+  if not hasattr(old, _WIDER):
+    return old
+  return dataclasses.replace(old, **{_WIDER: getattr(config, _WIDER)})
 
 
 def _widened(array, shape, rng):

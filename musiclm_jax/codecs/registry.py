@@ -1,0 +1,54 @@
+"""The codec architectures: a folder and a line each.
+
+A codec's configuration is a frozen dataclass in the folder's `model.py` with
+
+  kind                      its name here
+  spec                      specs.CodecSpec, the token grid
+  latent_dim                D, width of what is quantised
+  encoder_context_frames    frames back that a frame's latent depends on
+  decoder_context_frames    frames back that a frame's samples depend on
+  encoder_lookahead         frames ahead that each of the two waits for; in a
+  decoder_lookahead         stream its outputs come so much later
+  build()                   a Flax module with `encode` ([B, N] audio ->
+                            [B, ceil(N / hop), D]) and `decode` ([B, T, D] ->
+                            [B, T * hop]), of layers that remember their past
+                            (nn/streams.py)
+
+Everything else (training, files, streams, evaluation, stages) asks for these and
+for `codec.Codec`, never for an architecture.
+"""
+
+import importlib
+
+from musiclm_jax import errors
+from musiclm_jax import specs
+
+ARCHITECTURES = {  # kind -> (module, class of its configuration)
+    'soundstream': ('musiclm_jax.soundstream.model', 'SoundStreamConfig'),
+    'framecodec': ('musiclm_jax.framecodec.model', 'FrameCodecConfig'),
+}
+
+
+def config_class(kind, place):
+  """The configuration class of an architecture.
+
+  Args:
+    kind: its name.
+    place: what names it, for the message.
+
+  Raises:
+    UserError: there is no such architecture here.
+  """
+  if kind not in ARCHITECTURES:
+    raise errors.UserError(
+        f'{place} is a codec of the architecture {kind!r}; known are '
+        f'{", ".join(sorted(ARCHITECTURES))}. Export the codec again, or use '
+        f'the version of musiclm_jax that made it.')
+  module, name = ARCHITECTURES[kind]
+  return getattr(importlib.import_module(module), name)
+
+
+def config_of(component, place='the codec'):
+  """The configuration that a `bundle.Component` was saved with."""
+  return specs.from_dict(
+      config_class(component.kind, place), component.config)

@@ -1,0 +1,108 @@
+"""Frames of samples to spectra and back, as sums that fit each other.
+
+  frame x [N] -> Hann window w -> X = DFT(w x) 4 / N      a full-scale sine: 1
+  X -> N / 4 DFT^-1(X) w / (3/8 N / hop)                  overlapped, added: x
+
+The squares of windows that begin every `hop` samples add up to 3/8 N / hop where
+N is three hops or more.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax import audio as audio_lib
+
+_COMPRESSION = 0.3  # ours: |X|^0.3, near to loudness
+_FLOOR = 1e-5  # of magnitudes: 100 dB below a full-scale sine
+
+
+def features(samples, num_mels, sample_rate_hz, method='fft'):
+  """What the encoder is shown of each frame.
+
+  Args:
+    samples: [B, T, N].
+    num_mels: bands.
+    sample_rate_hz: of the samples.
+    method: as of `spectrum`.
+
+  Returns:
+    [B, T, N + 2 + num_mels]: the spectrum with compressed magnitudes and its
+    phases, real parts and then imaginary ones; log-mels over their range.
+  """
+  real, imaginary = spectrum(samples, method)
+  magnitude = jnp.sqrt(real**2 + imaginary**2 + _FLOOR**2)
+  shrink = magnitude**(_COMPRESSION - 1.0)
+  mels = magnitude @ audio_lib.mel_matrix(
+      sample_rate_hz, samples.shape[-1], num_mels, 0.0, sample_rate_hz / 2)
+  mels = jnp.log(mels + _FLOOR) / -np.log(_FLOOR)
+  return jnp.concatenate(
+      [real * shrink, imaginary * shrink, mels.astype(real.dtype)], axis=-1)
+
+
+def spectrum(samples, method='fft'):
+  """Spectra of frames under a Hann window.
+
+  Args:
+    samples: [..., N].
+    method: 'fft', or 'product' for a product with a matrix in full precision.
+
+  Returns:
+    (real, imaginary), each [..., N / 2 + 1].
+  """
+  size = samples.shape[-1]
+  if method == 'product':
+    matrix = _forward_matrix(size)
+    both = jnp.matmul(samples, matrix, precision=jax.lax.Precision.HIGHEST)
+    return both[..., :size // 2 + 1], both[..., size // 2 + 1:]
+  found = jnp.fft.rfft(samples * (_hann(size) * (4.0 / size)))
+  return found.real, found.imag
+
+
+def frames(real, imaginary, overlap, method='fft'):
+  """The frames of predicted spectra, ready to be overlapped and added.
+
+  Args:
+    real: [..., N / 2 + 1].
+    imaginary: the same.
+    overlap: N / hop, 3 or more.
+    method: as of `spectrum`.
+
+  Returns:
+    [..., N].
+  """
+  size = 2 * (real.shape[-1] - 1)
+  if method == 'product':
+    both = jnp.concatenate([real, imaginary], axis=-1)
+    return jnp.matmul(both, _inverse_matrix(size, overlap),
+                      precision=jax.lax.Precision.HIGHEST)
+  made = jnp.fft.irfft(jax.lax.complex(real, imaginary), size)
+  return made * (_hann(size) * _level(size, overlap))
+
+
+def _level(size, overlap):
+  """What a windowed inverse transform is multiplied with."""
+  return size / 4.0 / (0.375 * overlap)
+
+
+def _hann(size):
+  """[N] float32, periodic."""
+  return np.hanning(size + 1)[:-1].astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _forward_matrix(size):
+  """[N, N + 2] float32: window, transform and scale as one product."""
+  found = np.fft.rfft(np.diag(np.hanning(size + 1)[:-1] * (4.0 / size)))
+  return np.concatenate([found.real, found.imag], -1).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _inverse_matrix(size, overlap):
+  """[N + 2, N] float32, the way back."""
+  unit = np.eye(size // 2 + 1)
+  rows = np.concatenate([np.fft.irfft(unit, size), np.fft.irfft(1j * unit, size)])
+  window = np.hanning(size + 1)[:-1]
+  return (rows * window * _level(size, overlap)).astype(np.float32)
