@@ -31,8 +31,9 @@ class Codec:
       codebooks: [Q, K, D] float.
       chunk_frames: frames processed at once, context on both sides included.
     """
-    context = max(config.encoder_context_frames + config.encoder_lookahead,
-                  config.decoder_context_frames + config.decoder_lookahead)
+    context = config.period_frames - 1 + max(
+        config.encoder_context_frames + config.encoder_lookahead,
+        config.decoder_context_frames + config.decoder_lookahead)
     if chunk_frames <= context:
       raise ValueError(
           f'chunk_frames is {chunk_frames}; expected more than the context of '
@@ -113,7 +114,7 @@ class Codec:
       ahead: frames ahead likewise.
       padding: what stands behind the end, as of `np.pad`.
     """
-    length = inputs.shape[1]
+    length, period = inputs.shape[1], self.config.period_frames
     size = self._padded(length)
     outputs, start, done = [], 0, 0
     while done < length:
@@ -125,7 +126,8 @@ class Codec:
       stop = length if last else start + size - ahead
       result = np.asarray(function(part))
       outputs.append(result[:, done - start:stop - start])
-      done, start = stop, stop - context
+      done = stop
+      start = (stop - context) // period * period
     return np.concatenate(outputs, axis=1)
 
   def _padded(self, frames):

@@ -23,6 +23,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from musiclm_jax import specs
 from musiclm_jax.framecodec import spectra
@@ -41,6 +42,7 @@ class FrameCodecConfig:
     spec: rates and codebooks; of its strides only the product counts.
     window_frames: length of the window, in hops.
     num_mels: bands of the log-mels beside the spectrum at the input.
+    parts: short windows of a frame, whose log-mels stand there too.
     encoder_dim: width of the encoder's blocks.
     encoder_blocks: their number.
     decoder_dim: width of the decoder's blocks.
@@ -59,6 +61,7 @@ class FrameCodecConfig:
   spec: specs.CodecSpec = specs.CodecSpec()
   window_frames: int = 4
   num_mels: int = 80
+  parts: int = 7
   encoder_dim: int = 192
   encoder_blocks: int = 4
   decoder_dim: int = 256
@@ -76,6 +79,10 @@ class FrameCodecConfig:
         raise ValueError(
             f'{name} is {getattr(self, name)}; expected 0 to '
             f'{self.window_frames - 1}, one less than window_frames.')
+    if self.window_samples % (2 * (self.parts + 1)):
+      raise ValueError(
+          f'parts is {self.parts}; expected one less than a divisor of half of '
+          f'the window, {self.window_samples // 2} samples.')
     if self.window_frames < 3:
       raise ValueError(
           f'window_frames is {self.window_frames}; expected 3 or more: of fewer '
@@ -96,6 +103,11 @@ class FrameCodecConfig:
   @property
   def num_bins(self):
     return self.window_samples // 2 + 1
+
+  @property
+  def period_frames(self):
+    """Frames after which the decoder's clock begins anew."""
+    return self.window_frames
 
   @property
   def encoder_context_frames(self):
@@ -172,8 +184,8 @@ class Encoder(nn.Module):
       audio = jnp.pad(audio, ((0, 0), (0, ahead * config.spec.hop_samples)))
     frames = streams.Frames(
         config.window_samples, config.spec.hop_samples, name='frames')(audio)
-    x = spectra.features(frames, config.num_mels, config.spec.sample_rate_hz,
-                         config.fourier)
+    x = spectra.features(frames, config.num_mels, config.parts,
+                         config.spec.sample_rate_hz, config.fourier)
     x = Blocks(config.encoder_dim, config.encoder_blocks, config.expansion,
                config.kernel_size, name='blocks')(x)
     x = nn.Dense(config.latent_dim, name='latents')(x)
@@ -204,7 +216,15 @@ class Decoder(nn.Module):
 
 
 class Head(nn.Module):
-  """[B, T, C] -> [B, T, window] frames, windowed, ready to be added up."""
+  """[B, T, C] -> [B, T, window] frames, windowed, ready to be added up.
+
+  A phase that stands still is that of the bin's own frequency: it is counted
+  from the start of the signal, not of the frame. Bin k goes round k times in a
+  window, k / window_frames times in a hop, so that after `window_frames` hops
+  the count begins anew. Without this the frames of a held tone would have to
+  be told each what the one before was, and only multiples of the frame rate
+  could be held.
+  """
 
   config: FrameCodecConfig
 
@@ -216,11 +236,20 @@ class Head(nn.Module):
         config.num_bins, name='magnitude',
         bias_init=nn.initializers.constant(_QUIET))(flat)
     phase = nn.Dense(config.num_bins, name='phase')(flat)
+    clock = streams.clock(self, *x.shape[:2], config.window_frames)
+    phase += self._turns()[clock.reshape(-1)]
     magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
     frames = spectra.frames(
         magnitude * jnp.cos(phase), magnitude * jnp.sin(phase),
         config.window_frames, config.fourier)
     return frames.reshape(x.shape[:-1] + (config.window_samples,))
+
+  def _turns(self):
+    """[window_frames, bins] how far each bin has turned at each hop."""
+    period = self.config.window_frames
+    turns = np.arange(period)[:, None] * np.arange(self.config.num_bins)
+    return jnp.asarray(
+        2 * np.pi * (turns % period) / period, jnp.float32)
 
 
 class FrameCodec(nn.Module):

@@ -16,30 +16,52 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 
 _COMPRESSION = 0.3  # ours: |X|^0.3, near to loudness
-_FLOOR = 1e-5  # of magnitudes: 100 dB below a full-scale sine
+_FLOOR = 1e-4  # of magnitudes: 80 dB below a full-scale sine
+# About the mean and the deviation of music, so that every input of the encoder
+# has a size near 1: a layer that must find a part in a thousand learns slowly.
+_MEAN_POWER, _SCALE_POWER = 0.1, 8.0
+_MEAN_LOG, _SCALE_LOG = -5.0, 2.0
 
 
-def features(samples, num_mels, sample_rate_hz, method='fft'):
-  """What the encoder is shown of each frame.
+def features(samples, num_mels, parts, sample_rate_hz, method='fft'):
+  """What the encoder is shown of each frame: magnitudes, no phases.
 
   Args:
     samples: [B, T, N].
-    num_mels: bands.
+    num_mels: bands of the log-mels.
+    parts: short windows that the frame is cut into, overlapping by half, with
+      log-mels of their own: they say when in the frame something begins; 0:
+      none.
     sample_rate_hz: of the samples.
     method: as of `spectrum`.
 
   Returns:
-    [B, T, N + 2 + num_mels]: the spectrum with compressed magnitudes and its
-    phases, real parts and then imaginary ones; log-mels over their range.
+    [B, T, F]: N / 2 + 1 compressed magnitudes, `num_mels` log-mels, and the
+    log-mels of the short windows.
   """
+  magnitude = _magnitude(samples, method)
+  shown = [(magnitude**_COMPRESSION - _MEAN_POWER) * _SCALE_POWER,
+           _log_mel(magnitude, num_mels, sample_rate_hz) * _SCALE_LOG]
+  if parts:
+    blocks = samples.reshape(samples.shape[:-1] + (parts + 1, -1))
+    short = jnp.concatenate([blocks[..., :-1, :], blocks[..., 1:, :]], -1)
+    bands = max(1, short.shape[-1] // 16)
+    mels = _log_mel(_magnitude(short, method), bands, sample_rate_hz)
+    shown.append(mels.reshape(mels.shape[:-2] + (-1,)))
+  return jnp.concatenate(shown, axis=-1)
+
+
+def _magnitude(samples, method):
   real, imaginary = spectrum(samples, method)
-  magnitude = jnp.sqrt(real**2 + imaginary**2 + _FLOOR**2)
-  shrink = magnitude**(_COMPRESSION - 1.0)
-  mels = magnitude @ audio_lib.mel_matrix(
-      sample_rate_hz, samples.shape[-1], num_mels, 0.0, sample_rate_hz / 2)
-  mels = jnp.log(mels + _FLOOR) / -np.log(_FLOOR)
-  return jnp.concatenate(
-      [real * shrink, imaginary * shrink, mels.astype(real.dtype)], axis=-1)
+  return jnp.sqrt(real**2 + imaginary**2 + (0.1 * _FLOOR)**2)
+
+
+def _log_mel(magnitude, num_mels, sample_rate_hz):
+  """[..., bins] -> [..., num_mels], about 0."""
+  filters = audio_lib.mel_matrix(
+      sample_rate_hz, 2 * (magnitude.shape[-1] - 1), num_mels, 0.0,
+      sample_rate_hz / 2)
+  return jnp.log(magnitude @ filters + _FLOOR) - _MEAN_LOG
 
 
 def spectrum(samples, method='fft'):

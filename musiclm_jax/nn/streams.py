@@ -46,6 +46,26 @@ def with_past(module, inputs, steps, name='past'):
   return inputs, 0
 
 
+def clock(module, batch, steps, period):
+  """Where in its period each step is: [B, T] int32, 0, 1, ..., period - 1, 0, ...
+
+  A stream goes on counting where the last chunk ended.
+
+  Args:
+    module: the layer that counts; one call of this each time it runs.
+    batch: B.
+    steps: T.
+    period: steps.
+  """
+  count = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
+  if active(module):
+    first = module.variable(
+        COLLECTION, 'clock', jnp.zeros, (batch, 1), jnp.int32)
+    count = count + first.value
+    first.value = (first.value + steps) % period
+  return count % period
+
+
 def start(module, params, inputs, **kwargs):
   """The state of a stream before its first chunk.
 

@@ -64,6 +64,10 @@ class SoundStreamConfig:
     return 'soundstream'
 
   @property
+  def period_frames(self):
+    return 1
+
+  @property
   def encoder_lookahead(self):
     return 0
 
