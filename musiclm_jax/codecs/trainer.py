@@ -146,9 +146,7 @@ class CodecTrainable:
           self.start_from, self.model, params, generator_rng)
       rvq = quantize.begin(codebooks)
     else:
-      spec = self.model.spec
-      rvq = self.rvq.init(rvq_rng, self._latents_at_offsets(params, audio),
-                          spec.num_codebooks, spec.codebook_size)
+      rvq = self._fit(rvq_rng, params, audio)
     discriminator_params, discriminator_opt_state, watch = {}, {}, {}
     if self.adversarial:
       discriminator_params = self._discriminators.init(
@@ -168,8 +166,10 @@ class CodecTrainable:
     level_rng, rvq_rng = jax.random.split(rng)
     num_levels = self.rvq.draw_levels(
         level_rng, len(audio), self.model.spec.num_codebooks)
+    quantizes = state.step >= self.rvq.start_step
     (fake, commitment), backward, quantized = jax.vjp(
-        lambda p: self._reconstruct(p, state.rvq, audio, num_levels),
+        lambda p: self._reconstruct(
+            p, state.rvq, audio, num_levels, quantizes),
         state.params, has_aux=True)
     gradient, metrics = self._reconstruction_gradient(audio, fake)
     if self.adversarial:
@@ -178,15 +178,19 @@ class CodecTrainable:
       metrics.update(adversarial_metrics)
     else:
       gradient = self._combine(gradient)
-    grads, = backward((gradient, jnp.asarray(self.weights.commitment)))
+    grads, = backward((gradient, self.weights.commitment * quantizes))
     updates, opt_state = self.optimizer.make().update(
         grads, state.opt_state, state.params)
     rvq = state.rvq
     if self.learns == 'all':
       rvq = self.rvq.update(rvq_rng, rvq, quantized)
-    state = state.replace(
-        step=state.step + 1, rvq=rvq, opt_state=opt_state,
-        params=optax.apply_updates(state.params, updates))
+    params = optax.apply_updates(state.params, updates)
+    if self.rvq.start_step and self.learns == 'all':
+      rvq = jax.lax.cond(
+          state.step + 1 == self.rvq.start_step,
+          lambda: self._fit(rvq_rng, params, audio), lambda: rvq)
+    state = state.replace(step=state.step + 1, rvq=rvq, opt_state=opt_state,
+                          params=params)
     metrics.update(commitment=commitment,
                    grad_norm=optax.global_norm(grads),
                    **health.codebooks(quantized.codes, rvq))
@@ -263,6 +267,12 @@ class CodecTrainable:
           f'frame, {hop}.')
     return audio[:, :audio.shape[1] // hop * hop]
 
+  def _fit(self, rng, params, audio):
+    """Codebooks by k-means of latents."""
+    spec = self.model.spec
+    return self.rvq.init(rng, self._latents_at_offsets(params, audio),
+                         spec.num_codebooks, spec.codebook_size)
+
   def _latents_at_offsets(self, params, audio):
     """[>= init_vectors, D]: latents of the batch delayed by some samples.
 
@@ -282,14 +292,18 @@ class CodecTrainable:
 
     return jax.lax.map(latents, offsets).reshape(-1, self.model.latent_dim)
 
-  def _reconstruct(self, params, rvq, audio, num_levels):
-    """((fake [B, N], commitment), Quantized) of audio [B, N]."""
+  def _reconstruct(self, params, rvq, audio, num_levels, quantizes=True):
+    """((fake [B, N], commitment), Quantized) of audio [B, N].
+
+    Without `quantizes`, a bool or an array of one, latents pass as they are.
+    """
     apply = functools.partial(self._generator.apply, {'params': params})
     latents = apply(audio, method='encode')
     if self.learns == 'decoder':
       latents = jax.lax.stop_gradient(latents)
     quantized = quantize.quantize(latents, rvq.codebooks, num_levels)
-    fake = apply(quantized.vectors, method='decode')
+    fake = apply(jnp.where(quantizes, quantized.vectors, latents),
+                 method='decode')
     return (fake, quantized.commitment), quantized
 
   def _reconstruction_gradient(self, audio, fake):

@@ -152,7 +152,11 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-  """A map to `width`, blocks, and a norm: [B, T, C] -> [B, T, width]."""
+  """A map to `width` and blocks: [B, T, C] -> [B, T, width].
+
+  Nothing is normalised before or behind them, unlike in Vocos: loudness, the
+  largest part of every frame, would set the size of all that is finer.
+  """
 
   width: int
   count: int
@@ -161,14 +165,12 @@ class Blocks(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    flat = x.reshape(-1, x.shape[-1])
-    flat = nn.LayerNorm(name='norm_in')(
-        nn.Dense(self.width, name='embed')(flat))
+    flat = nn.Dense(self.width, name='embed')(x.reshape(-1, x.shape[-1]))
     x = flat.reshape(x.shape[:-1] + (self.width,))
     for i in range(self.count):
       x = Block(self.expansion, self.kernel_size, 1.0 / self.count,
                 name=f'block_{i}')(x)
-    return nn.LayerNorm(name='norm_out')(x)
+    return x
 
 
 class Encoder(nn.Module):

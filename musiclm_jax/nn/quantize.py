@@ -282,6 +282,9 @@ class RvqConfig:
       means this for its own (unstated) batch; a share scales with any batch.
     dropout_rate: share of examples that use a random number of levels,
       1..Q; the rest use all.
+    start_step: latents pass as they are before this step; then the codebooks
+      are fitted to the latents that have been learned. Codebooks that begin
+      with a network that knows nothing hold it to the little that they tell.
     init_iters: Lloyd iterations of the first codebooks.
     init_vectors: vectors that the first codebooks are fitted to, at least.
   """
@@ -289,6 +292,7 @@ class RvqConfig:
   decay: float = 0.99  # paper
   dead_code_ratio: float = 0.1  # ours
   dropout_rate: float = 1.0  # paper
+  start_step: int = 0  # ours
   init_iters: int = 10  # ours
   init_vectors: int = 8192  # ours
 
