@@ -1,6 +1,6 @@
 """The codec against the original and against Opus, by bitrate.
 
-  clips --encode--> 12 levels --decode the first 1, 3, 6, 12--> copies
+  clips --encode--> 12 levels --decode the first 1, 3, 4 ...--> copies
         --Opus at 6, 12, 24 kbps----------------------------> copies
   copies --> ViSQOL, Zimtohrli, SI-SDR, log-mel distance; codes --> how many of
              the bits carry information
@@ -26,7 +26,7 @@ from musiclm_jax.metrics import codec_quality
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import retrieval
 
-KBPS = (0.5, 1.5, 3.0, 6.0)
+KBPS = (0.5, 1.5, 2.0, 3.0, 6.0)  # of MusicLM's coarse levels: 2
 OPUS_KBPS = (6, 12, 24)
 # ours: codes to count, more clips than are judged; 60 x 8 s are 24,000 frames.
 POOL_CLIPS = 60
@@ -97,7 +97,7 @@ def levels_of(kbps, spec):
 
   >>> from musiclm_jax import specs
   >>> [levels_of(kbps, specs.CodecSpec()) for kbps in KBPS]
-  [1, 3, 6, 12]
+  [1, 3, 4, 6, 12]
   """
   bits = spec.frame_rate_hz * np.log2(spec.codebook_size)
   return int(np.clip(round(kbps * 1000 / bits), 1, spec.num_codebooks))

@@ -34,6 +34,7 @@ MEL = audio_lib.MelSpec(
     sample_rate_hz=24_000, num_mels=80, window_samples=1200, hop_samples=480,
     fft_size=2048, low_hz=40.0, high_hz=11_000.0, floor=0.1)
 _DB = 20.0 / np.log(10.0)
+_BATCH = 8  # clips that are decoded at once
 _SHIFTS = 4  # unrelated pairs that the mel distance of chance is taken from
 
 
@@ -68,6 +69,7 @@ class Ladder:
     si_sdr_db: [n] of the codec's rung.
     audio_embeddings: {'real' or rung: [n, D]}; empty without MuLan.
     text_embeddings: [n, D], or None.
+    coarse_db: [n] mel distance of the codec's coarse levels alone.
   """
 
   real: np.ndarray
@@ -75,6 +77,7 @@ class Ladder:
   si_sdr_db: np.ndarray
   audio_embeddings: dict
   text_embeddings: np.ndarray | None
+  coarse_db: np.ndarray | None = None
 
   def chance(self, rung='real'):
     """(mel distance, similarity) of the recordings to other clips' `rung`.
@@ -169,8 +172,10 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
         name, audio, drawn, mel_distance_db(real, audio),
         _cosine(embeddings, name, embeddings.get('real')),
         _cosine(embeddings, name, text))
+  coarse = streams_lib.by_batch(
+      bundle.get('codec').decode, codes['coarse'], _BATCH)[:, :real.shape[1]]
   return Ladder(
-      real=real, rungs=rungs,
+      real=real, rungs=rungs, coarse_db=mel_distance_db(real, coarse),
       si_sdr_db=np.asarray(losses.si_sdr_each(real, rungs['codec'].audio)),
       audio_embeddings=embeddings, text_embeddings=text)
 

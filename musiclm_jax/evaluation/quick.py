@@ -102,7 +102,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
         bundle, data.clips, streams, seconds, seed,
         lambda rung, stage, done, total: say(
             f'ladder, {rung}: {stage} {done}/{total} s'))
-    add(*_codec(result.ladder, streams, bundle.tokens.codec.codebook_size))
+    add(*_codec(result.ladder, streams, bundle.tokens.codec))
     add(*_ladder(result.ladder))
     if 'all' in result.ladder.rungs:
       add(*_adherence(result.ladder))
@@ -166,14 +166,16 @@ def _stages(stages):
       'Stages: nats per token on held-out targets', tuple(lines)), figures
 
 
-def _codec(ladder, streams, size):
+def _codec(ladder, streams, spec):
   """What the codec alone loses, and how it uses its codes."""
+  size = spec.codebook_size
   use = token_baselines.usage(streams.acoustic, size)
   entropy = token_baselines.entropy(streams.acoustic, size)
   mel = ladder.rungs['codec'].mel_distance_db.mean()
   chance = ladder.chance()[0]
   figures = dict(
       codec_si_sdr_db=ladder.si_sdr_db.mean(), codec_mel_distance_db=mel,
+      codec_coarse_mel_distance_db=ladder.coarse_db.mean(),
       shuffled_mel_distance_db=chance, codec_usage=use.mean(),
       codec_perplexity=np.exp(entropy).mean(),
       codec_bitrate_efficiency=entropy.mean() / np.log(size))
@@ -183,6 +185,9 @@ def _codec(ladder, streams, size):
                   'silence and noise 0 or less'),
       report.Line('mel distance', f'{mel:.1f} dB',
                   f'unrelated recordings {chance:.1f}'),
+      report.Line(f'of {spec.coarse_codebooks} levels',
+                  f'{ladder.coarse_db.mean():.1f} dB',
+                  'the coarse ones alone'),
       report.Line('codes in use', f'{use.mean():.0%}', f'by level {levels}'),
       report.Line('code entropy', f'{entropy.mean() / np.log(size):.0%}',
                   f'of {np.log2(size):.0f} bits'),

@@ -257,7 +257,7 @@ def test_figures_rise_with_the_bitrate(place, monkeypatch):
   figures = result.figures
   for metric in ('zimtohrli', 'si_sdr'):
     values = [figures[f'{metric}_{k}'] for k in
-              ('0_5kbps', '1_5kbps', '3kbps', '6kbps')]
+              ('0_5kbps', '1_5kbps', '2kbps', '3kbps', '6kbps')]
     assert values == sorted(values)
   assert figures['zimtohrli_6kbps'] > 4.5 and figures['si_sdr_6kbps'] > 40
   assert figures['mel_distance_6kbps'] < 1 < figures['mel_distance_0_5kbps']

@@ -16,6 +16,7 @@ from musiclm_jax.evaluation import report
 
 _NAMES = {
     'codec_si_sdr_db', 'codec_mel_distance_db', 'codec_usage',
+    'codec_coarse_mel_distance_db',
     'retrieval_r10', 'retrieval_r10_chance', 'prompt_similarity_own',
     'prompt_similarity_shuffled', 'ladder_codec_mel_distance_db',
     'ladder_all_mulan_text', 'family_classifier_agreement',
