@@ -146,7 +146,9 @@ class CodecTrainable:
           self.start_from, self.model, params, generator_rng)
       rvq = quantize.begin(codebooks)
     else:
-      rvq = self._fit(rvq_rng, params, audio)
+      spec = self.model.spec
+      rvq = self.rvq.init(rvq_rng, self._latents_at_offsets(params, audio),
+                          spec.num_codebooks, spec.codebook_size)
     discriminator_params, discriminator_opt_state, watch = {}, {}, {}
     if self.adversarial:
       discriminator_params = self._discriminators.init(
@@ -185,10 +187,6 @@ class CodecTrainable:
     if self.learns == 'all':
       rvq = self.rvq.update(rvq_rng, rvq, quantized)
     params = optax.apply_updates(state.params, updates)
-    if self.rvq.start_step and self.learns == 'all':
-      rvq = jax.lax.cond(
-          state.step + 1 == self.rvq.start_step,
-          lambda: self._fit(rvq_rng, params, audio), lambda: rvq)
     state = state.replace(step=state.step + 1, rvq=rvq, opt_state=opt_state,
                           params=params)
     metrics.update(commitment=commitment,
@@ -266,12 +264,6 @@ class CodecTrainable:
           f'audio crops have {audio.shape[1]} samples; expected at least one '
           f'frame, {hop}.')
     return audio[:, :audio.shape[1] // hop * hop]
-
-  def _fit(self, rng, params, audio):
-    """Codebooks by k-means of latents."""
-    spec = self.model.spec
-    return self.rvq.init(rng, self._latents_at_offsets(params, audio),
-                         spec.num_codebooks, spec.codebook_size)
 
   def _latents_at_offsets(self, params, audio):
     """[>= init_vectors, D]: latents of the batch delayed by some samples.

@@ -282,9 +282,9 @@ class RvqConfig:
       means this for its own (unstated) batch; a share scales with any batch.
     dropout_rate: share of examples that use a random number of levels,
       1..Q; the rest use all.
-    start_step: latents pass as they are before this step; then the codebooks
-      are fitted to the latents that have been learned. Codebooks that begin
-      with a network that knows nothing hold it to the little that they tell.
+    start_step: latents pass as they are before this step, while the codebooks
+      follow them. Those of a network that knows nothing hold it to the little
+      that they tell.
     init_iters: Lloyd iterations of the first codebooks.
     init_vectors: vectors that the first codebooks are fitted to, at least.
   """
