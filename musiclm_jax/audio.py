@@ -8,7 +8,6 @@ and makes the rate it needs on the device.
 import dataclasses
 import functools
 import math
-import os
 import pathlib
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 
 def read(path, sample_rate_hz):
@@ -71,16 +71,12 @@ def write(path, audio, sample_rate_hz, metadata=None):
   audio = limit_peak(audio)
   if not np.all(np.isfinite(audio)):
     raise ValueError('refusing to write audio with NaN or infinite samples.')
-  temporary = path.with_name(f'.{path.stem}.tmp{path.suffix}')
-  try:
+  with files.whole(path) as temporary:
     with soundfile.SoundFile(
         str(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
       for key, value in (metadata or {}).items():
         setattr(file, key, str(value))
       file.write(to_int16(audio))
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def check_output(path):

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 _MAX_CHANNELS = 2
 _READ_SAMPLES = 65_536  # of one read, at the file's or the wanted rate
@@ -137,9 +138,8 @@ class Sink:
     """Prepares a file; UserError for its extension or a missing folder."""
     errors.check_output(path, ('.wav', '.flac'))
     self._path = pathlib.Path(path)
-    self._samples = self._path.with_name(f'.{self._path.stem}.tmp.f32')
-    self._sound = self._path.with_name(
-        f'.{self._path.stem}.tmp{self._path.suffix}')
+    self._samples = files.temporary(self._path.with_suffix('.f32'))
+    self._sound = files.temporary(self._path)
     self._rate, self._peak = sample_rate_hz, peak
     self._largest = 0.0
     self._file = None

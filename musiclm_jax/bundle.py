@@ -16,11 +16,11 @@ import importlib
 import json
 import os
 import pathlib
-import shutil
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.codecs import registry
@@ -46,6 +46,7 @@ _OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
 FORMAT = 'musiclm_jax.bundle.v1'
+_CONFIG, _WEIGHTS = 'config.json', 'weights.safetensors'
 _SCALE = '.int8_scale'
 _MIN_INT8_SIZE = 4096  # smaller arrays gain nothing from int8
 
@@ -94,35 +95,72 @@ def save_component(directory, kind, config, spec, weights, metadata=None,
   """Writes one component; the directory appears complete or not at all.
 
   Args:
-    directory: `<bundle>/<component>`; replaced if it exists.
+    directory: `<bundle>/<component>`; replaced if it is such a component, see
+      `check_place`.
     kind: one of `KINDS`.
     config: the model's frozen dataclass, or its dict.
     spec: the spec dataclass it was trained under (CodecSpec, StageSpec ...).
     weights: nested dicts of arrays.
     metadata: JSON values for people: steps, corpus, licence, metrics.
     storage: 'float32', 'float16' or 'int8'.
+  Raises:
+    UserError: `directory` holds something else.
   """
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   if kind not in KINDS:
     raise errors.choice('component', kind, KINDS)
   if storage not in STORAGES:
     raise errors.choice('storage', storage, STORAGES)
-  directory = pathlib.Path(directory)
-  partial = directory.with_name(f'.{directory.name}.partial')
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
+  directory = pathlib.Path(directory).resolve()
+  config = config if isinstance(config, dict) else dataclasses.asdict(config)
   arrays = {}
   for name, value in flatten(weights).items():
     arrays.update(_encode(name, np.asarray(value), storage))
-  safetensors.save_file(arrays, partial / 'weights.safetensors')
-  (partial / 'weights.safetensors').chmod(0o644)  # saved for the owner alone
-  config = config if isinstance(config, dict) else dataclasses.asdict(config)
-  records.write_json(partial / 'config.json', dict(
-      kind=kind, config=config, spec_type=type(spec).__name__,
-      spec=specs.to_dict(spec), fingerprint=specs.fingerprint(spec),
-      storage=storage, metadata=metadata or {}))
-  shutil.rmtree(directory, ignore_errors=True)
-  os.replace(partial, directory)
+  with files.claimed(directory, 'the component', beside=True):
+    check_place(directory, component_of(kind))
+    if directory.exists():  # or it may be all that a killed run left of it
+      files.sweep(directory)
+    with files.replaced_folder(directory, (_CONFIG, _WEIGHTS)) as partial:
+      safetensors.save_file(arrays, partial / _WEIGHTS)
+      (partial / _WEIGHTS).chmod(0o644)  # saved for the owner alone
+      records.write_json(partial / _CONFIG, dict(
+          kind=kind, config=config, spec_type=type(spec).__name__,
+          spec=specs.to_dict(spec), fingerprint=specs.fingerprint(spec),
+          storage=storage, metadata=metadata or {}))
+
+
+def component_of(kind):
+  """The name in a bundle of a component of `kind`: codecs share one.
+
+  >>> component_of('soundstream'), component_of('mulan')
+  ('codec', 'mulan')
+  """
+  return 'codec' if kind in registry.ARCHITECTURES else kind
+
+
+def check_place(directory, name):
+  """UserError unless component `name` may be written as `directory`.
+
+  It may where there is nothing, an empty folder or such a component with
+  nothing beside it, which goes when the new one is there.
+  """
+  directory = pathlib.Path(directory)
+  if not directory.exists():
+    return
+  if not directory.is_dir():
+    raise errors.UserError(f'{directory} is a file; choose another --out.')
+  found = {path.name for path in directory.iterdir()}
+  strange = sorted(found - {_CONFIG, _WEIGHTS})
+  if strange:
+    raise errors.UserError(
+        f'{directory} holds {strange[0]}, which is no part of a component; '
+        f'nothing was written. Choose a new folder for --out.')
+  if found:
+    kind = _stored(directory / _CONFIG, 'kind')
+    if component_of(kind) != name:
+      raise errors.UserError(
+          f'{directory} holds a component of kind {kind}, which is no {name}; '
+          f'nothing was written. Choose a new folder for --out.')
 
 
 def load_component(directory):
@@ -264,13 +302,29 @@ def enter(directory, name):
     UserError: its grid is not that of the bundle.
   """
   directory = pathlib.Path(directory)
-  component = load_component(directory / name)
-  manifest = {'name': directory.resolve().name}
-  tokens = specs.to_dict(specs.TokenSpec())
-  if (directory / 'manifest.json').is_file():
-    manifest = Bundle(directory).manifest
-    tokens = manifest['tokens']
-  grids = _grids(name, component.spec)
+  spec = load_component(directory / name).spec
+  made = ('format', 'components', 'tokens', 'fingerprint', 'training')
+  # Two exports into one bundle wait for each other: both shall be named.
+  with files.claimed(directory, 'the bundle', wait=True):
+    check_beside(directory, name, spec)
+    manifest = {'name': directory.resolve().name}
+    tokens = specs.to_dict(specs.TokenSpec())
+    if (directory / 'manifest.json').is_file():
+      manifest = Bundle(directory).manifest
+      tokens = manifest['tokens']
+    write_manifest(
+        directory, specs.from_dict(
+            specs.TokenSpec, {**tokens, **_grids(name, spec)}),
+        **{k: v for k, v in manifest.items() if k not in made})
+
+
+def check_beside(directory, name, spec):
+  """UserError unless component `name` of `spec`, a dict, goes with the others.
+
+  Those that are in the bundle `directory` already.
+  """
+  directory = pathlib.Path(directory)
+  grids = _grids(name, spec)
   for path in sorted(directory.glob('*/config.json')):
     other = path.parent.name
     if other in COMPONENTS and other != name:
@@ -282,17 +336,13 @@ def enter(directory, name):
         raise errors.UserError(
             f'{directory / name} does not go with the {other} beside it: '
             f'{"; ".join(lines)}. Export both from the same run.')
-  made = ('format', 'components', 'tokens', 'fingerprint', 'training')
-  write_manifest(
-      directory, specs.from_dict(specs.TokenSpec, {**tokens, **grids}),
-      **{k: v for k, v in manifest.items() if k not in made})
 
 
 def _stored(path, key):
   """The value of `key` in a component's config.json."""
   try:
     return json.loads(path.read_text(encoding='utf-8'))[key]
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise errors.UserError(
         f'{path} is damaged ({error}); export it again.') from error
 

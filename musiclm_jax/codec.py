@@ -10,11 +10,11 @@ Files of any length take the same memory.
 """
 
 import itertools
-import os
 import pathlib
 import sys
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import progress as progress_lib
 
 _CHUNK_SECONDS = 5
@@ -226,14 +226,13 @@ class _ArrayWriter:
 
   def __init__(self, path):
     self._path = path
-    self._temporary = path.with_name(f'.{path.stem}.tmp.npy')
     self._parts = []
 
   def __enter__(self):
     return self
 
   def __exit__(self, *unused_error):
-    self._temporary.unlink(missing_ok=True)
+    pass
 
   def write(self, codes):
     import numpy as np  # pylint: disable=g-import-not-at-top
@@ -241,8 +240,9 @@ class _ArrayWriter:
 
   def finish(self, unused_num_samples):
     import numpy as np  # pylint: disable=g-import-not-at-top
-    np.save(self._temporary, np.concatenate(self._parts))
-    os.replace(self._temporary, self._path)
+    with files.whole(self._path) as temporary:
+      with open(temporary, 'wb') as file:  # np.save adds .npy to a name
+        np.save(file, np.concatenate(self._parts))
 
 
 def _slm_writer(path, codec, levels):

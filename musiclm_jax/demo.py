@@ -28,6 +28,7 @@ import sys
 import time
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.generation import settings
 
 PROMPT = 'a lively irish jig on fiddle with hand drums'
@@ -126,12 +127,20 @@ class Demo:
             f'{self.out} was begun with {found}, now {mine}; choose another '
             f'--out.')
       return
+    if self.out.is_dir() and any(self.out.iterdir()):
+      raise errors.UserError(
+          f'--out {self.out} holds other things than a demo (it has no '
+          f'{began.name}); choose a new folder.')
     from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     self.out.mkdir(exist_ok=True)
     records.write_json(began, mine)
 
   def run(self):
     """All steps, in the order of the data flow."""
+    with files.claimed(self.out, '--out'):
+      self._steps()
+
+  def _steps(self):
     start = time.monotonic()
     self._make_corpus()
     for model in TOKENIZERS:
@@ -192,10 +201,8 @@ class Demo:
           f'{self.corpus} has no captions and there is no shipped MuLan to '
           f'borrow; add captions.csv (file,caption) to the folder.')
     self.bundle.mkdir(exist_ok=True)
-    partial = self.bundle / '.mulan.partial'
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    partial.rename(target)
+    with files.whole_folder(target) as partial:
+      shutil.copytree(source, partial, dirs_exist_ok=True)
     bundle_lib.enter(self.bundle, 'mulan')
     _say('mulan: no captions in the corpus, so the shipped one is used')
 

@@ -14,6 +14,7 @@ A stage that T5X trained, and a checkpoint of ours for T5X to go on from:
       --gin.MODEL_DIR="'/runs/ours'" --to-t5x /runs/for_t5x
 """
 
+import os
 import pathlib
 import sys
 
@@ -77,10 +78,11 @@ def run(args):
   if args.to_t5x:
     _run_to_t5x(args)
     return
-  place = pathlib.Path(args.out)
+  place = pathlib.Path(os.path.abspath(args.out))  # '.' has no name
   if place.name not in bundle.COMPONENTS:
     raise errors.choice('component in --out', place.name, bundle.COMPONENTS)
-  about = write(*train.gin_arguments(args), args.out, args.corpus,
+  bundle.check_place(place, place.name)
+  about = write(*train.gin_arguments(args), place, args.corpus,
                 args.storage, from_t5x=args.from_t5x)
   bundle.enter(place.parent, place.name)
   print(f'{args.out}: step {about["steps"]}')

@@ -32,6 +32,8 @@ _FILES = dict(
     melody='a recording, hummed, whistled or played, to follow',
     continue_from='a recording to go on from')
 
+_STORY_HEADER = 'musiclm generate'  # how a story that is written here begins
+
 
 def add_arguments(parser):
   """The options of `musiclm generate`."""
@@ -62,6 +64,8 @@ def run(args):
   errors.check_output(args.output, ('.wav', '.flac'))
   if args.report:
     errors.check_output(args.report, ('.html',), '--report')
+  if args.story:
+    _check_story_place(args)
   process.keep_programs()
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import steering as steering_lib  # pylint: disable=g-import-not-at-top
@@ -113,16 +117,35 @@ def _line(take, path, result):
   return text
 
 
+def _story_place(args):
+  """Where the story goes: beside the result, unless it is there already."""
+  output = pathlib.Path(args.output)
+  path = output.with_name(f'{output.stem}.story.yaml')
+  return None if path.exists() and path.samefile(args.story) else path
+
+
+def _check_story_place(args):
+  """UserError where a file stands there that is not of an earlier run."""
+  if not pathlib.Path(args.story).is_file():
+    return  # `story.load` says so
+  path = _story_place(args)
+  if path is not None and path.exists():
+    with open(path, 'rb') as file:
+      if file.read(len(_STORY_HEADER) + 2) != f'# {_STORY_HEADER}'.encode():
+        raise errors.UserError(
+            f'the story would be written to {path}, which holds something '
+            f'else; choose another --output.')
+
+
 def _write_story(args, steering, settings, how):
   """The story beside the result, with how to make it again."""
   from musiclm_jax import records  # pylint: disable=g-import-not-at-top
   from musiclm_jax.generation import story as story_lib  # pylint: disable=g-import-not-at-top
-  output = pathlib.Path(args.output)
-  path = output.with_name(f'{output.stem}.story.yaml')
-  if path.exists() and path.samefile(args.story):
+  output, path = pathlib.Path(args.output), _story_place(args)
+  if path is None:
     return
   text = story_lib.dump(steering.parts, [
-      f'musiclm generate --story {path.name} -o {output.name} '
+      f'{_STORY_HEADER} --story {path.name} -o {output.name} '
       f'--seconds {settings.seconds:g} --seed {settings.seed}',
       how])
   records.write_text(path, text)

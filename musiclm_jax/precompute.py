@@ -19,15 +19,14 @@ of exactly one length at a time.
 
 import hashlib
 import json
-import os
 import pathlib
-import shutil
 import sys
 import time
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import frozen
 from musiclm_jax import records
 from musiclm_jax import specs
@@ -38,6 +37,9 @@ _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
 _BATCH_SECONDS = 160  # ours: audio encoded at once, padding included
 _SHARD_SECONDS = 1200  # ours: audio in one shard, and at most lost by a kill
 _REPORT_SECONDS = 5.0
+# All that is written into the folder of the streams.
+_STREAM_FILES = (cache_lib.COMPLETED, '*.tfrecord-?????-of-?????',
+                 'index.*.npz', '.index.*.npz', 'info.*.json', 'stats.*.json')
 
 
 def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False,
@@ -60,27 +62,25 @@ def precompute(bundle_dir, corpus_dir, cache_dir, progress=None, replace=False,
   Raises:
     UserError: a part is missing, or cache_dir holds another cache.
   """
-  if not adapters:
-    return tokenize(frozen.Tokenizers.load(bundle_dir),
-                    records.Corpus(corpus_dir), cache_dir, progress, replace)
   corpus = records.Corpus(corpus_dir)
-  adapted = registry.adapt(
-      adapters, corpus, _corpus_hash(corpus), cache_dir, progress, replace)
-  return tokenize(frozen.Tokenizers.load(bundle_dir, adapted), corpus,
-                  cache_dir, progress, replace)
+  _refuse_file(cache_dir)
+  with files.claimed(cache_dir, 'the token cache'):
+    adapted = () if not adapters else (registry.adapt(
+        adapters, corpus, _corpus_hash(corpus), cache_dir, progress, replace),)
+    return tokenize(frozen.Tokenizers.load(bundle_dir, *adapted), corpus,
+                    cache_dir, progress, replace)
 
 
 def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
              shard_seconds=_SHARD_SECONDS):
   """`precompute` with its parts loaded."""
+  _refuse_file(cache_dir)
   cache_dir = pathlib.Path(cache_dir)
   rate = tokenizers.tokens.audio.sample_rate_hz
   if corpus.sample_rate_hz != rate:
     raise errors.UserError(
         f'the corpus {corpus.directory} has {corpus.sample_rate_hz} Hz, the '
         f'bundle {rate} Hz; ingest the corpus again at {rate} Hz.')
-  if cache_dir.exists() and not cache_dir.is_dir():
-    raise errors.UserError(f'{cache_dir} is a file; choose another --cache.')
   about = _about(tokenizers, corpus, shard_seconds)
   if _finished(cache_dir, about, replace):
     return cache_lib.Cache(cache_dir)
@@ -109,6 +109,11 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
   return cache_lib.Cache(cache_dir)
 
 
+def _refuse_file(cache_dir):
+  if pathlib.Path(cache_dir).is_file():
+    raise errors.UserError(f'{cache_dir} is a file; choose another --cache.')
+
+
 def _about(tokenizers, corpus, shard_seconds):
   """What the cache says of itself; `fingerprint` sums it up."""
   about = dict(
@@ -135,9 +140,15 @@ def _finished(cache_dir, about, replace):
     path = cache_dir / name
     if not path.is_file():
       continue
-    found = json.loads(path.read_text(encoding='utf-8'))
+    try:
+      found = records.read_json(path, 'add --replace to make it anew')
+    except errors.UserError:
+      if not replace:
+        raise
+      found = {}
     if found.get('fingerprint') == about['fingerprint']:
-      return name == cache_lib.FINGERPRINT
+      if name == cache_lib.PLAN or _is_whole(cache_dir, replace):
+        return name == cache_lib.FINGERPRINT
     if replace:
       _remove(cache_dir)
       return False
@@ -150,9 +161,27 @@ def _finished(cache_dir, about, replace):
   return False
 
 
+def _is_whole(cache_dir, replace):
+  """Whether all files of a finished cache are; UserError unless `replace`."""
+  try:
+    cache = cache_lib.Cache(cache_dir)
+    for split in cache.splits:
+      cache.records(split)
+      cache.stats(split)
+    cache.codebooks  # pylint: disable=pointless-statement
+  except errors.UserError:
+    if not replace:
+      raise
+    return False
+  return True
+
+
 def _remove(cache_dir):
   """Removes a cache's own files and nothing else."""
-  shutil.rmtree(cache_dir / cache_lib.STREAMS_TASK, ignore_errors=True)
+  streams = cache_dir / cache_lib.STREAMS_TASK
+  for pattern in _STREAM_FILES:
+    for path in streams.glob(pattern):
+      path.unlink()
   for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, cache_lib.PLAN):
     (cache_dir / name).unlink(missing_ok=True)
 
@@ -237,25 +266,27 @@ def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
   path = streams_dir / cache_lib.shard_name(name, number, len(shards))
   index_path = streams_dir / f'.index.{name}-{number:05d}.npz'
   if path.is_file() and index_path.is_file():
-    meter.skip(sum(seconds for _, seconds in shard))
-    return cache_lib.Index.load(index_path)
+    index = cache_lib.Index.load(index_path)
+    if len(index) == len(shard) and path.stat().st_size >= max(index.ends()):
+      meter.skip(sum(seconds for _, seconds in shard))
+      return index
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  partial = path.with_name(f'.{path.name}.partial')
   offsets, lengths, position = [], [], 0
   encoded = _encode_shard(tokenizers, split, shard, meter)
-  with tf.io.TFRecordWriter(str(partial)) as writer:
-    for (track, seconds), streams in zip(shard, encoded):
-      payload = _example(track, seconds, *streams)
-      writer.write(payload)
-      offsets.append(position + cache_lib.RECORD_HEADER_BYTES)
-      lengths.append(len(payload))
-      position = (offsets[-1] + lengths[-1] + cache_lib.RECORD_FOOTER_BYTES)
-  index = cache_lib.Index(
-      shard=np.full(len(shard), number, np.int32),
-      offset=np.array(offsets, np.int64), length=np.array(lengths, np.int64),
-      seconds=np.array([seconds for _, seconds in shard], np.int32))
-  index.save(index_path)
-  os.replace(partial, path)
+  files.sweep(path)  # this cache is ours alone
+  with files.whole(path) as temporary:
+    with tf.io.TFRecordWriter(str(temporary)) as writer:
+      for (track, seconds), streams in zip(shard, encoded):
+        payload = _example(track, seconds, *streams)
+        writer.write(payload)
+        offsets.append(position + cache_lib.RECORD_HEADER_BYTES)
+        lengths.append(len(payload))
+        position = (offsets[-1] + lengths[-1] + cache_lib.RECORD_FOOTER_BYTES)
+    index = cache_lib.Index(
+        shard=np.full(len(shard), number, np.int32),
+        offset=np.array(offsets, np.int64), length=np.array(lengths, np.int64),
+        seconds=np.array([seconds for _, seconds in shard], np.int32))
+    index.save(index_path)
   return index
 
 

@@ -12,18 +12,20 @@ second of reading, and nothing here needs TensorFlow. Batches are a pure functio
 of (seed, step): a run that resumes at step 1,000 sees what it would have seen.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 _MAX_SHARD_BYTES = 1 << 29
 _PEAK = 32767.0
+_AGAIN = 'make or copy the corpus again'
 FORMAT = 'musiclm_jax.records.v1'
 
 
@@ -43,15 +45,15 @@ class Track:
 
 
 class Writer:
-  """Writes a corpus into `DIR.partial`, moved to `DIR` by a clean `close`.
+  """Writes a corpus into a temporary folder, moved to `DIR` at a clean end.
 
-  Use as a context manager. Nothing is left under the final name when the body
-  raises.
+  Use as a context manager. Nothing is left when the body raises, and no other
+  run can write the same corpus meanwhile.
   """
 
   def __init__(self, directory, name, sample_rate_hz, **manifest):
-    self._final = pathlib.Path(directory)
-    self._partial = self._final.with_name(self._final.name + '.partial')
+    self._final = pathlib.Path(os.path.abspath(directory))  # '.' has no name
+    self._partial, self._stack = None, None
     self._manifest = dict(
         format=FORMAT, name=name, sample_rate_hz=sample_rate_hz, **manifest)
     self._splits = {}
@@ -69,15 +71,24 @@ class Writer:
     if self._final.exists():
       raise errors.UserError(
           f'{self._final} exists already; remove it or choose another --out.')
-    shutil.rmtree(self._partial, ignore_errors=True)
-    self._partial.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+      if stack.enter_context(
+          files.claimed(self._final, 'the corpus', beside=True)):
+        files.sweep(self._final)
+      self._partial = stack.enter_context(files.whole_folder(self._final))
+      self._stack = stack.pop_all()
     return self
 
-  def __exit__(self, kind, value, traceback):
+  def __exit__(self, *error):
+    # Last in, so it is done while the folder still has its temporary name.
+    self._stack.push(self._finish)
+    return self._stack.__exit__(*error)
+
+  def _finish(self, kind, unused_value, unused_traceback):
+    """Closes the files; completes the folder where nothing was raised."""
     for split in self._splits.values():
       split.close()
     if kind is not None:
-      shutil.rmtree(self._partial, ignore_errors=True)
       return
     self._manifest['splits'] = {
         name: dict(tracks=split.count,
@@ -86,7 +97,6 @@ class Writer:
         for name, split in sorted(self._splits.items())
     }
     write_json(self._partial / 'manifest.json', self._manifest)
-    os.replace(self._partial, self._final)
 
   def add(self, split, track_id, audio, **meta):
     """Appends a track.
@@ -147,11 +157,13 @@ class Corpus:
       raise errors.UserError(
           f'{directory} is not a corpus (no manifest.json); make one with '
           f'`musiclm data folk_gm` or `musiclm ingest`.')
-    self.manifest = json.loads(path.read_text(encoding='utf-8'))
+    self.manifest = read_json(path, _AGAIN)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
           f'{FORMAT!r}.')
+    require(path, self.manifest, _AGAIN, name=str, sample_rate_hz=int,
+            splits=dict)
 
   @property
   def name(self):
@@ -225,7 +237,10 @@ class Split:
   def __init__(self, directory, sample_rate_hz, tracks=None):
     self.directory = pathlib.Path(directory)
     self.sample_rate_hz = sample_rate_hz
-    self.tracks = _read_index(self.directory) if tracks is None else tracks
+    if tracks is None:
+      tracks = _read_index(self.directory)
+      _check_shards(self.directory, tracks)
+    self.tracks = tracks
     self._shards = {}
 
   def __len__(self):
@@ -266,14 +281,44 @@ def join(name, splits):
 
 def _read_index(directory):
   """The tracks of a split's directory."""
+  path = directory / 'tracks.jsonl'
+  if not path.is_file():
+    raise errors.UserError(f'{path} is missing; {_AGAIN}.')
   tracks = []
-  with open(directory / 'tracks.jsonl', encoding='utf-8') as lines:
-    for line in lines:
-      meta = json.loads(line)
+  with open(path, 'rb') as lines:  # a record ends at '\n' and nowhere else
+    for number, line in enumerate(lines, 1):
+      where = f'{path}, line {number},'
+      try:
+        meta = json.loads(line)
+      except ValueError as error:
+        raise errors.UserError(
+            f'{where} is damaged (no JSON); {_AGAIN}.') from error
+      require(where, meta, _AGAIN, id=str, num_samples=int, shard=str,
+              offset=int)
       tracks.append(
           Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
                 meta.pop('offset'), meta))
   return tracks
+
+
+def _check_shards(directory, tracks):
+  """UserError unless every shard is there, with all that its tracks have."""
+  ends = {}
+  for track in tracks:
+    if track.offset < 0 or track.num_samples < 0:
+      raise errors.UserError(
+          f'{directory / "tracks.jsonl"} is damaged (track {track.id} begins '
+          f'at {track.offset} and has {track.num_samples} samples); {_AGAIN}.')
+    ends[track.shard] = max(
+        ends.get(track.shard, 0), track.offset + track.num_samples)
+  for shard, end in ends.items():
+    path, size = directory / shard, end * np.dtype('<i2').itemsize
+    if not path.is_file():
+      raise errors.UserError(f'{path} is missing; {_AGAIN}.')
+    if path.stat().st_size < size:
+      raise errors.UserError(
+          f'{path} is shorter than tracks.jsonl says ({path.stat().st_size} '
+          f'bytes, expected {size}); {_AGAIN}.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,12 +374,40 @@ def write_json(path, value):
   write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
 
 
+def read_json(path, remedy):
+  """The dict in a file that this program wrote.
+
+  Args:
+    path: of the file, which exists.
+    remedy: what to do where it is damaged.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise errors.UserError(f'{path} is damaged (no JSON); {remedy}.') from error
+  require(path, value, remedy)
+  return value
+
+
+def require(what, value, remedy, **kinds):
+  """UserError unless `value` is a dict with these keys, of these types."""
+  if not isinstance(value, dict):
+    raise errors.UserError(
+        f'{what} is damaged (a {type(value).__name__}, expected a dict); '
+        f'{remedy}.')
+  for key, kind in kinds.items():
+    if not isinstance(value.get(key), kind):
+      raise errors.UserError(
+          f'{what} is damaged (it has no {key}); {remedy}.')
+
+
 def write_text(path, text):
   """Writes text under a temporary name and moves it into place."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  with files.whole(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')
 
 
 def _to_int16(audio):

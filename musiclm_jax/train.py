@@ -11,7 +11,6 @@ environment of training/hosts.py.
 """
 
 import argparse
-import pathlib
 import sys
 
 from musiclm_jax import errors
@@ -59,15 +58,14 @@ def start(names, bindings=()):
     The `training.loop.Result`.
   """
   from musiclm_jax import configs  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.training import directory  # pylint: disable=g-import-not-at-top
   from musiclm_jax.training import loop  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.training import together  # pylint: disable=g-import-not-at-top
   configs.join_hosts(names, bindings)
   config = configs.load(names, bindings)
   model_dir = config.arguments['model_dir']
-  loop.check_directory(model_dir)
-  if together.is_first():
-    (pathlib.Path(model_dir) / 'config.gin').write_text(
-        config.text, encoding='utf-8')
+  directory.check(model_dir)
+  with directory.claimed(model_dir):
+    directory.write_settings(model_dir, config.text)
   return loop.train(**config.arguments)
 
 

@@ -11,6 +11,7 @@ import seqio
 import fake_tokens
 from musiclm_jax import cli
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import frozen
 from musiclm_jax import precompute
 from musiclm_jax import records
@@ -134,6 +135,19 @@ def test_a_finished_cache_is_left_alone(corpus, tmp_path):
   assert content(tmp_path / 'c') == before
 
 
+def test_a_cut_shard_is_named_and_made_again_when_asked(corpus, tmp_path):
+  make(corpus, tmp_path / 'c')
+  before = content(tmp_path / 'c')
+  shard = next((tmp_path / 'c').rglob('train.tfrecord-*'))
+  shard.write_bytes(shard.read_bytes()[:1000])
+  with pytest.raises(errors.UserError, match=(
+      f'{shard.name} is shorter than index.train.npz says .1000 bytes, exp')):
+    make(corpus, tmp_path / 'c')
+  precompute.tokenize(fake_tokens.tokenizers(), corpus, tmp_path / 'c',
+                      shard_seconds=60, replace=True)
+  assert content(tmp_path / 'c') == before
+
+
 def test_another_bundle_is_refused_by_name(corpus, tmp_path):
   make(corpus, tmp_path / 'c')
   other = fake_tokens.tokenizers()
@@ -176,15 +190,25 @@ def test_progress_says_rate_and_hours(corpus, tmp_path, monkeypatch):
   assert lines[-1].startswith('tokens: 0.04 of 0.04 h')
 
 
+def test_another_run_is_kept_out_of_a_cache(corpus, tmp_path):
+  with files.claimed(tmp_path / 'c'):
+    with pytest.raises(errors.UserError, match='another run writes to the tok'):
+      precompute.precompute('no bundle', corpus.directory, tmp_path / 'c')
+  assert not list(tmp_path.iterdir())
+
+
 def test_another_bundle_replaces_only_when_asked(corpus, tmp_path):
   make(corpus, tmp_path / 'c')
-  (tmp_path / 'c' / 'notes.txt').write_text('mine')
+  streams = tmp_path / 'c' / cache_lib.STREAMS_TASK
+  for folder in (tmp_path / 'c', streams):
+    (folder / 'notes.txt').write_text('mine')
   other = fake_tokens.tokenizers()
   other.hashes['mulan'] = 'd'
   cache = precompute.tokenize(
       other, corpus, tmp_path / 'c', replace=True, shard_seconds=60)
   assert cache.about['bundle']['mulan'] == 'd'
-  assert (tmp_path / 'c' / 'notes.txt').read_text() == 'mine'
+  for folder in (tmp_path / 'c', streams):
+    assert (folder / 'notes.txt').read_text() == 'mine'
   assert len(read(cache, 'train')) == 5
 
 

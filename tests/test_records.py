@@ -106,3 +106,58 @@ def test_corpora_of_two_rates_do_not_mix(tmp_path):
   with pytest.raises(errors.UserError, match='no split|split of'):
     (tmp_path / 'x').mkdir()
     records.load(_two_corpora(tmp_path / 'x')).split('validation')
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('manifest.json', b'', 'manifest.json is damaged (no JSON); make or copy'),
+    ('manifest.json', b'[]', 'manifest.json is damaged (a list, expected a d'),
+    ('manifest.json', b'\xff\xfe', 'manifest.json is damaged (no JSON)'),
+    ('manifest.json', b'[' * 100_000, 'manifest.json is damaged (no JSON)'),
+    ('manifest.json', b'{"format": "musiclm_jax.records.v1"}',
+     'manifest.json is damaged (it has no name)'),
+    ('train/tracks.jsonl', None, 'tracks.jsonl is missing; make or copy'),
+    ('train/tracks.jsonl', b'{"id": "t0", "sh',
+     'tracks.jsonl, line 1, is damaged (no JSON)'),
+    ('train/tracks.jsonl', b'7\n', 'line 1, is damaged (a int, expected a dict'),
+    ('train/tracks.jsonl', b'{"id": "t0", "num_samples": "9"}\n',
+     'line 1, is damaged (it has no num_samples)'),
+    ('train/tracks.jsonl', b'{"id": "t0", "num_samples": 9, "offset": -9, '
+     b'"shard": "00000.pcm"}\n', 'track t0 begins at -9 and has 9 samples'),
+    ('train/00000.pcm', None, '00000.pcm is missing'),
+    ('train/00000.pcm', bytes(1000), '00000.pcm is shorter than tracks.jsonl '
+     'says (1000 bytes, expected 168000)'),
+])
+def test_damage_is_named_when_a_corpus_is_opened(
+    corpus, name, content, message):
+  path = corpus.directory / name
+  path.unlink() if content is None else path.write_bytes(content)
+  with pytest.raises(errors.UserError) as told:
+    records.Corpus(corpus.directory).split('train')
+  assert message in str(told.value)
+  assert str(told.value).startswith(str(corpus.directory))
+
+
+def test_lines_of_an_index_end_at_line_feeds_alone(tmp_path):
+  caption = 'one\u2028two\u0085three\x0bfour\rfive\nsix'
+  with records.Writer(tmp_path / 'c', 'test', 100) as writer:
+    writer.add('train', 'a', np.zeros(10), captions=[caption])
+  (track,) = records.Corpus(tmp_path / 'c').split('train')
+  assert track.captions == [caption]
+
+
+def test_a_corpus_is_one_writer_s(tmp_path):
+  with records.Writer(tmp_path / 'c', 'first', 100) as writer:
+    writer.add('train', 'a', np.zeros(10))
+    with pytest.raises(errors.UserError, match='another run writes to the cor'):
+      with records.Writer(tmp_path / 'c', 'second', 100):
+        pass
+  assert records.Corpus(tmp_path / 'c').name == 'first'
+  assert [p.name for p in tmp_path.iterdir()] == ['c']
+
+
+def test_the_folder_of_a_user_is_not_taken_for_a_partial_one(tmp_path):
+  (tmp_path / 'c.partial').mkdir()
+  (tmp_path / 'c.partial' / 'notes.txt').write_text('mine')
+  with records.Writer(tmp_path / 'c', 'test', 100) as writer:
+    writer.add('train', 'a', np.zeros(10))
+  assert (tmp_path / 'c.partial' / 'notes.txt').read_text() == 'mine'

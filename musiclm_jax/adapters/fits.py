@@ -9,12 +9,12 @@ and weights, the options, the corpus.
 
 import hashlib
 import json
-import os
 import pathlib
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax.tokens import cache as cache_lib
 
@@ -71,12 +71,11 @@ def save(cache_dir, component, made_key, arrays, report):
   folder.mkdir(parents=True, exist_ok=True)
   about = folder / f'{component}.json'
   about.unlink(missing_ok=True)
-  partial = folder / f'.{component}.partial'
-  safetensors.save_file(
-      {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()},
-      partial)
-  partial.chmod(0o644)
-  os.replace(partial, folder / f'{component}.safetensors')
+  with files.whole(folder / f'{component}.safetensors') as temporary:
+    safetensors.save_file(
+        {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()},
+        temporary)
+    temporary.chmod(0o644)
   records.write_json(about, dict(
       key=made_key, digest=digest(arrays), report=report))
 

@@ -44,6 +44,7 @@ import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import specs
 
 MAGIC = b'\x89SLM\r\n\x1a\n'
@@ -222,7 +223,7 @@ class Writer:
 
   def __init__(self, path, header):
     self._path = pathlib.Path(path)
-    self._temporary = self._path.with_name(f'.{self._path.stem}.tmp.slm')
+    self._temporary = files.temporary(self._path)
     self._header = dataclasses.replace(header, num_samples=0)
     self._waiting = np.zeros((0, header.levels), np.int32)
     self._block = self._frames = 0

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from musiclm_jax import files
 from musiclm_jax.evaluation import ladder as ladder_lib
 
 _TITLES = dict(
@@ -53,10 +54,9 @@ def panels(rows, columns, width, height):
 def save(figure, path):
   """Writes the figure as PNG under a temporary name; returns `path`."""
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
-  temporary = path.with_name(f'.{path.name}')
-  figure.savefig(temporary, dpi=80, format='png')
+  with files.whole(path) as temporary:
+    figure.savefig(temporary, dpi=80, format='png')
   pyplot.close(figure)
-  temporary.replace(path)
   return path
 
 

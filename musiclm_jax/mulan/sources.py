@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import itertools
 import hashlib
-import os
 import pathlib
 
 import jax
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.nn import text_encoder
@@ -191,10 +191,10 @@ def _read_cache(path):
 
 def _write_cache(path, known):
   hashes = np.frombuffer(b''.join(known), np.uint8).reshape(len(known), -1)
-  temporary = path.with_name(f'.{os.getpid()}.{path.name}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(temporary, hashes=hashes, features=np.stack(list(known.values())))
-    os.replace(temporary, path)
+    with files.whole(path) as temporary:
+      np.savez(temporary, hashes=hashes,
+               features=np.stack(list(known.values())))
   except OSError as error:
     print(f'text features are not kept: {error}', flush=True)

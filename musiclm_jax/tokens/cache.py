@@ -27,14 +27,14 @@ needed here.
 
 import dataclasses
 import functools
-import json
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import records
 from musiclm_jax import specs
 
 FORMAT = 'musiclm_jax.tokens.v2'
@@ -42,6 +42,7 @@ STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
 CODEBOOKS = 'codebooks.npz'
 COMPLETED = 'COMPLETED'
+_AGAIN = 'run `musiclm precompute` again with --replace'
 PLAN = '.plan.json'  # of a cache that is not finished
 # A TFRecord's payload stands between its length and the length's checksum (8 + 4
 # bytes) and its own checksum (4 bytes).
@@ -102,6 +103,10 @@ class Index:
   def __len__(self):
     return len(self.shard)
 
+  def ends(self):
+    """[n] where each track's record ends in its shard, in bytes."""
+    return self.offset + self.length + RECORD_FOOTER_BYTES
+
   @classmethod
   def join(cls, parts):
     return cls(*(np.concatenate([getattr(p, f.name) for p in parts])
@@ -114,11 +119,9 @@ class Index:
     return cls(**{name: stored[name] for name in names})
 
   def save(self, path):
-    path = pathlib.Path(path)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    with open(temporary, 'wb') as file:
-      np.savez(file, **dataclasses.asdict(self))
-    os.replace(temporary, path)
+    with files.whole(path) as temporary:
+      with open(temporary, 'wb') as file:
+        np.savez(file, **dataclasses.asdict(self))
 
 
 class Records:
@@ -133,10 +136,14 @@ class Records:
     self._paths = [
         directory / shard_name(split, i, num_shards) for i in range(num_shards)]
     self._maps = {}
-    for path in self._paths:
+    for number, path in enumerate(self._paths):
       if not path.is_file():
+        raise errors.UserError(f'{path} is missing; {_AGAIN}.')
+      size = max(index.ends()[index.shard == number], default=0)
+      if path.stat().st_size < size:
         raise errors.UserError(
-            f'{path} is missing; run `musiclm precompute` again.')
+            f'{path} is shorter than index.{split}.npz says '
+            f'({path.stat().st_size} bytes, expected {size}); {_AGAIN}.')
 
   def read(self, number):
     """The bytes of record `number`, a serialised tf.train.Example."""
@@ -158,11 +165,13 @@ class Cache:
       raise errors.UserError(
           f'{directory or "CACHE_DIR"} is not a finished token cache; make one '
           f'with `musiclm precompute --bundle DIR --corpus DIR --cache DIR`.')
-    self.about = json.loads(path.read_text(encoding='utf-8'))
+    self.about = records.read_json(path, _AGAIN)
     if self.about.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.about.get("format")!r}, expected '
-          f'{FORMAT!r}; run `musiclm precompute` again with --replace.')
+          f'{FORMAT!r}; {_AGAIN}.')
+    records.require(path, self.about, _AGAIN, fingerprint=str, tokens=dict,
+                    bundle=dict, corpus=dict, splits=dict)
 
   @property
   def streams_dir(self):
@@ -210,8 +219,7 @@ class Cache:
 
   def stats(self, split):
     self._check_split(split)
-    path = self.streams_dir / f'stats.{split}.json'
-    return json.loads(path.read_text(encoding='utf-8'))
+    return _read_json(self.streams_dir / f'stats.{split}.json')
 
   def index(self, split):
     self._check_split(split)
@@ -219,13 +227,21 @@ class Cache:
 
   def records(self, split):
     index = self.index(split)
-    info = json.loads((self.streams_dir / f'info.{split}.json').read_text(
-        encoding='utf-8'))
+    path = self.streams_dir / f'info.{split}.json'
+    info = _read_json(path)
+    records.require(path, info, _AGAIN, num_shards=int)
     return Records(self.streams_dir, split, info['num_shards'], index)
 
   def _check_split(self, split):
     if split not in self.about['splits']:
       raise errors.choice(f'split of {self.directory}', split, self.splits)
+
+
+def _read_json(path):
+  """The dict in a file of a finished cache."""
+  if not path.is_file():
+    raise errors.UserError(f'{path} is missing; {_AGAIN}.')
+  return records.read_json(path, _AGAIN)
 
 
 def _arrays(path, needed):
@@ -241,8 +257,7 @@ def _arrays(path, needed):
     fault = 'it is damaged'
   if fault:
     raise errors.UserError(
-        f'{path} cannot be read: {fault}. Run `musiclm precompute` again with '
-        f'--replace.')
+        f'{path} cannot be read: {fault}; {_AGAIN}.')
   return arrays
 
 

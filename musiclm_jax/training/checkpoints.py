@@ -10,6 +10,7 @@ is complete. Data sources are functions of (seed, step), so the step is the data
 position.
 """
 
+import itertools
 import logging
 import pathlib
 import shutil
@@ -102,9 +103,12 @@ class Checkpoints:
     """Moves the checkpoints after `newer_than` to `damaged/`."""
     for step in self._manager.all_steps():
       if step > newer_than:
-        target = self._directory / 'damaged' / str(step)
-        shutil.rmtree(target, ignore_errors=True)
+        target = first = self._directory / 'damaged' / str(step)
         target.parent.mkdir(exist_ok=True)
+        for number in itertools.count(2):
+          if not target.exists():
+            break
+          target = first.with_name(f'{step}-{number}')  # both are kept
         shutil.move(self._directory / 'checkpoints' / str(step), target)
     self.reload()
 

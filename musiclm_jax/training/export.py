@@ -24,7 +24,7 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
     trainable: as it was trained.
     source: its batch source; one batch gives the shapes of the state.
     model_dir: the run.
-    out_dir: `<bundle>/<component>`; replaced if it exists.
+    out_dir: `<bundle>/<component>`; a component of that kind is replaced.
     corpus_dir: the corpus that codebooks are fitted on; the source's own if it
       has one, else none.
     storage: 'float32', 'float16' or 'int8'.
@@ -34,12 +34,13 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   Returns:
     The metadata as written.
   Raises:
-    UserError: there is no checkpoint, it is another model's, or the bundle
-      has another grid.
+    UserError: there is no checkpoint, it is another model's, the bundle has
+      another grid, or something else is in `out_dir`.
   """
   if storage not in bundle.STORAGES:
     raise errors.choice('storage', storage, bundle.STORAGES)
   reader = restore_t5x if from_t5x else restore
+  bundle.check_place(out_dir, pathlib.Path(out_dir).name)
   step, state = reader(trainable, source, model_dir)
   corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
   corpus = records.load(corpus_dir) if corpus_dir else None
@@ -57,9 +58,17 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   about.update(parts.pop('metadata', {}))
   about.update(metadata or {})
   place = pathlib.Path(out_dir)
+  name = bundle.component_of(parts['kind'])
+  if place.name in bundle.COMPONENTS and place.name != name:
+    raise errors.UserError(
+        f'the leaf trains {parts["kind"]}, which cannot be {place.name} in a '
+        f'bundle; end --out in /{name}.')
   if (place.parent / 'manifest.json').is_file():
     bundle.Bundle(place.parent).check_spec(
         place.name, specs.to_dict(parts['spec']))
+  elif place.name in bundle.COMPONENTS:
+    bundle.check_beside(
+        place.parent, place.name, specs.to_dict(parts['spec']))
   bundle.save_component(out_dir, metadata=about, storage=storage, **parts)
   return about
 

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import re
 import sys
 import time
 
@@ -25,6 +24,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import directory
 from musiclm_jax.training import disk
 from musiclm_jax.training import gates
 from musiclm_jax.training import health
@@ -95,24 +95,6 @@ def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
     return run.start()
 
 
-def check_directory(model_dir):
-  """Makes `model_dir`; raises UserError where nothing can be written."""
-  path = pathlib.Path(model_dir)
-  if re.match(r'\w+:/', str(model_dir)):
-    raise errors.UserError(
-        f'MODEL_DIR is {model_dir}; expected a directory. Mount the bucket on '
-        f'every host (gcsfuse, or a shared disk) and give its path.')
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    trial = path / f'.writable_{jax.process_index()}'
-    trial.touch()
-    trial.unlink()
-  except OSError as error:
-    raise errors.UserError(
-        f'cannot write to MODEL_DIR {path} ({error.strerror}); choose '
-        f'another.') from error
-
-
 class _Run:
   """One start of a run: `start` reads as the order of events."""
 
@@ -146,8 +128,12 @@ class _Run:
     self.hang_seconds = 60.0 * hang_minutes
 
   def start(self):
+    directory.check(self.model_dir)
+    with directory.claimed(self.model_dir):
+      return self._start()
+
+  def _start(self):
     say = self.progress.say
-    check_directory(self.model_dir)
     record = run_record.make(trainable=self.trainable, source=self.source,
                              seed=self.seed)
     run_record.check(self.model_dir, record, say)

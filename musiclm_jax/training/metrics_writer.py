@@ -1,9 +1,9 @@
 """Metrics on disk: metrics.csv for people, events for TensorBoard."""
 
 import csv
-import os
 import pathlib
 
+from musiclm_jax import files
 from musiclm_jax.training import previews
 
 _FIXED = ['step', 'split']
@@ -92,12 +92,11 @@ class MetricsWriter:
     self._board.flush()
 
   def _rewrite(self):
-    temporary = self._path.with_name(self._path.name + '.tmp')
-    with open(temporary, 'w', encoding='utf-8', newline='') as out:
-      writer = csv.DictWriter(out, self._columns, restval='')
-      writer.writeheader()
-      writer.writerows(self._rows)
-    os.replace(temporary, self._path)
+    with files.whole(self._path) as temporary:
+      with open(temporary, 'w', encoding='utf-8', newline='') as out:
+        writer = csv.DictWriter(out, self._columns, restval='')
+        writer.writeheader()
+        writer.writerows(self._rows)
 
 
 def read(model_dir, split=None):

@@ -14,7 +14,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 
 
-_NAME = 'run.json'
+NAME = 'run.json'
 
 
 def make(**parts):
@@ -47,7 +47,7 @@ def check(model_dir, record, say):
   Raises:
     UserError: the directory belongs to another trainable.
   """
-  path = pathlib.Path(model_dir) / _NAME
+  path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
     return
   stored = json.loads(path.read_text(encoding='utf-8'))
@@ -66,12 +66,12 @@ def write(model_dir, record, happened=()):
   """Writes `record` (of `make`) and the events so far."""
   if happened:
     record = dict(record, events=list(happened))
-  records.write_json(pathlib.Path(model_dir) / _NAME, record)
+  records.write_json(pathlib.Path(model_dir) / NAME, record)
 
 
 def events(model_dir):
   """The events of the run in `model_dir`, oldest first."""
-  path = pathlib.Path(model_dir) / _NAME
+  path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
     return []
   return json.loads(path.read_text(encoding='utf-8')).get('events', [])

@@ -98,7 +98,8 @@ def test_a_melody_is_reported(shell, tmp_path):
     (['x', '--report', 'a.pdf'], "--report a.pdf has extension '.pdf'"),
     (['x', '--report', 'no/a.html'], '--report folder no does not exist'),
     (['x', '-o', 'folder.wav'], 'folder.wav is a folder'),
-    (['x', '-o', '/proc/a.wav'], '/proc/.a.tmp.f32: No such file'),
+    (['x', '-o', '/proc/a.wav'], '/proc/a.wav: No such file'),
+    (['--story', 'good.yaml', '-o', 'his.wav'], 'his.story.yaml, which holds'),
     (['x\udcff'], 'the prompt is not text'),
     (['x' * 5000], 'the prompt has 5000 characters; expected at most 2000'),
 ])
@@ -106,6 +107,7 @@ def test_mistakes(shell, tmp_path, argv, message):
   (tmp_path / 'bad.yaml').write_text(
       '- at: 0\n  prompt: x\n- at: soon\n  prompt: y')
   (tmp_path / 'good.yaml').write_text('- {at: 0, prompt: x}')
+  (tmp_path / 'his.story.yaml').write_text('once upon a time')
   (tmp_path / 'text.mp3').write_text('this is text')
   (tmp_path / 'folder.wav').mkdir()
   soundfile.write('short.wav', np.ones(RATE // 2), RATE)

@@ -92,6 +92,23 @@ def test_damaged_codebooks_are_one_line(tmp_path, cache_dir, damage, fault):
   assert '--replace' in message and '\n' not in message
 
 
+@pytest.mark.parametrize('name, damage, message', [
+    ('fingerprint.json', b'', 'fingerprint.json is damaged (no JSON); run `mu'),
+    ('fingerprint.json', b'[]', 'is damaged (a list, expected a dict)'),
+    ('musiclm_tokens/info.train.json', b'{"num', 'info.train.json is damaged'),
+    ('musiclm_tokens/info.train.json', b'{}', 'it has no num_shards'),
+    ('musiclm_tokens/info.train.json', None, 'info.train.json is missing'),
+    ('musiclm_tokens/index.train.npz', None, 'it is missing'),
+])
+def test_damage_is_named(tmp_path, cache_dir, name, damage, message):
+  path = tmp_path / 'copy' / name
+  shutil.copytree(cache_dir, tmp_path / 'copy')
+  path.unlink() if damage is None else path.write_bytes(damage)
+  with pytest.raises(errors.UserError) as caught:
+    cache_lib.Cache(tmp_path / 'copy').records('train')
+  assert message in str(caught.value) and '--replace' in str(caught.value)
+
+
 def test_a_damaged_index_is_one_line(tmp_path, cache_dir):
   copy = tmp_path / 'copy'
   shutil.copytree(cache_dir, copy)

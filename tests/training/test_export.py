@@ -13,7 +13,9 @@ from musiclm_jax import bundle
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import export
+from musiclm_jax import files
 from musiclm_jax import records
+from musiclm_jax import specs
 from musiclm_jax import train
 from musiclm_jax.training import export as export_lib
 
@@ -91,6 +93,80 @@ def test_mistakes_of_the_command_line_exit_with_2(
   assert caught.value.code == 2
   assert capsys.readouterr().err.count('\n') == 1
   assert not (tmp_path / 'out').exists() and not (tmp_path / 'run').exists()
+
+
+def _tree(folder):
+  return {path: path.read_bytes() if path.is_file() else None
+          for path in folder.rglob('*')}
+
+
+_REFUSED = [
+    ('run', 'component in --out'),
+    ('b/codec', 'codec holds checkpoints, which is no part of a'),
+    ('notes/codec', 'codec holds mine.txt, which is no part'),
+    ('both/codec', 'codec holds mine.txt, which is no part'),
+    ('b/fine', 'fine holds a component of kind mulan, which is no fine; nothin'),
+    ('file/codec', 'codec is a file'),
+    ('new/mulan', 'trains soundstream, which cannot be mulan in a bundle'),
+]
+
+
+def test_an_export_removes_nothing_of_others(leaf, tmp_path, capsys):
+  """Above all not the run itself, whose checkpoints are all there is of it."""
+  run = tmp_path / 'b' / 'codec'
+  train.start(leaf, {'MODEL_DIR': str(run)})
+  save = lambda place, kind, spec: bundle.save_component(
+      tmp_path / place, kind, {}, spec, {'w': np.zeros(3)})
+  save('b/fine', 'mulan', specs.JointSpec())
+  save('both/codec', 'soundstream', specs.CodecSpec())
+  for folder in ('both', 'notes'):
+    (tmp_path / folder / 'codec').mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / 'codec' / 'mine.txt').write_text('mine')
+  (tmp_path / 'file').mkdir()
+  (tmp_path / 'file' / 'codec').write_text('mine')
+  before = _tree(tmp_path)
+  capsys.readouterr()
+  for out, message in _REFUSED:
+    with pytest.raises(SystemExit) as caught:
+      cli.main(['export', leaf, f'--gin.MODEL_DIR="{run}"', '--out',
+                str(tmp_path / out)])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and told.count('\n') == 1
+    assert message in told
+    assert _tree(tmp_path) == before
+
+
+def test_an_export_takes_the_place_of_an_earlier_one(leaf, tmp_path):
+  train.start(leaf, {'MODEL_DIR': str(tmp_path / 'run')})
+  place = tmp_path / 'b' / 'codec'
+  bundle.save_component(place, 'soundstream', {}, specs.CodecSpec(),
+                        {'w': np.zeros(3)}, dict(steps=1))
+  (tmp_path / 'link').symlink_to(tmp_path / 'b')
+  export.write(leaf, {'MODEL_DIR': str(tmp_path / 'run')},
+               tmp_path / 'link' / 'codec')
+  assert bundle.load_component(place).metadata['steps'] == 6
+  assert sorted(p.name for p in (tmp_path / 'b').rglob('*')) == [
+      'codec', 'config.json', 'weights.safetensors']
+
+
+def test_another_one_s_folder_is_no_model_dir(leaf, tmp_path):
+  (tmp_path / 'mine').mkdir()
+  for name in ('metrics.csv', 'config.gin'):
+    (tmp_path / 'mine' / name).write_text('mine')
+    with pytest.raises(errors.UserError, match=f'holds {name} and no run.json'):
+      train.start(leaf, {'MODEL_DIR': str(tmp_path / 'mine')})
+    assert (tmp_path / 'mine' / name).read_text() == 'mine'
+    (tmp_path / 'mine' / name).unlink()
+
+
+def test_a_model_dir_is_one_run_s(leaf, tmp_path):
+  model_dir = tmp_path / 'run'
+  with files.claimed(model_dir):
+    with pytest.raises(errors.UserError, match='another run writes to MODEL_D'):
+      train.start(leaf, {'MODEL_DIR': str(model_dir)})
+    assert [p.name for p in model_dir.iterdir()] == [files.LOCK]
+  train.start(leaf, {'MODEL_DIR': str(model_dir)})
+  assert not (model_dir / files.LOCK).exists()
 
 
 def test_nothing_trained_is_a_user_error(tmp_path):

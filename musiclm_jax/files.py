@@ -1,0 +1,191 @@
+"""Files and folders of a command: whole or not at all, one writer at a time.
+
+  with files.whole(path) as temporary: ...  # a file, moved into place
+  with files.whole_folder(path) as partial: ...  # a folder, the same
+  with files.claimed(folder, 'MODEL_DIR'): ...  # no second run writes there
+
+Temporary names are drawn, so that two runs with one output never meet in one
+file: the run that ends last has its file in place. Nothing is removed but what
+was made under such a name.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import socket
+
+from musiclm_jax import errors
+
+_MOST_OF_A_NAME = 40  # characters: a name within the limit stays within it
+_DRAWN = r'\d+-[0-9a-f]{6}\.tmp'
+LOCK = '.lock'
+
+
+def temporary(path):
+  """A path beside `path`, of its extension, that no other run draws.
+
+  >>> temporary('runs/jig.wav').match('runs/.jig.*.tmp.wav')
+  True
+  """
+  path = pathlib.Path(path)
+  return path.with_name(f'.{path.stem[:_MOST_OF_A_NAME]}.{os.getpid()}-'
+                        f'{secrets.token_hex(3)}.tmp{path.suffix}')
+
+
+@contextlib.contextmanager
+def whole(path):
+  """Gives a temporary path; what was written there stands at `path` after it.
+
+  Where the body raises, nothing of it stays.
+  """
+  made = temporary(path)
+  try:
+    yield made
+    os.replace(made, path)
+  finally:
+    made.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+  """Gives a new folder, which is at `path` after it; `path` must not exist."""
+  path = pathlib.Path(path)
+  made = temporary(path)
+  try:
+    made.mkdir(parents=True)
+    yield made
+    if path.exists():  # os.replace would take the place of an empty folder
+      raise errors.UserError(
+          f'{path} came to be in the meantime; choose another.')
+    os.replace(made, path)
+  finally:
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replaced_folder(path, names):
+  """Gives a new folder that takes the place of the one at `path`, if any.
+
+  Args:
+    path: of the folder.
+    names: files that may be in it; they go, and nothing else does.
+  """
+  path, before = pathlib.Path(path), None
+  try:
+    with whole_folder(path) as made:
+      yield made
+      if path.is_dir():
+        before = temporary(path)
+        os.replace(path, before)
+  except BaseException:
+    if before is not None and before.is_dir():
+      os.replace(before, path)
+    raise
+  if before is not None:
+    _empty(before, names)
+
+
+def _empty(folder, names):
+  """Removes a folder of files of these names."""
+  for name in names:
+    (folder / name).unlink(missing_ok=True)
+  with contextlib.suppress(OSError):  # there are others
+    folder.rmdir()
+
+
+def sweep(path):
+  """Removes what killed runs left of `path`. Only for who has claimed it."""
+  path = pathlib.Path(path)
+  left = re.compile(
+      rf'\.{re.escape(path.stem[:_MOST_OF_A_NAME])}\.{_DRAWN}'
+      rf'{re.escape(path.suffix)}')
+  if not path.parent.is_dir():
+    return
+  for found in path.parent.iterdir():
+    if left.fullmatch(found.name):
+      if found.is_dir() and not found.is_symlink():
+        shutil.rmtree(found, ignore_errors=True)
+      else:
+        found.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(folder, what='the folder', beside=False, wait=False):
+  """Keeps other runs of this program out of a folder while the body runs.
+
+  The system gives a claim back however a run ends. Where the file system has
+  no locks, there are no claims, and the body runs all the same.
+
+  Args:
+    folder: made where it is missing.
+    what: how the message calls it.
+    beside: whether the claim is a file beside the folder, which need not
+      exist, rather than one in it.
+    wait: whether to wait for the other run; for what takes no time.
+
+  Yields:
+    Whether the claim holds.
+
+  Raises:
+    UserError: another run has claimed it.
+  """
+  folder = pathlib.Path(folder)
+  path = (folder.with_name(f'.{folder.name}{LOCK}') if beside
+          else folder / LOCK)
+  made = not path.parent.is_dir()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lock = None
+  try:
+    lock = _lock(path, f'{what} {folder}', wait)
+    yield lock is not None
+  finally:
+    if lock is not None:
+      path.unlink(missing_ok=True)
+      _release(lock)
+    if made:
+      with contextlib.suppress(OSError):  # it is not empty
+        path.parent.rmdir()
+
+
+def _lock(path, what, wait):
+  """The descriptor of the locked file, or None where there are no locks."""
+  try:
+    import fcntl  # pylint: disable=g-import-not-at-top
+  except ImportError:  # Windows
+    return None
+  while True:
+    try:
+      lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:  # whoever writes there will say why it cannot be done
+      return None
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+      holder = os.read(lock, 200).decode('utf-8', 'replace').strip()
+      os.close(lock)
+      raise errors.UserError(
+          f'another run writes to {what} ({holder or "of this program"}); '
+          f'wait for it, or choose another.') from None
+    except OSError:
+      os.close(lock)
+      path.unlink(missing_ok=True)
+      return None
+    # Whoever had the lock before may have removed its file since.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(lock), os.stat(path)):
+        break
+    os.close(lock)
+  os.truncate(lock, 0)
+  os.write(lock, f'process {os.getpid()} of {socket.gethostname()}'.encode())
+  return lock
+
+
+def _release(lock):
+  import fcntl  # pylint: disable=g-import-not-at-top
+  # Closing is not enough: processes that were forked have it open, too.
+  with contextlib.suppress(OSError):
+    fcntl.flock(lock, fcntl.LOCK_UN)
+  os.close(lock)
