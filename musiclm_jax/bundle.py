@@ -47,6 +47,7 @@ OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
 FORMAT = 'musiclm_jax.bundle.v1'
 _CONFIG, _WEIGHTS = 'config.json', 'weights.safetensors'
+_AGAIN = 'export it again, or choose another --bundle'
 _SCALE = '.int8_scale'
 _MIN_INT8_SIZE = 4096  # smaller arrays gain nothing from int8
 
@@ -126,7 +127,14 @@ def save_component(directory, kind, config, spec, weights, metadata=None,
       records.write_json(partial / _CONFIG, dict(
           kind=kind, config=config, spec_type=type(spec).__name__,
           spec=specs.to_dict(spec), fingerprint=specs.fingerprint(spec),
-          storage=storage, metadata=metadata or {}))
+          weights_sha256=_digest(partial / _WEIGHTS), storage=storage,
+          metadata=metadata or {}))
+
+
+def _digest(path):
+  """The SHA-256 of a file, in hex."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def component_of(kind):
@@ -175,14 +183,21 @@ def load_component(directory):
       raise errors.UserError(
           f'{path} is missing: the bundle {directory.parent} has no complete '
           f'{directory.name}. Export it again, or choose another --bundle.')
-  try:
-    stored = json.loads(config_path.read_text(encoding='utf-8'))
-    arrays = safetensors.load_file(weights_path)
-  except (json.JSONDecodeError, SafetensorError) as error:
+  stored = records.read_json(config_path, _AGAIN)
+  records.require(config_path, stored, _AGAIN, kind=str, config=dict,
+                  spec_type=str, spec=dict, fingerprint=str)
+  digest = stored.get('weights_sha256')
+  if digest and digest != _digest(weights_path):
     raise errors.UserError(
-        f'{directory} is damaged ({error}); export it again.') from error
-  spec = getattr(specs, stored['spec_type'])
-  found = specs.fingerprint(specs.from_dict(spec, stored['spec']))
+        f'{weights_path} is damaged (its bytes are not those that were '
+        f'exported as {stored["kind"]}); {_AGAIN}.')
+  try:
+    arrays = safetensors.load_file(weights_path)
+    spec = getattr(specs, stored['spec_type'])
+    found = specs.fingerprint(specs.from_dict(spec, stored['spec']))
+  except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+    raise errors.UserError(
+        f'{directory} is damaged ({error}); {_AGAIN}.') from error
   if found != stored['fingerprint']:
     raise errors.UserError(
         f'{config_path} says fingerprint {stored["fingerprint"]} but its spec '
@@ -201,22 +216,29 @@ class Bundle:
       raise errors.UserError(
           f'no bundle at {directory} (no manifest.json); train one with '
           f'`musiclm demo`, or leave --bundle out to use the shipped one.')
-    self.manifest = json.loads(path.read_text(encoding='utf-8'))
+    remedy = 'export a component again, or choose another --bundle'
+    self.manifest = records.read_json(path, remedy)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
           f'{FORMAT!r}.')
+    records.require(path, self.manifest, remedy, tokens=dict)
     self._built = {}
 
   @property
   def tokens(self):
     """The TokenSpec that all components share."""
-    return specs.from_dict(specs.TokenSpec, self.manifest['tokens'])
+    try:
+      return specs.from_dict(specs.TokenSpec, self.manifest['tokens'])
+    except (AttributeError, TypeError, ValueError) as error:
+      raise errors.UserError(
+          f'{self.directory / "manifest.json"} is damaged ({error}); '
+          f'{_AGAIN}.') from error
 
   @property
   def identity(self):
     """Name and version for people and for the metadata of what it makes."""
-    return self.manifest.get('name', self.directory.name)
+    return self.manifest.get('name', self.directory.resolve().name)
 
   def component_hash(self, name):
     """16 hex digits that change with the weights or settings of a component."""
@@ -260,10 +282,19 @@ class Bundle:
       raise errors.choice('component', name, COMPONENTS)
     if name not in self._built:
       component = load_component(self.place(name))
+      if component.kind in KINDS and component_of(component.kind) != name:
+        raise errors.UserError(
+            f'{self.place(name)} holds a component of kind {component.kind}; '
+            f'{_AGAIN}.')
       self.check_spec(name, component.spec)
       module, function = COMPONENTS[name]
       build = getattr(importlib.import_module(module), function)
-      self._built[name] = build(component)
+      try:
+        self._built[name] = build(component)
+      except (KeyError, TypeError) as error:
+        raise errors.UserError(
+            f'{self.place(name)} is damaged (its config.json and weights '
+            f'do not make a {name}: {error}); {_AGAIN}.') from error
     return self._built[name]
 
   def check_spec(self, name, spec):
@@ -340,11 +371,11 @@ def check_beside(directory, name, spec):
 
 def _stored(path, key):
   """The value of `key` in a component's config.json."""
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))[key]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(
-        f'{path} is damaged ({error}); export it again.') from error
+  if not path.is_file():
+    raise errors.UserError(f'{path} is missing; {_AGAIN}.')
+  stored = records.read_json(path, _AGAIN)
+  records.require(path, stored, _AGAIN, **{key: (str, dict)})
+  return stored[key]
 
 
 def _grids(name, spec):

@@ -20,7 +20,6 @@ Run again with more minutes, and every model goes on from where it stopped.
 
 import dataclasses
 import functools
-import json
 import pathlib
 import shutil
 import subprocess
@@ -116,12 +115,13 @@ class Demo:
     if not self.out.parent.is_dir():
       raise errors.UserError(
           f'the folder {self.out.parent} for --out does not exist.')
+    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     began = self.out / 'began.json'
     mine = dict(preset=self.args.preset, seed=self.args.seed,
                 data=str(pathlib.Path(self.args.data).resolve())
                 if self.args.data else None)
     if began.is_file():
-      found = json.loads(began.read_text(encoding='utf-8'))
+      found = records.read_json(began, 'choose another --out')
       if found != mine:
         raise errors.UserError(
             f'{self.out} was begun with {found}, now {mine}; choose another '
@@ -131,7 +131,6 @@ class Demo:
       raise errors.UserError(
           f'--out {self.out} holds other things than a demo (it has no '
           f'{began.name}); choose a new folder.')
-    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     self.out.mkdir(exist_ok=True)
     records.write_json(began, mine)
 
@@ -209,10 +208,10 @@ class Demo:
   def _train_and_export(self, model):
     self._train(model)
     steps = _checkpoint_step(self.out / 'train' / model)
-    exported = self.bundle / model / 'config.json'
-    if exported.is_file():
-      metadata = json.loads(exported.read_text(encoding='utf-8'))['metadata']
-      if metadata.get('steps') == steps:
+    if (self.bundle / model / 'config.json').is_file():
+      from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+      about = bundle_lib.load_component(self.bundle / model).metadata
+      if about.get('steps') == steps:
         _say(f'{model}: the export of step {steps} is there')
         return
     self.bundle.mkdir(exist_ok=True)
@@ -301,7 +300,8 @@ class _Log:
     self.path = path
     self._minutes = {}
     if path.is_file():
-      self._minutes = json.loads(path.read_text(encoding='utf-8'))
+      from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+      self._minutes = records.read_json(path, 'remove it')
 
   def minutes(self, step):
     return self._minutes.get(step, 0.0)

@@ -67,13 +67,17 @@ def _print_evaluation(bundle):
   if not path.is_file():
     print(f'not evaluated yet; run `{command}`')
     return {}
-  recorded = json.loads(path.read_text(encoding='utf-8'))
+  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+  remedy = f'run `{command}` again'
+  recorded = records.read_json(path, remedy)
+  records.require(path, recorded, remedy, bundle_fingerprint=str, corpus=str,
+                  clips=(int, float), text=str, git_commit=str)
   if recorded['bundle_fingerprint'] != bundle.weights_fingerprint():
     print(f'the recorded evaluation is of other weights; run `{command}` again')
     return {}
   print(f'\nQuick evaluation: {recorded["clips"]:.0f} clips of '
-        f'{recorded["corpus"]}, split {recorded["split"]}, seed '
-        f'{recorded["seed"]}, at commit {recorded["git_commit"][:7]}\n')
+        f'{recorded["corpus"]}, split {recorded.get("split")}, seed '
+        f'{recorded.get("seed")}, at commit {recorded["git_commit"][:7]}\n')
   print(recorded['text'])
   return {k: v for k, v in recorded.items() if isinstance(v, (int, float))}
 

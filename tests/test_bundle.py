@@ -123,6 +123,49 @@ def test_another_spec_is_refused_by_field(directory):
     bundle.Bundle(directory).get('codec')
 
 
+@pytest.mark.parametrize('name, content, message', [
+    ('manifest.json', b'', 'manifest.json is damaged (no JSON); export'),
+    ('manifest.json', b'{"format": "musi', 'manifest.json is damaged (no JSON'),
+    ('manifest.json', b'[]', 'manifest.json is damaged (a list, expected'),
+    ('manifest.json', b'{"format": "musiclm_jax.bundle.v1"}',
+     'manifest.json is damaged (it has no tokens)'),
+    ('manifest.json', b'{"format": "musiclm_jax.bundle.v1", "tokens": {"x":1}}',
+     'manifest.json is damaged (TokenSpec has no field'),
+    ('codec/config.json', b'', 'config.json is damaged (no JSON)'),
+    ('codec/config.json', b'{}', 'config.json is damaged (it has no kind'),
+    ('codec/weights.safetensors', b'no', 'safetensors is damaged (its by'),
+])
+def test_damage_is_named(directory, name, content, message):
+  (directory / name).write_bytes(content)
+  with pytest.raises(errors.UserError) as told:
+    found = bundle.Bundle(directory)
+    assert found.tokens
+    found.get('codec')
+  assert message in str(told.value) and str(directory) in str(told.value)
+
+
+def test_weights_of_another_component_are_noticed(directory):
+  bundle.save_component(directory / 'mulan', 'mulan', {}, specs.JointSpec(),
+                        {'w': np.zeros(3)})
+  found = bundle.Bundle(directory)
+  (directory / 'mulan' / 'weights.safetensors').replace(
+      directory / 'codec' / 'weights.safetensors')
+  with pytest.raises(errors.UserError, match='not those that were exported as '
+                     'soundstream'):
+    found.get('codec')
+  bundle.save_component(directory / 'fine', 'coarse', {},
+                        specs.StageSpec('coarse'), _weights())
+  with pytest.raises(errors.UserError, match='fine holds a component of kind c'):
+    found.get('fine')
+  # Exported before weights had a digest: their names tell.
+  path = directory / 'codec' / 'config.json'
+  stored = json.loads(path.read_text())
+  del stored['weights_sha256']
+  path.write_text(json.dumps(stored | {'config': {}}))
+  with pytest.raises(errors.UserError, match='do not make a codec'):
+    found.get('codec')
+
+
 def test_an_edited_spec_is_noticed(directory):
   path = directory / 'codec' / 'config.json'
   stored = json.loads(path.read_text())

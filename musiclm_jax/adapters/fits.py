@@ -42,7 +42,8 @@ def refuse_other(cache_dir, component, found_key):
     path = pathlib.Path(cache_dir) / name
     if not path.is_file():
       continue
-    about = json.loads(path.read_text(encoding='utf-8'))
+    about = records.read_json(
+        path, 'add --replace to make the cache anew, or choose another --cache')
     stored = about.get('bundle', {}).get(component, 'none')
     if stored.split('-')[0] != found_key:
       raise errors.UserError(
@@ -53,15 +54,19 @@ def refuse_other(cache_dir, component, found_key):
 
 def load(cache_dir, component, wanted_key):
   """The stored arrays, or None where there are none of this key."""
+  from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   folder = pathlib.Path(cache_dir) / FOLDER
   about, arrays = folder / f'{component}.json', folder / (
       f'{component}.safetensors')
   if not (about.is_file() and arrays.is_file()):
     return None
-  if json.loads(about.read_text(encoding='utf-8')).get('key') != wanted_key:
-    return None
-  return safetensors.load_file(arrays)
+  try:
+    if records.read_json(about, '').get('key') != wanted_key:
+      return None
+    return safetensors.load_file(arrays)
+  except (errors.UserError, SafetensorError):
+    return None  # damaged: it is fitted again
 
 
 def save(cache_dir, component, made_key, arrays, report):

@@ -5,6 +5,7 @@ import functools
 import itertools
 import hashlib
 import pathlib
+import zipfile
 
 import jax
 import numpy as np
@@ -184,8 +185,11 @@ def _hash(caption):
 def _read_cache(path):
   if not path.is_file():
     return {}
-  with np.load(path, allow_pickle=False) as stored:
-    hashes, features = stored['hashes'], stored['features']
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      hashes, features = stored['hashes'], stored['features']
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    return {}  # damaged: they are computed again
   return {row.tobytes(): value for row, value in zip(hashes, features)}
 
 

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 
@@ -50,7 +49,9 @@ def check(model_dir, record, say):
   path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
     return
-  stored = json.loads(path.read_text(encoding='utf-8'))
+  stored = _read(path)
+  if not stored:
+    return
   stored.pop('events', None)
   old, new = stored['trainable'], record['trainable']
   if old['type'] != new['type']:
@@ -74,7 +75,17 @@ def events(model_dir):
   path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
     return []
-  return json.loads(path.read_text(encoding='utf-8')).get('events', [])
+  return _read(path).get('events', [])
+
+
+def _read(path):
+  """The record, {} where somebody emptied it to go on without."""
+  remedy = 'write {} into it to go on without what it said'
+  stored = records.read_json(path, remedy)
+  if stored:
+    records.require(path, stored, remedy, trainable=dict, source=dict)
+    records.require(path, stored['trainable'], remedy, type=str)
+  return stored
 
 
 def differences(old, new, prefix=''):
