@@ -16,6 +16,7 @@ import numpy as np
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
+from musiclm_jax import files as files_lib
 from musiclm_jax import progress as progress_lib
 from musiclm_jax import records
 from musiclm_jax import specs
@@ -67,8 +68,9 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
       or lies inside the folder, labels that cannot be read, or impossible
       lengths.
   """
-  folder = pathlib.Path(folder).expanduser()
-  out_dir = pathlib.Path(out_dir).expanduser()
+  # '.' has no name, and the manifest and labels want one.
+  folder = pathlib.Path(os.path.abspath(files_lib.expand(folder)))
+  out_dir = files_lib.expand(out_dir)
   _check(folder, out_dir, min_seconds, max_seconds, split_by)
   files = find_files(folder)
   if not files:
@@ -80,8 +82,9 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
   while True:
     try:
       with records.Writer(
-          out_dir, NAME, SAMPLE_RATE_HZ, licence=licence, folder=folder.name,
-          captions_file=label_file and label_file.name,
+          out_dir, NAME, SAMPLE_RATE_HZ, licence=licence,
+          folder=files_lib.encodable(folder.name),
+          captions_file=label_file and files_lib.encodable(label_file.name),
           split_by=split_by) as writer:
         return _write(writer, folder, groups, table, unusable, min_seconds,
                       max_seconds, workers, progress)
@@ -91,7 +94,8 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
 
 def _check(folder, out_dir, min_seconds, max_seconds, split_by):
   if not folder.is_dir():
-    raise errors.UserError(f'audio folder {folder} does not exist.')
+    what = 'is a file; name its folder' if folder.exists() else 'does not exist'
+    raise errors.UserError(f'audio folder {folder} {what}.')
   if out_dir.exists():
     raise errors.UserError(
         f'{out_dir} exists already; remove it or choose another --out.')
@@ -118,14 +122,15 @@ def find_files(folder):
 def _group(file, folder, split_by):
   """What must not be divided: the file's content, or its folder's name."""
   if split_by == 'folder':
-    return 'folder/' + file.parent.relative_to(folder).as_posix()
+    return 'folder/' + files_lib.encodable(
+        file.parent.relative_to(folder).as_posix())
   digest = hashlib.sha256()
   try:
     with open(file, 'rb') as stream:
       for block in iter(lambda: stream.read(1 << 20), b''):
         digest.update(block)
   except OSError:
-    return 'unreadable/' + file.name
+    return 'unreadable/' + files_lib.encodable(file.name)
   return digest.hexdigest()
 
 
@@ -174,9 +179,10 @@ def _write(writer, folder, groups, table, unusable, min_seconds, max_seconds,
   load = lambda file: _load(file, min_seconds, unusable.get(file))
   for file, (audio, reason, detail) in _progress(
       _in_order(load, list(groups), workers), len(groups), progress):
-    name = file.relative_to(folder).as_posix()
+    name = files_lib.encodable(file.relative_to(folder).as_posix())
     if reason:
-      rejects[file] = dict(file=name, reason=reason, detail=detail)
+      rejects[file] = dict(file=name, reason=reason,
+                           detail=files_lib.encodable(detail))
       continue
     used.add(name)
     splits.add(split_of[groups[file]])
@@ -214,7 +220,7 @@ def _load(file, min_seconds, known=None):
   if known:
     return None, *known
   try:
-    info = soundfile.info(str(file))
+    info = soundfile.info(os.fsencode(file))
   except Exception as error:  # pylint: disable=broad-except
     return None, 'unreadable', str(error)
   if info.channels > _MAX_CHANNELS:

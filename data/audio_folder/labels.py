@@ -10,9 +10,11 @@
 
 import csv
 import json
+import os
 import pathlib
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 _STEMS = ('captions', 'metadata', 'labels')
 
@@ -23,13 +25,13 @@ def locate(folder):
   captions, metadata or labels (.csv or .jsonl) in the folder, else
   <folder>.csv or <folder>.jsonl beside it.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(os.path.abspath(folder))
   for stem in _STEMS:
     for suffix in ('.csv', '.jsonl'):
       if (folder / (stem + suffix)).is_file():
         return folder / (stem + suffix)
   for suffix in ('.csv', '.jsonl'):
-    beside = folder.with_name(folder.name + suffix)
+    beside = folder.parent / f'{folder.name}{suffix}'
     if beside.is_file():
       return beside
   return None
@@ -52,9 +54,8 @@ def load(folder, path=None):
     path = locate(folder)
     if path is None:
       return {}, None
-  path = pathlib.Path(path).expanduser()
-  if not path.is_file():
-    raise errors.UserError(f'captions file {path} does not exist.')
+  path = files.expand(path)
+  errors.check_input(path, 'captions file')
   readers = {'.csv': _read_csv, '.jsonl': _read_jsonl}
   if path.suffix.lower() not in readers:
     raise errors.UserError(
@@ -67,6 +68,11 @@ def load(folder, path=None):
         f'captions file {path} is not UTF-8 text ({error}).') from error
   table = {}
   for name, captions, aspects in readers[path.suffix.lower()](path, text):
+    for text in (name, *captions, *aspects):
+      if files.encodable(text) != text:
+        raise errors.UserError(
+            f'captions file {path}: what it says of {name!r} holds half a '
+            f'character, {text[:40]!r}; write the whole one.')
     entry = table.setdefault(_normal(name), dict(captions=[], aspects=[]))
     entry['captions'] += [c for c in captions if c not in entry['captions']]
     entry['aspects'] += [a for a in aspects if a not in entry['aspects']]

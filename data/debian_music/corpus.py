@@ -17,6 +17,7 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import audio_stream
 from musiclm_jax import errors
+from musiclm_jax import files as files_lib
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.data.debian_music import fetch
@@ -63,8 +64,8 @@ def build(out_dir, hours=None, seed=0, workers=None, packages=None, debs=None,
   del seed, workers
   chosen = packages_lib.choose(packages)
   quotas = packages_lib.quotas(chosen, hours, test_minutes)
-  out_dir = pathlib.Path(out_dir).expanduser()
-  if debs is not None and not pathlib.Path(debs).expanduser().is_dir():
+  out_dir = files_lib.expand(out_dir)
+  if debs is not None and not files_lib.expand(debs).is_dir():
     raise errors.UserError(
         f'--debs {debs} is not a folder; create it or leave the option out.')
   out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def build(out_dir, hours=None, seed=0, workers=None, packages=None, debs=None,
 def _deb(name, debs, work, say):
   """The package's file: the one that is there, else a fresh one."""
   if debs is not None:
-    debs = pathlib.Path(debs).expanduser()
+    debs = files_lib.expand(debs)
     found = fetch.find(name, debs)
     if found:
       return found

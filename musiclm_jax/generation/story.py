@@ -41,8 +41,7 @@ class Part:
 def load(path):
   """The parts in a file; UserError names the file and the line."""
   path = pathlib.Path(path)
-  if not path.is_file():
-    raise errors.UserError(f'story {path} does not exist.')
+  errors.check_input(path, 'story')
   if path.stat().st_size > _MAX_BYTES:
     raise errors.UserError(
         f'story {path} has {path.stat().st_size} bytes; expected at most '
@@ -136,6 +135,10 @@ def _prompt(node, fail):
   if len(node.value) > MAX_CHARACTERS:
     fail(node, f'the prompt has {len(node.value)} characters; expected at most '
          f'{MAX_CHARACTERS}')
+  try:
+    node.value.encode('utf-8')
+  except UnicodeEncodeError:
+    fail(node, f'the prompt holds half a character, {node.value[:40]!r}')
   return ' '.join(node.value.split())
 
 

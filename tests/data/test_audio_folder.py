@@ -1,6 +1,7 @@
 """audio_folder: what is used, what is rejected and why, captions, splits."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ def test_user_errors(tmp_path):
     _build(folder, folder / 'corpus')
   with pytest.raises(errors.UserError, match='captions file'):
     _build(folder, out, captions=tmp_path / 'none.csv')
-  assert not out.exists() and not (tmp_path / 'out.partial').exists()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['music']
 
 
 def test_splits_are_stable_and_always_train():
@@ -240,3 +241,56 @@ def test_same_corpus_for_any_number_of_workers(tmp_path):
   for file in files:
     assert (tmp_path / 'w1' / file).read_bytes() == (
         tmp_path / 'w3' / file).read_bytes()
+
+
+@pytest.mark.parametrize('given', ['.', './', '../music', '../music/'])
+def test_the_folder_one_stands_in(tmp_path, monkeypatch, given):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  soundfile.write(folder / 'a.wav', _tone(4, 24000), 24000)
+  (tmp_path / 'music.csv').write_text('file,caption\na.wav,a slow air\n')
+  monkeypatch.chdir(folder)
+  _build(given, '../out')
+  corpus = records.Corpus(tmp_path / 'out')
+  assert corpus.manifest['folder'] == 'music'
+  assert corpus.manifest['captions_file'] == 'music.csv'
+  assert corpus.split('train')[0].captions == ['a slow air']
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
+  """They are bytes to the system; half of the work must not end in a fault."""
+  folder = os.fsencode(tmp_path / 'music') + b'\xe9'
+  os.makedirs(folder + b'/\xe8')
+  for name in (b'/\xe8/caf\xe9.wav', b'/good.wav'):
+    with open(folder + name, 'wb') as file:
+      soundfile.write(file, _tone(4, 24000), 24000, format='WAV')
+  with open(folder + b'/bad\xff.wav', 'wb') as file:
+    file.write(b'words')
+  for split_by in ('file', 'folder'):
+    out = tmp_path / split_by
+    _build(os.fsdecode(folder), out, split_by=split_by)
+    assert set(_all_tracks(out)) == {'\\xe8/caf\\xe9.wav', 'good.wav'}
+    (reject,) = (out / corpus_lib.REJECTS).read_text().splitlines()
+    assert json.loads(reject)['file'] == 'bad\\xff.wav'
+    assert records.Corpus(out).manifest['folder'] == 'music\\xe9'
+
+
+@pytest.mark.parametrize('field', ['caption', 'file', 'aspects'])
+def test_half_a_character_is_refused(tmp_path, field):
+  row = dict(file='a.wav', caption='an air', aspects=['slow'])
+  row[field] = ['x\ud800'] if field == 'aspects' else 'x\ud800'
+  (tmp_path / 'captions.jsonl').write_text(json.dumps(row))
+  with pytest.raises(errors.UserError, match='holds half a character') as told:
+    labels.load(tmp_path)
+  str(told.value).encode()
+  assert 'captions.jsonl' in str(told.value)
+
+
+def test_two_ingests_to_one_folder(tmp_path):
+  (tmp_path / 'music').mkdir()
+  soundfile.write(tmp_path / 'music' / 'a.wav', _tone(4, 24000), 24000)
+  with records.Writer(tmp_path / 'out', 'first', 24000) as writer:
+    writer.add('train', 'a', np.zeros(10))
+    with pytest.raises(errors.UserError, match='another run writes to the corp'):
+      _build(tmp_path / 'music', tmp_path / 'out')
+  assert records.Corpus(tmp_path / 'out').name == 'first'

@@ -73,7 +73,7 @@ def test_mistakes_name_their_line(tmp_path, text, message):
 def test_files_that_cannot_be_read(tmp_path):
   (tmp_path / 'a.yaml').write_bytes(b'\xff\xfe\xff')
   (tmp_path / 'b.yaml').write_text('#' * 2_000_000)
-  for path, message in ((tmp_path, 'does not exist'),
+  for path, message in ((tmp_path, 'is a folder'),
                         (tmp_path / 'a.yaml', 'not UTF-8'),
                         (tmp_path / 'b.yaml', 'at most')):
     with pytest.raises(errors.UserError, match=message):

@@ -235,6 +235,10 @@ def test_recordings_that_cannot_be_used(make_client, content, status, line):
     (b'{"melody": "../../etc/passwd"}', 422, "there is no upload '../../etc"),
     (b'{"story": "- at: 1:00\\n  prompt: x"}', 422,
      'story, line 1: the first part begins at 1:00; expected 0:00.'),
+    (b'{"story": "- {at: 0, prompt: \\"\\\\ud800 air\\"}"}', 422,
+     "story, line 1: the prompt holds half a character, '\\ud800 air'."),
+    (b'{"story": "- {at: 0, prompt: \\ud800 air}"}', 422,
+     'story: not YAML (special characters are not allowed)'),
 ])
 def test_bad_requests(client, body, status, line):
   answer = client.post('/v1/generate', content=body,
