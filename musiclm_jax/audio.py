@@ -8,6 +8,7 @@ and makes the rate it needs on the device.
 import dataclasses
 import functools
 import math
+import os
 import pathlib
 
 import jax
@@ -66,16 +67,17 @@ def write(path, audio, sample_rate_hz, metadata=None):
     UserError: unknown extension or missing folder.
   """
   import soundfile  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
   check_output(path)
   audio = limit_peak(audio)
   if not np.all(np.isfinite(audio)):
     raise ValueError('refusing to write audio with NaN or infinite samples.')
-  with files.whole(path) as temporary:
+  with files.whole(path) as temporary, audio_stream.writing(temporary):
     with soundfile.SoundFile(
-        str(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
+        os.fsencode(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
       for key, value in (metadata or {}).items():
-        setattr(file, key, str(value))
+        setattr(file, key, files.encodable(str(value)))
       file.write(to_int16(audio))
 
 

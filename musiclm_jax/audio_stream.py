@@ -5,6 +5,9 @@
 Reading does without jax, so that a small process can do it.
 """
 
+import contextlib
+import errno
+import os
 import pathlib
 
 import numpy as np
@@ -41,10 +44,10 @@ class Source:
     self._path = pathlib.Path(path)
     self._rate = sample_rate_hz
     self._failures = (soundfile.LibsndfileError, RuntimeError)
-    if not self._path.is_file():
-      raise errors.UserError(f'audio file {path} does not exist.')
+    errors.check_input(path, 'audio file')
     try:
-      self._file = soundfile.SoundFile(str(path))
+      # As bytes: a name need not be UTF-8.
+      self._file = soundfile.SoundFile(os.fsencode(path))
     except self._failures as error:
       raise self._unreadable(error) from error
     self.seconds = self._file.frames / self._file.samplerate
@@ -117,9 +120,28 @@ class Source:
       yield np.ascontiguousarray(part.mean(axis=1), np.float32)
 
   def _unreadable(self, error):
+    # What libsndfile says is for its authors: a tag without sound "does not
+    # exist". --debug shows it.
+    del error
     return errors.UserError(
-        f'{self._path} is not readable audio ({error}); expected WAV, FLAC, '
-        f'OGG or MP3.')
+        f'{self._path} is not readable audio: it is damaged, or holds no sound '
+        f'in WAV, FLAC, OGG or MP3.')
+
+
+@contextlib.contextmanager
+def writing(path):
+  """Where libsndfile says no more than "System error.", says what it was."""
+  import soundfile  # pylint: disable=g-import-not-at-top
+  try:
+    yield
+  except soundfile.LibsndfileError as error:
+    try:
+      with open(path, 'ab') as file:
+        file.write(bytes(_READ_SAMPLES))
+    except OSError as reason:
+      reason.filename = str(path)
+      raise reason from error
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path)) from error
 
 
 class Sink:
@@ -149,9 +171,11 @@ class Sink:
     return self
 
   def __exit__(self, *unused_error):
-    self._file.close()
-    self._samples.unlink(missing_ok=True)
-    self._sound.unlink(missing_ok=True)
+    try:
+      self._file.close()  # which writes what is left, and may fail
+    finally:
+      self._samples.unlink(missing_ok=True)
+      self._sound.unlink(missing_ok=True)
 
   def write(self, samples):
     """Adds [n] float samples."""
@@ -178,10 +202,11 @@ class Sink:
     from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
     self._file.seek(0)
     scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))
-    with soundfile.SoundFile(
-        str(self._sound), 'w', self._rate, 1, subtype='PCM_16') as sound:
+    with writing(self._sound), soundfile.SoundFile(
+        os.fsencode(self._sound), 'w', self._rate, 1,
+        subtype='PCM_16') as sound:
       for key, value in (metadata or {}).items():
-        setattr(sound, key, str(value))
+        setattr(sound, key, files.encodable(str(value)))
       while data := self._file.read(4 * _READ_SAMPLES):
         sound.write(audio.to_int16(np.frombuffer(data, np.float32) * scale))
     self._sound.replace(path or self._path)

@@ -5,8 +5,9 @@ Each command is a module with `add_arguments(parser)` and `run(args)`, and with
 module of the command that was asked for is imported, and those modules import
 jax inside `run`, so `--help` answers at once.
 
-Exit codes: 0 done, 2 the user's mistake (one line on stderr, nothing written),
-130 interrupted, 1 anything else (a bug: --debug shows its traceback).
+Exit codes: 0 done, 2 the user's mistake (one line on stderr, nothing written;
+--debug shows its traceback), 130 interrupted, 1 anything else, a bug. See
+entry.py.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import importlib
 import sys
 
 import musiclm_jax
+from musiclm_jax import entry
 from musiclm_jax import errors
 
 # command -> (module, one line of help). The order is the data flow.
@@ -74,22 +76,10 @@ def _parse(argv):
 def main(argv=None):
   """Runs one command and exits with its code."""
   argv = sys.argv[1:] if argv is None else argv
-  debug = '--debug' in argv
-  try:
+  with entry.guarded('musiclm', debug='--debug' in argv):
     args, module = _parse(argv)
     if module is not None:
       module.run(args)
-  except errors.UserError as error:
-    if debug:
-      raise
-    print(f'musiclm: error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2)
-  except KeyboardInterrupt:
-    print('musiclm: interrupted', file=sys.stderr)
-    sys.exit(130)
-  except BrokenPipeError:
-    sys.stderr.close()
-    sys.exit(1)
 
 
 if __name__ == '__main__':

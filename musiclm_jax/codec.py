@@ -170,8 +170,7 @@ def _open_codes(path, spec, salvage):
   """A container's `Reader`, or what looks like one for an .npy array."""
   from musiclm_jax.codecs import container  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
-  if not path.is_file():
-    raise errors.UserError(f'code file {path} does not exist.')
+  errors.check_input(path, 'code file')
   with open(path, 'rb') as file:
     start = file.read(6)
   if start == b'\x93NUMPY':

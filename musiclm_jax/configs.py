@@ -16,7 +16,9 @@ import re
 
 import gin
 
+from musiclm_jax import entry
 from musiclm_jax import errors
+from musiclm_jax import files as files_lib
 from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 
@@ -57,7 +59,7 @@ def resolve(name):
   Raises:
     UserError: there is none; those of its folder are listed, or the leaves.
   """
-  path = pathlib.Path(name).expanduser()
+  path = files_lib.expand(name)
   if path.is_file():
     return path.resolve()
   relative = re.sub(r'^(\./)?gin/', '', str(name))
@@ -229,4 +231,5 @@ class _explained:  # pylint: disable=invalid-name
     text = ' '.join(text.split())
     if isinstance(error, SyntaxError) and self._where.startswith('--gin.'):
       text += ' (text needs quotes: --gin.NAME="\'text\'")'
-    raise errors.UserError(f'{self._where}: {text}') from error
+    raise errors.UserError(
+        entry.lacking(error) or f'{self._where}: {text}') from error

@@ -110,8 +110,7 @@ class Demo:
 
   def _check_out(self):
     """Refuses a directory that another preset or other data began."""
-    if self.out.exists() and not self.out.is_dir():
-      raise errors.UserError(f'--out {self.out} is a file, not a folder.')
+    files.check_folder(self.out, '--out')
     if not self.out.parent.is_dir():
       raise errors.UserError(
           f'the folder {self.out.parent} for --out does not exist.')
@@ -280,17 +279,22 @@ class Demo:
     """Runs one step in a process of its own; its memory goes with it."""
     _say(f'{step} ...')
     start = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, '-m', f'musiclm_jax.{module}', *arguments],
-        check=False)
+    with subprocess.Popen([
+        sys.executable, '-m', f'musiclm_jax.{module}', *arguments]) as process:
+      try:
+        code = process.wait()
+      except BaseException:  # whoever ends us ends the step, which may save
+        process.terminate()
+        process.wait()
+        raise
     self.log.add(step, (time.monotonic() - start) / 60)
-    if result.returncode == 2:
+    if code == 2:
       raise errors.UserError(
           f'the step "{step}" stopped (see the line above); mend that and run '
           f'the same command again.')
-    if result.returncode:
+    if code:
       raise SystemExit(
-          f'musiclm: the step "{step}" failed with code {result.returncode}.')
+          f'musiclm: the step "{step}" failed with code {code}.')
 
 
 class _Log:

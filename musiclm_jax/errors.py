@@ -1,7 +1,15 @@
 """The one exception that the command line turns into a line and exit code 2."""
 
 import contextlib
+import os
 import pathlib
+import re
+
+# What the system says of a disk or file, in whatever a library makes of it.
+SYSTEM_WORDS = re.compile(
+    r'No space left on device|Disk quota exceeded|Read-only file system|'
+    r'Permission denied|File too large|Input/output error|Stale file handle')
+_TEMPORARY = re.compile(r'\.([^/]*)\.\d+-[0-9a-f]{6}\.tmp(?=[^/]*)')
 
 
 class UserError(ValueError):
@@ -18,24 +26,77 @@ def choice(name, value, known):
       f'unknown {name} {value!r}; known: {", ".join(sorted(known))}.')
 
 
-def check_output(path, extensions, what='output'):
-  """UserError unless a file with one of `extensions` can stand at `path`.
+def check_output(path, extensions=(), what='output'):
+  """UserError unless a file with one of `extensions` can be written to `path`.
 
   Args:
     path: of the file.
-    extensions: for example ('.wav', '.flac').
+    extensions: for example ('.wav', '.flac'); of none, any will do.
     what: how the message calls it.
   """
+  from musiclm_jax import files  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
-  if path.suffix.lower() not in extensions:
+  if extensions and path.suffix.lower() not in extensions:
     raise UserError(
         f'{what} {path} has extension {path.suffix!r}; expected '
         f'{" or ".join(extensions)}.')
+  try:
+    if path.is_dir():
+      raise UserError(f'{what} {path} is a folder; name a file in it.')
+    if not path.parent.is_dir():
+      raise UserError(
+          f'{what} folder {path.parent} does not exist; create it first.')
+    path.exists()  # raises where the name is too long
+    trial = files.temporary(path)
+    trial.touch()
+    trial.unlink()
+  except OSError as error:
+    raise UserError(
+        f'{what} {path} cannot be written ({error.strerror}); choose '
+        f'another.') from error
+
+
+def check_input(path, what):
+  """UserError unless there is a file at `path`; `what` is its name."""
+  path = pathlib.Path(path)
   if path.is_dir():
     raise UserError(f'{what} {path} is a folder; name a file in it.')
-  if not path.parent.is_dir():
-    raise UserError(
-        f'{what} folder {path.parent} does not exist; create it first.')
+  if not path.is_file():
+    raise UserError(f'{what} {path} does not exist.')
+
+
+def causes(error):
+  """An exception and those that led to it."""
+  seen = []
+  while error is not None and error not in seen:
+    seen.append(error)
+    error = error.__cause__ or error.__context__
+  return seen
+
+
+def of_system(error):
+  """What the system refused, as a sentence; '' where it was not the system.
+
+  Libraries wrap what the system says in errors of their own, so its words are
+  looked for, too.
+  """
+  for cause in causes(error):
+    if isinstance(cause, OSError) and (cause.strerror or cause.filename):
+      # NumPy counts what was not written, and gives no reason.
+      what = cause.strerror or 'it could not be written whole'
+      name = _shown(cause.filename)
+      return f'{name}: {what}.' if name else f'{what}.'
+    found = SYSTEM_WORDS.search(str(cause))
+    if found:
+      return f'{found.group()}.'
+  return ''
+
+
+def _shown(name):
+  """The name that a user knows a file by: not that of `files.temporary`."""
+  if isinstance(name, bytes):
+    name = os.fsdecode(name)
+  return _TEMPORARY.sub(r'\1', str(name)) if isinstance(name, str) else ''
 
 
 @contextlib.contextmanager
@@ -48,5 +109,6 @@ def of_files(path):
   try:
     yield
   except OSError as error:
-    raise UserError(
-        f'{error.filename or path}: {error.strerror or error}.') from error
+    if error.filename is None:
+      error.filename = str(path)
+    raise UserError(of_system(error) or f'{path}: {error}.') from error

@@ -38,6 +38,7 @@ import sys
 import time
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint')
 MIN_CLIPS, MAX_CLIPS = 2, 500
@@ -104,12 +105,12 @@ def run(args):
   if args.train_clips < MIN_CLIPS:
     raise errors.UserError(
         f'--train-clips is {args.train_clips}; expected at least {MIN_CLIPS}.')
-  for option, value, suffix in (('--json', args.json, ''),
-                                ('--report', args.report, '.html')):
-    _check_output(option, value, suffix)
+  for option, value, suffixes in (('--json', args.json, ()),
+                                  ('--report', args.report, ('.html',))):
+    if value is not None:
+      errors.check_output(value, suffixes, option)
   out = pathlib.Path(args.out)
-  if out.exists() and not out.is_dir():
-    raise errors.UserError(f'--out {out} is a file; choose another folder.')
+  files.check_folder(out, '--out')
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
   start = time.monotonic()
@@ -265,16 +266,3 @@ def _sounds(bundle, result):
   return [(clips.captions[i] or clips.ids[i],
            [(title, audio[i], rate) for title, audio in columns])
           for i in range(min(_LISTEN_CLIPS, len(clips)))]
-
-
-def _check_output(option, value, suffix):
-  """UserError where a file could not be written."""
-  if value is None:
-    return
-  path = pathlib.Path(value)
-  if suffix and path.suffix != suffix:
-    raise errors.UserError(
-        f'{option} {value} has extension {path.suffix!r}; expected {suffix}.')
-  if not path.parent.is_dir():
-    raise errors.UserError(
-        f'{option}: the folder {path.parent} does not exist; create it first.')

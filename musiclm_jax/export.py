@@ -16,9 +16,9 @@ A stage that T5X trained, and a checkpoint of ours for T5X to go on from:
 
 import os
 import pathlib
-import sys
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import train
 
 prepare = train.prepare
@@ -82,6 +82,7 @@ def run(args):
   if place.name not in bundle.COMPONENTS:
     raise errors.choice('component in --out', place.name, bundle.COMPONENTS)
   bundle.check_place(place, place.name)
+  files.check_folder(place, '--out')
   about = write(*train.gin_arguments(args), place, args.corpus,
                 args.storage, from_t5x=args.from_t5x)
   bundle.enter(place.parent, place.name)
@@ -98,5 +99,4 @@ def _run_to_t5x(args):
 
 
 if __name__ == '__main__':
-  sys.exit(train.run_as_module(
-      'musiclm_jax.export', __doc__, add_arguments, run))
+  train.run_as_module('musiclm_jax.export', __doc__, add_arguments, run)

@@ -36,6 +36,17 @@ def temporary(path):
 
 
 @contextlib.contextmanager
+def _named(path):
+  """Where the system does not say which file it is about, this one."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None:
+      error.filename = str(path)
+    raise
+
+
+@contextlib.contextmanager
 def whole(path):
   """Gives a temporary path; what was written there stands at `path` after it.
 
@@ -43,8 +54,9 @@ def whole(path):
   """
   made = temporary(path)
   try:
-    yield made
-    os.replace(made, path)
+    with _named(path):
+      yield made
+      os.replace(made, path)
   finally:
     made.unlink(missing_ok=True)
 
@@ -55,12 +67,13 @@ def whole_folder(path):
   path = pathlib.Path(path)
   made = temporary(path)
   try:
-    made.mkdir(parents=True)
-    yield made
-    if path.exists():  # os.replace would take the place of an empty folder
-      raise errors.UserError(
-          f'{path} came to be in the meantime; choose another.')
-    os.replace(made, path)
+    with _named(path):
+      made.mkdir(parents=True)
+      yield made
+      if path.exists():  # os.replace would take the place of an empty folder
+        raise errors.UserError(
+            f'{path} came to be in the meantime; choose another.')
+      os.replace(made, path)
   finally:
     shutil.rmtree(made, ignore_errors=True)
 
@@ -94,6 +107,50 @@ def _empty(folder, names):
     (folder / name).unlink(missing_ok=True)
   with contextlib.suppress(OSError):  # there are others
     folder.rmdir()
+
+
+def encodable(text):
+  """`text` as UTF-8 can hold it, which file names and JSON may go beyond.
+
+  >>> encodable('caf\\udce9')  # a name in Latin-1
+  'caf\\\\xe9'
+  """
+  try:
+    data = text.encode('utf-8', 'surrogateescape')
+  except UnicodeEncodeError:
+    data = text.encode('utf-8', 'backslashreplace')
+  return data.decode('utf-8', 'backslashreplace')
+
+
+def check_folder(folder, what):
+  """UserError unless a folder can be made, or written to, at `folder`.
+
+  Args:
+    folder: the path.
+    what: how the message calls it.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    if folder.exists() and not folder.is_dir():
+      raise errors.UserError(f'{what} {folder} is a file; choose another.')
+    near = next(path for path in (folder, *folder.absolute().parents)
+                if path.is_dir())
+    trial = temporary(near / 'trial')
+    trial.touch()
+    trial.unlink()
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot write to {what} {folder} ({error.strerror}); choose '
+        f'another.') from error
+
+
+def expand(path):
+  """A path whose ~ is the home folder; UserError where there is none."""
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise errors.UserError(
+        f'{path}: there is no such home folder; write out the path.') from error
 
 
 def sweep(path):

@@ -25,6 +25,8 @@ def run(args):
   """Prints the figures of one thing, and writes them as JSON if asked."""
   if args.path is None and args.kind != 'bundle':
     raise errors.UserError(f'inspect {args.kind} needs a path.')
+  if args.json:
+    errors.check_output(args.json, what='--json')
   figures = globals()[f'print_{args.kind}'](args.path)
   if args.json:
     from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top

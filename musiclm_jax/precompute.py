@@ -392,6 +392,9 @@ def run(args):
     missing = sorted(set(registry.COMPONENTS) - set(adapters))
     raise errors.UserError(
         f'no --bundle; give one, or --{" and --".join(missing)} as well.')
+  if args.json:
+    errors.check_output(args.json, what='--json')
+  files.check_folder(args.cache, '--cache')
   precompute(args.bundle, args.corpus, args.cache, say, args.replace, adapters)
   described = cache_lib.describe(args.cache)
   for split in described['splits']:

@@ -34,6 +34,12 @@ def keep_memory():
               mallopt(_TRIM_THRESHOLD, -1)])
 
 
+def cache_folder():
+  """Where the user keeps what can be made again; RuntimeError if nowhere."""
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(base).expanduser() / 'musiclm_jax'
+
+
 def keep_programs():
   """Keeps compiled programs between runs, in the user's cache folder.
 
@@ -42,12 +48,11 @@ def keep_programs():
   Returns:
     The folder, '' where there is none.
   """
-  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  folder = pathlib.Path(base).expanduser() / 'musiclm_jax' / 'programs'
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     try:
+      folder = cache_folder() / 'programs'
       folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):
       return ''
     if not os.access(folder, os.W_OK):
       return ''

@@ -119,7 +119,8 @@ class _SplitWriter:
   def __init__(self, directory):
     directory.mkdir(parents=True)
     self._directory = directory
-    self._index = open(directory / 'tracks.jsonl', 'w', encoding='utf-8')
+    self._index = open(directory / 'tracks.jsonl', 'w', encoding='utf-8',
+                       errors='backslashreplace')
     self._shard = None
     self._num_shards = 0
     self.count = 0
@@ -407,7 +408,8 @@ def require(what, value, remedy, **kinds):
 def write_text(path, text):
   """Writes text under a temporary name and moves it into place."""
   with files.whole(path) as temporary:
-    temporary.write_text(text, encoding='utf-8')
+    # Half a character, as JSON and file names may hold, is no reason to fail.
+    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def _to_int16(audio):

@@ -13,6 +13,7 @@ environment of training/hosts.py.
 import argparse
 import sys
 
+from musiclm_jax import entry
 from musiclm_jax import errors
 from musiclm_jax import process
 
@@ -80,19 +81,15 @@ def run(args):
 
 
 def run_as_module(name, doc, add, command):
-  """`python -m` for the modules that load gin; returns the exit code."""
+  """`python -m` for the modules that load gin."""
   parser = argparse.ArgumentParser(
       prog=name, description=doc,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add(parser)
   args = parser.parse_args(prepare(sys.argv[1:]))
-  try:
+  with entry.guarded(name):
     command(args)
-  except errors.UserError as error:
-    print(f'{name}: error: {" ".join(str(error).split())}', file=sys.stderr)
-    return 2
-  return 0
 
 
 if __name__ == '__main__':
-  sys.exit(run_as_module('musiclm_jax.train', __doc__, add_arguments, run))
+  run_as_module('musiclm_jax.train', __doc__, add_arguments, run)

@@ -59,6 +59,13 @@ def _partial_bundle(tmp_path):
     (['data', 'debian_music', '--out', 'x', '--shares', 'test=1'],
      '--shares goes with `musiclm data folk_gm`'),
     (['inspect', 'audio', 'missing.wav'], 'does not exist'),
+    (['inspect', 'audio', '.'], 'audio file . is a folder; name a file in it'),
+    (['inspect', 'bundle', '--json', 'no/a.json'], 'no does not exist'),
+    (['ingest', '~nosuch/x', '--out', 'x'], '~nosuch/x: there is no such home'),
+    (['train', '~nosuch/x'], '~nosuch/x: there is no such home'),
+    (['export', 'x', '--out', '.'], 'unknown component in --out'),
+    (['demo', '--out', 'x' * 300], 'cannot write to --out xxx'),
+    (['inspect', 'corpus', 'x' * 300], 'File name too long'),
     (['inspect', 'corpus', '.'], 'is not a corpus'),
     (['demo', '--out', 'x', '--minutes', '-1'], '--minutes is -1'),
     (['demo', '--out', 'x', '--data', 'missing'], 'missing is not a folder'),
@@ -126,7 +133,7 @@ def test_bad_codes(capsys, tmp_path, partial_bundle, codes, message):
 
 @pytest.mark.parametrize('argv, message', [
     (['encode', 'missing.mp3', '-o', 'a.slm'], 'missing.mp3 does not exist'),
-    (['encode', '.', '-o', 'a.slm'], '. does not exist'),
+    (['encode', '.', '-o', 'a.slm'], 'audio file . is a folder'),
     (['encode', 'empty.wav', '-o', 'a.slm'], 'not readable audio'),
     (['encode', 'text.mp3', '-o', 'a.slm'], 'text.mp3 is not readable audio'),
     (['encode', 'good.wav', '-o', 'a.slm', '--levels', '0'], '--levels is 0;'),

@@ -235,8 +235,10 @@ class Writer:
     return self
 
   def __exit__(self, *unused_error):
-    self._file.close()
-    self._temporary.unlink(missing_ok=True)
+    try:
+      self._file.close()  # which writes what is left, and may fail
+    finally:
+      self._temporary.unlink(missing_ok=True)
 
   def write(self, codes):
     """Adds [n, levels] codes, 0..K-1."""
@@ -299,8 +301,7 @@ class Reader:
         nothing left to salvage. It names the block and the second.
     """
     self._path = pathlib.Path(path)
-    if not self._path.is_file():
-      raise errors.UserError(f'code file {path} does not exist.')
+    errors.check_input(path, 'code file')
     with open(self._path, 'rb') as file:
       self.header = unpack_header(file.read(HEADER_BYTES), self._path)
       size = file.seek(0, os.SEEK_END)

@@ -6,12 +6,12 @@ name, the middle of each track unless that is silent.
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
 from musiclm_jax import audio_stream
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.evaluation import held_out
 
 SECONDS = 8
@@ -66,7 +66,7 @@ def load(place, count, rate, seconds=SECONDS):
     UserError: no such directory, another rate, no test split, or fewer than
       two usable tracks.
   """
-  place = pathlib.Path(place).expanduser()
+  place = files.expand(place)
   if not place.is_dir():
     raise errors.UserError(f'--data {place} is not a folder.')
   if (place / 'manifest.json').is_file():

@@ -6,13 +6,12 @@ makes, so no bundle trained on folk_gm has heard the test tunes.
 """
 
 import dataclasses
-import os
-import pathlib
 import zlib
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import process
 from musiclm_jax import records
 
 # ours: 24 clips of ten families, and enough training music for the baselines.
@@ -170,8 +169,12 @@ def _tracks(split):
 
 def default_corpus(say):
   """The directory of the small folk_gm; made if it is not there."""
-  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  directory = pathlib.Path(root) / 'musiclm_jax' / _DEFAULT_NAME
+  try:
+    directory = process.cache_folder() / _DEFAULT_NAME
+  except RuntimeError as error:
+    raise errors.UserError(
+        'there is no home folder to keep an evaluation corpus in; give '
+        '--corpus, or name a folder in XDG_CACHE_HOME.') from error
   if not (directory / 'manifest.json').is_file():
     from musiclm_jax.data import folk_gm  # pylint: disable=g-import-not-at-top
     say(f'making the evaluation corpus, once: {directory}')

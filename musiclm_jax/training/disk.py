@@ -2,17 +2,12 @@
 
 import contextlib
 import errno
-import re
 import shutil
 
 from musiclm_jax import errors
 
 _CODES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
           errno.EFBIG, errno.EIO, errno.ESTALE}
-# What libraries make of them, in words.
-_WORDS = re.compile(
-    r'No space left on device|Disk quota exceeded|Read-only file system|'
-    r'Permission denied|File too large|Input/output error|Stale file handle')
 
 
 @contextlib.contextmanager
@@ -34,15 +29,12 @@ def explained(model_dir):
 
 def _reason(error):
   """What the disk said, or ''."""
-  seen = set()
-  while error is not None and id(error) not in seen:
-    seen.add(id(error))
-    if isinstance(error, OSError) and error.errno in _CODES:
-      return error.strerror
-    found = _WORDS.search(str(error))
+  for cause in errors.causes(error):
+    if isinstance(cause, OSError) and cause.errno in _CODES:
+      return cause.strerror
+    found = errors.SYSTEM_WORDS.search(str(cause))
     if found:
       return found.group()
-    error = error.__cause__ or error.__context__
   return ''
 
 

@@ -91,22 +91,27 @@ def test_a_melody_is_reported(shell, tmp_path):
     (['x', '--like', 'text.mp3'], 'text.mp3 is not readable audio'),
     (['--melody', 'short.wav'], 'short.wav has 0.50 s; expected 1 to 600 s'),
     (['--melody', 'silent.wav'], 'silent.wav is silent'),
-    (['--continue-from', '.'], '. does not exist'),
+    (['--continue-from', '.'], 'audio file . is a folder'),
     (['--continue-from', 'none.wav'], 'none.wav does not exist'),
     (['x', '--story', 'good.yaml'], 'a prompt and a story were given'),
     (['--story', 'bad.yaml'], "bad.yaml, line 3: at is 'soon'; expected m:ss"),
     (['x', '--report', 'a.pdf'], "--report a.pdf has extension '.pdf'"),
     (['x', '--report', 'no/a.html'], '--report folder no does not exist'),
     (['x', '-o', 'folder.wav'], 'folder.wav is a folder'),
-    (['x', '-o', '/proc/a.wav'], '/proc/a.wav: No such file'),
+    (['x', '-o', '/proc/a.wav'], '/proc/a.wav cannot be written (No such f'),
     (['--story', 'good.yaml', '-o', 'his.wav'], 'his.story.yaml, which holds'),
     (['x\udcff'], 'the prompt is not text'),
+    (['x', '-o', 'x' * 300 + '.wav'], 'cannot be written (File name too long)'),
+    (['x', '--report', '/proc/a.html'], '--report /proc/a.html cannot be wri'),
+    (['--story', '.'], 'story . is a folder'),
+    (['--story', 'half.yaml'], 'line 1: the prompt holds half a character'),
     (['x' * 5000], 'the prompt has 5000 characters; expected at most 2000'),
 ])
 def test_mistakes(shell, tmp_path, argv, message):
   (tmp_path / 'bad.yaml').write_text(
       '- at: 0\n  prompt: x\n- at: soon\n  prompt: y')
   (tmp_path / 'good.yaml').write_text('- {at: 0, prompt: x}')
+  (tmp_path / 'half.yaml').write_text('- {at: 0, prompt: "\\ud800 air"}')
   (tmp_path / 'his.story.yaml').write_text('once upon a time')
   (tmp_path / 'text.mp3').write_text('this is text')
   (tmp_path / 'folder.wav').mkdir()

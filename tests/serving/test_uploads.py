@@ -54,9 +54,9 @@ def test_samples_come_back_and_the_file_goes(make, tmp_path):
 @pytest.mark.parametrize('content, line', [
     (b'', 'the file is not a file of sound that is known here; expected WAV'),
     (b'#!/bin/sh\n', 'the file is not a file of sound that is known here'),
-    (b'RIFF\0\0\0\0WAVEjunk', 'the file is not readable audio ('),
-    (b'OggS' + bytes(100), 'the file is not readable audio ('),
-    (b'ID3' + bytes(100), 'the file is not readable audio ('),
+    (b'RIFF\0\0\0\0WAVEjunk', 'the file is not readable audio: '),
+    (b'OggS' + bytes(100), 'the file is not readable audio: '),
+    (b'ID3' + bytes(100), 'the file is not readable audio: '),
     (np.zeros((9, 3)), 'the file has 3 channels; expected mono or stereo.'),
     (np.full(9, np.nan), 'the file holds NaN or infinite samples.'),
     (np.zeros(0), 'the file is empty: it holds no samples at 24000 Hz.'),

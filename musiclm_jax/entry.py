@@ -1,0 +1,92 @@
+"""How a command ends: with a code, and a line on stderr if it is not 0.
+
+  2    the user's mistake, or what the machine refuses: a full disk, a file
+       that may not be read, a package that is not installed
+  130  interrupted, 143 told to end (SIGTERM): nothing half-written stays
+  1    anything else, a bug: its traceback is shown
+
+Every entry point runs in `guarded`.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+
+from musiclm_jax import errors
+
+# Which extra of setup.py brings which module.
+EXTRAS = {
+    'train': ('gin', 'optax', 'orbax', 'absl', 'tensorboardX', 'PIL',
+              'tensorflow', 'tensorflow_text', 'seqio', 'tensorflow_datasets'),
+    'data': ('music21', 'pretty_midi', 'mido'),
+    'hf': ('transformers', 'torch'),
+    'web': ('fastapi', 'uvicorn', 'multipart', 'gradio', 'starlette'),
+    'eval': ('matplotlib', 'onnxruntime', 'sklearn', 'imageio_ffmpeg',
+             'swift_f0'),
+}
+
+
+@contextlib.contextmanager
+def guarded(program, debug=False):
+  """Runs the body of a command; exits unless it ends well.
+
+  Args:
+    program: how the line on stderr begins.
+    debug: whether what was raised shows its traceback.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    # A name or caption that the terminal cannot show is no reason to fail.
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
+  with _sigterm_unwinds():
+    try:
+      yield
+    except KeyboardInterrupt:
+      print(f'{program}: interrupted', file=sys.stderr)
+      sys.exit(130)
+    except BrokenPipeError:
+      sys.stderr.close()
+      sys.exit(1)
+    except Exception as error:  # pylint: disable=broad-exception-caught
+      told = explained(error)
+      if debug or not told:
+        raise
+      print(f'{program}: error: {" ".join(told.split())}', file=sys.stderr)
+      sys.exit(2)
+
+
+def explained(error):
+  """A sentence about what is not a bug; '' for what may be one."""
+  if isinstance(error, errors.UserError):
+    return str(error)
+  return lacking(error) or errors.of_system(error)
+
+
+def lacking(error):
+  """A sentence where a package of an extra is not installed, else ''."""
+  for cause in errors.causes(error):
+    if isinstance(cause, ModuleNotFoundError):
+      name = (cause.name or '').split('.')[0]
+      for extra, modules in EXTRAS.items():
+        if name in modules:
+          return (f'this needs {name}, which is not installed; run: pip '
+                  f'install "musiclm_jax[{extra}]".')
+  return ''
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds():
+  """SIGTERM ends the body as an exception does, so temporary files go."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def stop(number, unused_frame):
+    sys.exit(128 + number)
+
+  previous = signal.signal(signal.SIGTERM, stop)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, previous)
