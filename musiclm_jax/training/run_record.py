@@ -83,7 +83,7 @@ def _read(path):
   remedy = 'write {} into it to go on without what it said'
   stored = records.read_json(path, remedy)
   if stored:
-    records.require(path, stored, remedy, trainable=dict, source=dict)
+    records.require(path, stored, remedy, trainable=dict)
     records.require(path, stored['trainable'], remedy, type=str)
   return stored
 
