@@ -22,7 +22,7 @@ from musiclm_jax import inspection
 from musiclm_jax import process
 from musiclm_jax import records
 from musiclm_jax import specs
-from musiclm_jax.soundstream import container
+from musiclm_jax.codecs import container
 
 ROOT = pathlib.Path(__file__).parents[1]
 
