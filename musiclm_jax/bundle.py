@@ -193,11 +193,15 @@ def load_component(directory):
         f'exported as {stored["kind"]}); {_AGAIN}.')
   try:
     arrays = safetensors.load_file(weights_path)
+  except SafetensorError as error:
+    raise errors.UserError(
+        f'{weights_path} is damaged; {_AGAIN}.') from error
+  try:
     spec = getattr(specs, stored['spec_type'])
     found = specs.fingerprint(specs.from_dict(spec, stored['spec']))
-  except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+  except (AttributeError, TypeError, ValueError) as error:
     raise errors.UserError(
-        f'{directory} is damaged ({error}); {_AGAIN}.') from error
+        f'{config_path} is damaged ({error}); {_AGAIN}.') from error
   if found != stored['fingerprint']:
     raise errors.UserError(
         f'{config_path} says fingerprint {stored["fingerprint"]} but its spec '

@@ -196,7 +196,8 @@ class _Array:
       codes = np.load(path, allow_pickle=False, mmap_mode='r')
     except (ValueError, OSError, EOFError) as error:
       raise errors.UserError(
-          f'{path} is not a .npy code file ({error}).') from error
+          f'{path} is damaged, or holds other things than numbers; expected '
+          f'codes of `musiclm codec encode`.') from error
     if (codes.ndim != 2 or not len(codes) or
         not np.issubdtype(codes.dtype, np.integer) or
         not 1 <= codes.shape[1] <= spec.num_codebooks):

@@ -57,12 +57,18 @@ def check_output(path, extensions=(), what='output'):
 
 
 def check_input(path, what):
-  """UserError unless there is a file at `path`; `what` is its name."""
+  """UserError unless `path` can be read; `what` is what messages call it."""
   path = pathlib.Path(path)
   if path.is_dir():
     raise UserError(f'{what} {path} is a folder; name a file in it.')
   if not path.is_file():
     raise UserError(f'{what} {path} does not exist.')
+  try:
+    with open(path, 'rb'):
+      pass
+  except OSError as error:
+    raise UserError(
+        f'{what} {path} cannot be read ({error.strerror}).') from error
 
 
 def causes(error):

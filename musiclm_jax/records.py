@@ -294,6 +294,10 @@ def _read_index(directory):
       except ValueError as error:
         raise errors.UserError(
             f'{where} is damaged (no JSON); {_AGAIN}.') from error
+      if b'\\ud' in line.lower() and files.encodable(
+          text := json.dumps(meta, ensure_ascii=False)) != text:
+        raise errors.UserError(
+            f'{where} is damaged (it holds half a character); {_AGAIN}.')
       require(where, meta, _AGAIN, id=str, num_samples=int, shard=str,
               offset=int)
       tracks.append(

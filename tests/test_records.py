@@ -118,6 +118,8 @@ def test_corpora_of_two_rates_do_not_mix(tmp_path):
     ('train/tracks.jsonl', None, 'tracks.jsonl is missing; make or copy'),
     ('train/tracks.jsonl', b'{"id": "t0", "sh',
      'tracks.jsonl, line 1, is damaged (no JSON)'),
+    ('train/tracks.jsonl', b'{"id": "\\ud800"}\n',
+     'line 1, is damaged (it holds half a character)'),
     ('train/tracks.jsonl', b'7\n', 'line 1, is damaged (a int, expected a dict'),
     ('train/tracks.jsonl', b'{"id": "t0", "num_samples": "9"}\n',
      'line 1, is damaged (it has no num_samples)'),
@@ -138,7 +140,7 @@ def test_damage_is_named_when_a_corpus_is_opened(
 
 
 def test_lines_of_an_index_end_at_line_feeds_alone(tmp_path):
-  caption = 'one\u2028two\u0085three\x0bfour\rfive\nsix'
+  caption = 'one\u2028two\u0085three\x0bfour\rfive\nsix \U0001f3b5'
   with records.Writer(tmp_path / 'c', 'test', 100) as writer:
     writer.add('train', 'a', np.zeros(10), captions=[caption])
   (track,) = records.Corpus(tmp_path / 'c').split('train')
