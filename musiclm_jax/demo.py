@@ -42,6 +42,7 @@ _CORPUS_SHARE = 0.10
 _TRAINING_SHARE = 0.75
 _CORPUS_HOURS_PER_MINUTE = 1.2  # made in one minute on two slow cores
 _MIN_HOURS = 0.1
+_WRITTEN = ('corpus', 'train', 'bundle', 'cache', 'demo.json', 'demo.wav')
 _LEAST_MINUTES = 0.1  # a start of less only compiles
 
 
@@ -126,10 +127,11 @@ class Demo:
             f'{self.out} was begun with {found}, now {mine}; choose another '
             f'--out.')
       return
-    if self.out.is_dir() and any(self.out.iterdir()):
-      raise errors.UserError(
-          f'--out {self.out} holds other things than a demo (it has no '
-          f'{began.name}); choose a new folder.')
+    for name in _WRITTEN:
+      if (self.out / name).exists():
+        raise errors.UserError(
+            f'--out {self.out} holds {name} and no {began.name}, so it is no '
+            f'demo of this program; choose another folder.')
     self.out.mkdir(exist_ok=True)
     records.write_json(began, mine)
 

@@ -1,5 +1,6 @@
 """The command line: bad input gives one line, exit code 2 and no file."""
 
+import argparse
 import subprocess
 import sys
 
@@ -199,6 +200,44 @@ def test_a_demo_directory_keeps_to_its_preset(capsys, tmp_path):
   code, _, err = _run(capsys, 'demo', '--preset', 'smoke', '--out',
                       tmp_path / 'out')
   assert code == 2 and 'was begun with' in err
+
+
+def test_a_demo_writes_over_nothing(capsys, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'demo.wav').write_text('mine')
+  code, _, err = _run(capsys, 'demo', '--out', tmp_path / 'out')
+  assert code == 2 and 'holds demo.wav and no began.json' in err
+  assert [p.read_text() for p in (tmp_path / 'out').iterdir()] == ['mine']
+
+
+def test_the_step_of_a_demo_ends_with_it(tmp_path, monkeypatch):
+  """And is waited for: a training saves when it is told to end."""
+  told = []
+
+  class Step:
+    def __init__(self, words):
+      told.append(words[2])
+
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *unused):
+      pass
+
+    def terminate(self):
+      told.append('terminated')
+
+    def wait(self):
+      told.append('waited')
+      if 'terminated' not in told:
+        raise SystemExit(143)
+
+  monkeypatch.setattr(demo.subprocess, 'Popen', Step)
+  args = argparse.Namespace(preset='smoke', out=str(tmp_path / 'out'), seed=0,
+                            data=None)
+  with pytest.raises(SystemExit):
+    demo.Demo(args)._call('corpus', 'cli', 'data')  # pylint: disable=protected-access
+  assert told == ['musiclm_jax.cli', 'waited', 'terminated', 'waited']
 
 
 def test_the_time_is_divided_among_all_models():

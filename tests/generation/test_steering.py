@@ -32,7 +32,7 @@ def asked(bundle, *prompt, **wanted):
     (dict(like=np.ones(RATE // 2)), 'like has 0.50 s; expected 1 to 600 s'),
     (dict(like=np.ones((RATE, 2))), 'like is an array of shape (24000, 2)'),
     (dict(melody=np.full(RATE, np.nan)), 'melody is an array'),
-    (dict(melody='.'), 'does not exist'),
+    (dict(melody='.'), 'audio file . is a folder'),
     (dict(continue_from=np.ones(400 * RATE), seconds=300),
      'continue_from has 400 s and seconds is 300; expected at most 600 s'),
     (dict(prompt='x', levels=3), 'levels is 3; expected 4 to 12'),
