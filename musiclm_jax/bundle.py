@@ -183,8 +183,8 @@ def load_component(directory):
       raise errors.UserError(
           f'{path} is missing: the bundle {directory.parent} has no complete '
           f'{directory.name}. Export it again, or choose another --bundle.')
-  stored = records.read_json(config_path, _AGAIN)
-  records.require(config_path, stored, _AGAIN, kind=str, config=dict,
+  stored = files.read_json(config_path, _AGAIN)
+  files.require(config_path, stored, _AGAIN, kind=str, config=dict,
                   spec_type=str, spec=dict, fingerprint=str)
   digest = stored.get('weights_sha256')
   if digest and digest != _digest(weights_path):
@@ -221,12 +221,12 @@ class Bundle:
           f'no bundle at {directory} (no manifest.json); train one with '
           f'`musiclm demo`, or leave --bundle out to use the shipped one.')
     remedy = 'export a component again, or choose another --bundle'
-    self.manifest = records.read_json(path, remedy)
+    self.manifest = files.read_json(path, remedy)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
           f'{FORMAT!r}.')
-    records.require(path, self.manifest, remedy, tokens=dict)
+    files.require(path, self.manifest, remedy, tokens=dict)
     self._built = {}
 
   @property
@@ -377,8 +377,8 @@ def _stored(path, key):
   """The value of `key` in a component's config.json."""
   if not path.is_file():
     raise errors.UserError(f'{path} is missing; {_AGAIN}.')
-  stored = records.read_json(path, _AGAIN)
-  records.require(path, stored, _AGAIN, **{key: (str, dict)})
+  stored = files.read_json(path, _AGAIN)
+  files.require(path, stored, _AGAIN, **{key: (str, dict)})
   return stored[key]
 
 

@@ -121,7 +121,7 @@ class Demo:
                 data=str(pathlib.Path(self.args.data).resolve())
                 if self.args.data else None)
     if began.is_file():
-      found = records.read_json(began, 'choose another --out')
+      found = files.read_json(began, 'choose another --out')
       if found != mine:
         raise errors.UserError(
             f'{self.out} was begun with {found}, now {mine}; choose another '
@@ -306,8 +306,7 @@ class _Log:
     self.path = path
     self._minutes = {}
     if path.is_file():
-      from musiclm_jax import records  # pylint: disable=g-import-not-at-top
-      self._minutes = records.read_json(path, 'remove it')
+      self._minutes = files.read_json(path, 'remove it')
 
   def minutes(self, step):
     return self._minutes.get(step, 0.0)

@@ -10,6 +10,7 @@ was made under such a name.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -246,3 +247,33 @@ def _release(lock):
   with contextlib.suppress(OSError):
     fcntl.flock(lock, fcntl.LOCK_UN)
   os.close(lock)
+
+
+def read_json(path, remedy):
+  """The dict in a file that this program wrote.
+
+  Args:
+    path: of the file, which exists.
+    remedy: what to do where it is damaged.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise errors.UserError(f'{path} is damaged (no JSON); {remedy}.') from error
+  require(path, value, remedy)
+  return value
+
+
+def require(what, value, remedy, **kinds):
+  """UserError unless `value` is a dict with these keys, of these types."""
+  if not isinstance(value, dict):
+    raise errors.UserError(
+        f'{what} is damaged (a {type(value).__name__}, expected a dict); '
+        f'{remedy}.')
+  for key, kind in kinds.items():
+    if not isinstance(value.get(key), kind):
+      raise errors.UserError(
+          f'{what} is damaged (it has no {key}); {remedy}.')

@@ -69,10 +69,10 @@ def _print_evaluation(bundle):
   if not path.is_file():
     print(f'not evaluated yet; run `{command}`')
     return {}
-  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import files  # pylint: disable=g-import-not-at-top
   remedy = f'run `{command}` again'
-  recorded = records.read_json(path, remedy)
-  records.require(path, recorded, remedy, bundle_fingerprint=str, corpus=str,
+  recorded = files.read_json(path, remedy)
+  files.require(path, recorded, remedy, bundle_fingerprint=str, corpus=str,
                   clips=(int, float), text=str, git_commit=str)
   if recorded['bundle_fingerprint'] != bundle.weights_fingerprint():
     print(f'the recorded evaluation is of other weights; run `{command}` again')

@@ -141,7 +141,7 @@ def _finished(cache_dir, about, replace):
     if not path.is_file():
       continue
     try:
-      found = records.read_json(path, 'add --replace to make it anew')
+      found = files.read_json(path, 'add --replace to make it anew')
     except errors.UserError:
       if not replace:
         raise

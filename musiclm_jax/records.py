@@ -158,12 +158,12 @@ class Corpus:
       raise errors.UserError(
           f'{directory} is not a corpus (no manifest.json); make one with '
           f'`musiclm data folk_gm` or `musiclm ingest`.')
-    self.manifest = read_json(path, _AGAIN)
+    self.manifest = files.read_json(path, _AGAIN)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
           f'{FORMAT!r}.')
-    require(path, self.manifest, _AGAIN, name=str, sample_rate_hz=int,
+    files.require(path, self.manifest, _AGAIN, name=str, sample_rate_hz=int,
             splits=dict)
 
   @property
@@ -298,7 +298,7 @@ def _read_index(directory):
           text := json.dumps(meta, ensure_ascii=False)) != text:
         raise errors.UserError(
             f'{where} is damaged (it holds half a character); {_AGAIN}.')
-      require(where, meta, _AGAIN, id=str, num_samples=int, shard=str,
+      files.require(where, meta, _AGAIN, id=str, num_samples=int, shard=str,
               offset=int)
       tracks.append(
           Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
@@ -377,36 +377,6 @@ class Crops:
 def write_json(path, value):
   """Writes JSON, whole or not at all."""
   write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
-
-
-def read_json(path, remedy):
-  """The dict in a file that this program wrote.
-
-  Args:
-    path: of the file, which exists.
-    remedy: what to do where it is damaged.
-
-  Raises:
-    UserError: the file is damaged.
-  """
-  try:
-    value = json.loads(pathlib.Path(path).read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise errors.UserError(f'{path} is damaged (no JSON); {remedy}.') from error
-  require(path, value, remedy)
-  return value
-
-
-def require(what, value, remedy, **kinds):
-  """UserError unless `value` is a dict with these keys, of these types."""
-  if not isinstance(value, dict):
-    raise errors.UserError(
-        f'{what} is damaged (a {type(value).__name__}, expected a dict); '
-        f'{remedy}.')
-  for key, kind in kinds.items():
-    if not isinstance(value.get(key), kind):
-      raise errors.UserError(
-          f'{what} is damaged (it has no {key}); {remedy}.')
 
 
 def write_text(path, text):

@@ -42,7 +42,7 @@ def refuse_other(cache_dir, component, found_key):
     path = pathlib.Path(cache_dir) / name
     if not path.is_file():
       continue
-    about = records.read_json(
+    about = files.read_json(
         path, 'add --replace to make the cache anew, or choose another --cache')
     stored = about.get('bundle', {}).get(component, 'none')
     if stored.split('-')[0] != found_key:
@@ -62,7 +62,7 @@ def load(cache_dir, component, wanted_key):
   if not (about.is_file() and arrays.is_file()):
     return None
   try:
-    if records.read_json(about, '').get('key') != wanted_key:
+    if files.read_json(about, '').get('key') != wanted_key:
       return None
     return safetensors.load_file(arrays)
   except (errors.UserError, SafetensorError):

@@ -34,7 +34,6 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax import specs
 
 FORMAT = 'musiclm_jax.tokens.v2'
@@ -165,12 +164,12 @@ class Cache:
       raise errors.UserError(
           f'{directory or "CACHE_DIR"} is not a finished token cache; make one '
           f'with `musiclm precompute --bundle DIR --corpus DIR --cache DIR`.')
-    self.about = records.read_json(path, _AGAIN)
+    self.about = files.read_json(path, _AGAIN)
     if self.about.get('format') != FORMAT:
       raise errors.UserError(
           f'{path} has format {self.about.get("format")!r}, expected '
           f'{FORMAT!r}; {_AGAIN}.')
-    records.require(path, self.about, _AGAIN, fingerprint=str, tokens=dict,
+    files.require(path, self.about, _AGAIN, fingerprint=str, tokens=dict,
                     bundle=dict, corpus=dict, splits=dict)
 
   @property
@@ -229,7 +228,7 @@ class Cache:
     index = self.index(split)
     path = self.streams_dir / f'info.{split}.json'
     info = _read_json(path)
-    records.require(path, info, _AGAIN, num_shards=int)
+    files.require(path, info, _AGAIN, num_shards=int)
     return Records(self.streams_dir, split, info['num_shards'], index)
 
   def _check_split(self, split):
@@ -241,7 +240,7 @@ def _read_json(path):
   """The dict in a file of a finished cache."""
   if not path.is_file():
     raise errors.UserError(f'{path} is missing; {_AGAIN}.')
-  return records.read_json(path, _AGAIN)
+  return files.read_json(path, _AGAIN)
 
 
 def _arrays(path, needed):

@@ -10,6 +10,7 @@ import pathlib
 import re
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import records
 
 
@@ -81,10 +82,10 @@ def events(model_dir):
 def _read(path):
   """The record, {} where somebody emptied it to go on without."""
   remedy = 'write {} into it to go on without what it said'
-  stored = records.read_json(path, remedy)
+  stored = files.read_json(path, remedy)
   if stored:
-    records.require(path, stored, remedy, trainable=dict)
-    records.require(path, stored['trainable'], remedy, type=str)
+    files.require(path, stored, remedy, trainable=dict)
+    files.require(path, stored['trainable'], remedy, type=str)
   return stored
 
 
