@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -295,7 +294,9 @@ class Bundle:
       build = getattr(importlib.import_module(module), function)
       try:
         self._built[name] = build(component)
-      except (KeyError, TypeError) as error:
+      except errors.UserError:
+        raise
+      except (KeyError, TypeError, ValueError) as error:
         raise errors.UserError(
             f'{self.place(name)} is damaged (its config.json and weights '
             f'do not make a {name}: {error}); {_AGAIN}.') from error

@@ -2,7 +2,8 @@
 
   2    the user's mistake, or what the machine refuses: a full disk, a file
        that may not be read, a package that is not installed
-  130  interrupted, 143 told to end (SIGTERM): nothing half-written stays
+  130  interrupted, 143 told to end (SIGTERM), 129 the terminal is gone:
+       nothing half-written stays
   1    anything else, a bug: its traceback is shown
 
 Every entry point runs in `guarded`.
@@ -39,7 +40,7 @@ def guarded(program, debug=False):
     # A name or caption that the terminal cannot show is no reason to fail.
     if hasattr(stream, 'reconfigure'):
       stream.reconfigure(errors='backslashreplace')
-  with _sigterm_unwinds():
+  with _signals_unwind():
     try:
       yield
     except KeyboardInterrupt:
@@ -76,8 +77,8 @@ def lacking(error):
 
 
 @contextlib.contextmanager
-def _sigterm_unwinds():
-  """SIGTERM ends the body as an exception does, so temporary files go."""
+def _signals_unwind():
+  """What ends a process ends the body as an exception does: files go."""
   if threading.current_thread() is not threading.main_thread():
     yield
     return
@@ -85,8 +86,13 @@ def _sigterm_unwinds():
   def stop(number, unused_frame):
     sys.exit(128 + number)
 
-  previous = signal.signal(signal.SIGTERM, stop)
+  previous = {}
+  for name in ('SIGTERM', 'SIGHUP'):  # Windows has no second one
+    number = getattr(signal, name, None)
+    if number and signal.getsignal(number) == signal.SIG_DFL:  # no nohup
+      previous[number] = signal.signal(number, stop)
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, previous)
+    for number, handler in previous.items():
+      signal.signal(number, handler)

@@ -193,7 +193,7 @@ def claimed(folder, what='the folder', beside=False, wait=False):
   folder = pathlib.Path(folder)
   path = (folder.with_name(f'.{folder.name}{LOCK}') if beside
           else folder / LOCK)
-  made = not path.parent.is_dir()
+  made = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
   path.parent.mkdir(parents=True, exist_ok=True)
   lock = None
   try:
@@ -203,9 +203,9 @@ def claimed(folder, what='the folder', beside=False, wait=False):
     if lock is not None:
       path.unlink(missing_ok=True)
       _release(lock)
-    if made:
-      with contextlib.suppress(OSError):  # it is not empty
-        path.parent.rmdir()
+    with contextlib.suppress(OSError):  # one that is not empty stays
+      for parent in made:
+        parent.rmdir()
 
 
 def _lock(path, what, wait):

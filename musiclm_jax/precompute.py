@@ -82,6 +82,7 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
         f'the corpus {corpus.directory} has {corpus.sample_rate_hz} Hz, the '
         f'bundle {rate} Hz; ingest the corpus again at {rate} Hz.')
   about = _about(tokenizers, corpus, shard_seconds)
+  _refuse_strange(cache_dir)
   if _finished(cache_dir, about, replace):
     return cache_lib.Cache(cache_dir)
   plan = {name: _shards(corpus.split(name), shard_seconds)
@@ -112,6 +113,19 @@ def tokenize(tokenizers, corpus, cache_dir, progress=None, replace=False,
 def _refuse_file(cache_dir):
   if pathlib.Path(cache_dir).is_file():
     raise errors.UserError(f'{cache_dir} is a file; choose another --cache.')
+
+
+def _refuse_strange(cache_dir):
+  """UserError where files would be written over that no cache of ours is."""
+  if any((cache_dir / name).is_file()
+         for name in (cache_lib.FINGERPRINT, cache_lib.PLAN)):
+    return
+  streams = cache_dir / cache_lib.STREAMS_TASK
+  for path in (cache_dir / cache_lib.CODEBOOKS, streams):
+    if path.is_file() or path.is_dir() and any(path.iterdir()):
+      raise errors.UserError(
+          f'{cache_dir} holds {path.name} and no {cache_lib.FINGERPRINT}, so '
+          f'it is no cache of this program; choose another --cache.')
 
 
 def _about(tokenizers, corpus, shard_seconds):

@@ -139,7 +139,8 @@ def test_a_full_disk_leaves_nothing_half_written(capsys, tmp_path, write):
   assert not list(tmp_path.iterdir())
 
 
-def test_sigterm_leaves_nothing(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing(tmp_path, number):
   code = ('import sys, time\n'
           'from musiclm_jax import entry, files, records\n'
           'with entry.guarded("musiclm"):\n'
@@ -152,8 +153,8 @@ def test_sigterm_leaves_nothing(tmp_path):
                         stdout=subprocess.PIPE, text=True) as running:
     assert running.stdout.readline() == 'there\n'
     assert len(list(tmp_path.iterdir())) == 3  # with the corpus's claim
-    running.send_signal(signal.SIGTERM)
-    assert running.wait() == 143
+    running.send_signal(number)
+    assert running.wait() == 128 + number
   assert not list(tmp_path.iterdir())
 
 

@@ -74,6 +74,8 @@ def test_the_second_run_is_told_in_one_line(tmp_path):
         f'(process {os.getpid()} of ')
     with files.claimed(tmp_path / 'other', 'MODEL_DIR') as holds:
       assert holds
+  with files.claimed(tmp_path / 'a' / 'b' / 'c', beside=True):
+    assert (tmp_path / 'a' / 'b').is_dir()
   assert not list(tmp_path.iterdir()), 'the claim left something'
 
 

@@ -190,6 +190,16 @@ def test_progress_says_rate_and_hours(corpus, tmp_path, monkeypatch):
   assert lines[-1].startswith('tokens: 0.04 of 0.04 h')
 
 
+@pytest.mark.parametrize('name', ['codebooks.npz', 'musiclm_tokens/x'])
+def test_the_files_of_others_are_not_written_over(corpus, tmp_path, name):
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  (tmp_path / name).write_text('mine')
+  with pytest.raises(errors.UserError, match='and no fingerprint.json, so'):
+    precompute.tokenize(fake_tokens.tokenizers(), corpus, tmp_path,
+                        replace=True)
+  assert [p.read_text() for p in tmp_path.rglob('*') if p.is_file()] == ['mine']
+
+
 def test_another_run_is_kept_out_of_a_cache(corpus, tmp_path):
   with files.claimed(tmp_path / 'c'):
     with pytest.raises(errors.UserError, match='another run writes to the tok'):

@@ -9,7 +9,6 @@ local directory; neither torch nor transformers is needed.
 import dataclasses
 import functools
 import importlib.util
-import json
 import pathlib
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.nn import attention
 
 MINILM = 'minilm'
@@ -138,7 +138,14 @@ def directory(name):
 
 def read_config(folder, **overrides):
   """The `TextEncoderConfig` of a checkpoint's config.json."""
-  stored = json.loads((pathlib.Path(folder) / 'config.json').read_text())
+  path = pathlib.Path(folder) / 'config.json'
+  remedy = 'give the folder of a BERT checkpoint'
+  errors.check_input(path, 'text encoder')
+  stored = files.read_json(path, remedy)
+  files.require(path, stored, remedy, **dict.fromkeys(
+      ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads',
+       'intermediate_size', 'max_position_embeddings', 'type_vocab_size'),
+      int), layer_norm_eps=float)
   return TextEncoderConfig(
       vocab_size=stored['vocab_size'], dim=stored['hidden_size'],
       num_layers=stored['num_hidden_layers'],

@@ -170,7 +170,7 @@ class Cache:
           f'{path} has format {self.about.get("format")!r}, expected '
           f'{FORMAT!r}; {_AGAIN}.')
     files.require(path, self.about, _AGAIN, fingerprint=str, tokens=dict,
-                    bundle=dict, corpus=dict, splits=dict)
+                  tokens_fingerprint=str, bundle=dict, corpus=dict, splits=dict)
 
   @property
   def streams_dir(self):
@@ -189,7 +189,12 @@ class Cache:
   @functools.cached_property
   def tokens(self):
     """The TokenSpec of the codes."""
-    return specs.from_dict(specs.TokenSpec, self.about['tokens'])
+    try:
+      return specs.from_dict(specs.TokenSpec, self.about['tokens'])
+    except (AttributeError, TypeError, ValueError) as error:
+      raise errors.UserError(
+          f'{self.directory / FINGERPRINT} is damaged ({error}); {_AGAIN}.'
+      ) from error
 
   @property
   def has_melody(self):
