@@ -19,3 +19,6 @@ class Bundle(bundle_lib.Bundle):
   def get(self, name):
     assert name == self._name
     return self._embedder
+
+  def weights_fingerprint(self):
+    return '0' * 16  # it has no files
