@@ -2,8 +2,8 @@
 
   clips --encode--> 12 levels --decode the first 1, 3, 4 ...--> copies
         --Opus at 6, 12, 24 kbps----------------------------> copies
-  copies --> ViSQOL, Zimtohrli, SI-SDR, log-mel distance; codes --> how many of
-             the bits carry information
+  copies --> ViSQOL, Zimtohrli, SI-SDR, log-mel distance, roughness; codes -->
+             how many of the bits carry information
 
 Each mean stands with its 95 % bootstrap interval over the clips. What a missing
 package would give is named and left out.
@@ -25,16 +25,19 @@ from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.metrics import roughness
 
 KBPS = (0.5, 1.5, 2.0, 3.0, 6.0)  # of MusicLM's coarse levels: 2
 OPUS_KBPS = (6, 12, 24)
 # ours: codes to count, more clips than are judged; 60 x 8 s are 24,000 frames.
 POOL_CLIPS = 60
 _BATCH = 4
-METRICS = ('visqol', 'zimtohrli', 'si_sdr', 'mel_distance')
-_TITLES = dict(codec_quality.TITLES, si_sdr='SI-SDR', mel_distance='mel')
-_UNITS = dict(visqol='', zimtohrli='', si_sdr=' dB', mel_distance=' dB')
-_DIGITS = dict(visqol=2, zimtohrli=2, si_sdr=1, mel_distance=1)
+METRICS = ('visqol', 'zimtohrli', 'si_sdr', 'mel_distance', 'roughness')
+_TITLES = dict(codec_quality.TITLES, si_sdr='SI-SDR', mel_distance='mel',
+               roughness='roughness added')
+_UNITS = dict(visqol='', zimtohrli='', si_sdr=' dB', mel_distance=' dB',
+              roughness=' dB')
+_DIGITS = dict(visqol=2, zimtohrli=2, si_sdr=1, mel_distance=1, roughness=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +194,8 @@ def _judge(codec, label, every, count, say):
 def _scores(real, copies, rate, label, say):
   """[{metric: [n]} of each of `copies`]."""
   result = [dict(si_sdr=np.asarray(losses.si_sdr_each(real, copy)),
-                 mel_distance=ladder.mel_distance_db(real, copy))
+                 mel_distance=ladder.mel_distance_db(real, copy),
+                 roughness=roughness.added_db(real, copy, rate))
             for copy in copies]
   pairs = [pair for copy in copies for pair in zip(real, copy)]
   for metric in codec_quality.PACKAGES:

@@ -9,7 +9,8 @@ from musiclm_jax.evaluation import pictures
 from musiclm_jax.metrics import retrieval
 
 _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
-             si_sdr='SI-SDR in dB', mel_distance='log-mel distance in dB')
+             si_sdr='SI-SDR in dB', mel_distance='log-mel distance in dB',
+             roughness='roughness added in dB')
 
 
 def draw(folder, judged):

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The recipe of the trained codec at the frame rate (musiclm_jax/pretrained_codec):
+# an hour of two cores that have nothing else to do.
+#
+#   bash launch/train_codec.sh OUT
+#   DRY_RUN=1 bash launch/train_codec.sh OUT     shows the commands
+#
+#   OUT/corpus OUT/recordings   20 h of folk_gm, 7 h of the music in Debian packages
+#   OUT/train/<phase>           checkpoints, curves
+#   OUT/first/codec             encoder, codes and decoder
+#   OUT/bundle/codec            with the decoder trained on: what is kept
+#
+# Run it again to go on after an interruption: what is finished is left alone.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=${1:?usage: train_codec.sh OUT}
+
+musiclm() {
+  if [ -n "${DRY_RUN:-}" ]; then echo "musiclm $*"; else
+    bash "$here/local.sh" "$@"
+  fi
+}
+
+gin=("--gin.CORPUS_DIR='$out/corpus,$out/recordings'")
+
+phase() {  # phase LEAF NAME PLACE BINDING...
+  local leaf=$1 name=$2 place=$3
+  shift 3
+  [ -e "$place/config.json" ] && return
+  local bindings=("${gin[@]}" "--gin.MODEL_DIR='$out/train/$name'" "$@")
+  musiclm train "$leaf" "${bindings[@]}"
+  [ "$place" = later ] ||
+    musiclm export "$leaf" "${bindings[@]}" --out "$place" --storage float16
+}
+
+mkdir -p "$out"
+[ -e "$out/corpus" ] || musiclm data folk_gm --hours 20 --out "$out/corpus"
+[ -e "$out/recordings" ] ||
+  musiclm data debian_music --hours 7 --out "$out/recordings"
+# Two cosines, the second from a third of the first one's rate.
+phase framecodec_demo codec later
+phase framecodec_demo codec "$out/first/codec" "--gin.TRAIN_STEPS=4500" \
+  "--gin.generator/optim.OptimizerConfig.learning_rate=1e-3"
+phase framecodec_demo_decoder decoder "$out/bundle/codec" \
+  "--gin.START_FROM='$out/first/codec'"
