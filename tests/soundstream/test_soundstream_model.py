@@ -121,7 +121,7 @@ def test_chunks_equal_the_whole(tiny_codec):
   chunked = tiny_codec._by_chunks(
       hop_blocks, jax.jit(lambda b: whole.apply(
           variables, b.reshape(2, -1), method='encode')),
-      TINY.encoder_context_frames)
+      TINY.encoder_context_frames, 0, 'constant')
   np.testing.assert_allclose(chunked, latents, atol=1e-4)
   codes = tiny_codec.encode(audio)
   assert codes.shape == (2, frames, 12) and codes.dtype == np.int32
