@@ -70,6 +70,17 @@ class SpectralConfig:
     return jnp.log(jnp.maximum(mels, self.floor))
 
 
+def waveform(real, fake):
+  """Mean absolute error of samples, over the mean absolute sample of the batch.
+
+  Args:
+    real: [B, N] audio.
+    fake: the same of reconstructions.
+  """
+  level = jnp.mean(jnp.abs(real)) + 1e-3
+  return jnp.mean(jnp.abs(real - fake)) / level
+
+
 def hinge_discriminator(real_logits, fake_logits):
   """Mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake)).
 

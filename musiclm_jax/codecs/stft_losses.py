@@ -1,14 +1,20 @@
-"""Losses of a codec whose codes carry magnitudes: what the spectra look like.
+"""Distances of spectra at several windows, with and without their phases.
 
-  for each window    |X|, hop of a quarter
-    L1 of log-mels, and L1 of |X|^0.3 over its mean      `MagnitudeConfig`
+  for each window, hop a quarter, X of the recording and Y of its copy
+    L1 of log-mels, and of |X|^0.3 over its mean           `MagnitudeConfig`
+    L1 of |X|^0.3 e^(i phase), over the mean of |X|^0.3    `ComplexConfig`
+    how far phases turn from frame to frame and from bin
+      to bin, X against Y                                  `PhaseConfig`
 
-Phases are free: bits spent on them are lost to timbre, and the decoder finds
-phases for which overlapping frames agree (ours).
+The first one alone is for a codec whose codes carry magnitudes: phases are
+free, bits spent on them are lost to timbre, and the decoder finds phases for
+which overlapping frames agree (ours). The others are for a codec whose aim is
+the waveform. None depends on the batch size or on the length of the crops.
 """
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -66,6 +72,124 @@ class MagnitudeConfig:
     return min(self.num_mels, self.num_mels * window // 1024)
 
 
+@dataclasses.dataclass(frozen=True)
+class ComplexConfig:
+  """Distance of spectra with their phases, magnitudes compressed.
+
+  Attributes:
+    windows: lengths of the windows, in samples.
+    power: compression of magnitudes.
+  """
+
+  windows: tuple = (256, 512, 1024, 2048)
+  power: float = 0.3
+
+  def __post_init__(self):
+    object.__setattr__(self, 'windows', tuple(self.windows))
+
+  def distance(self, real, fake, sample_rate_hz):
+    """Scalar distance of two [B, N] waveforms, mean over windows."""
+    del sample_rate_hz
+    return sum(self.at(real, fake, window)
+               for window in self.windows) / len(self.windows)
+
+  def at(self, real, fake, window):
+    """The distance at one window: L1 of real parts plus that of imaginary ones.
+
+    Over the mean of |X|^power: 4 / pi where `fake` is silent, and more where
+    its magnitudes are right and its phases chance.
+    """
+    (ours, size), (theirs, _) = (
+        self._compressed(x, window) for x in (real, fake))
+    apart = sum(jnp.abs(a - b) for a, b in zip(ours, theirs))
+    return jnp.mean(apart) / jnp.mean(size)
+
+  def _compressed(self, signal, window):
+    """(real and imaginary parts, magnitudes) of |X|^power e^(i phase)."""
+    parts = _spectrum(signal, window)
+    power = sum(map(jnp.square, parts)) + _TINY
+    shrink = power**((self.power - 1.0) / 2)
+    return [x * shrink for x in parts], power**(self.power / 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseConfig:
+  """Distance of phases by how they turn, in radians, 0 to pi.
+
+  From frame to frame at one bin that is the instantaneous frequency; from bin
+  to bin in one frame, the group delay. Neither cares where a phase began. A
+  difference counts the short way round (anti-wrapped), and as much as the
+  recording has energy there, so that silence does not count. Random turns have
+  pi / 2, and so has what is silent where the recording is not.
+
+  Attributes:
+    windows: lengths of the windows, in samples.
+    frequency_weight: factor on the part of instantaneous frequencies.
+    delay_weight: factor on that of group delays.
+  """
+
+  windows: tuple = (512, 1024, 2048)
+  frequency_weight: float = 1.0
+  delay_weight: float = 1.0
+
+  def __post_init__(self):
+    object.__setattr__(self, 'windows', tuple(self.windows))
+
+  def distance(self, real, fake, sample_rate_hz):
+    """Scalar distance of two [B, N] waveforms, mean over windows."""
+    del sample_rate_hz
+    return sum(self.at(real, fake, window)
+               for window in self.windows) / len(self.windows)
+
+  def at(self, real, fake, window):
+    """The distance at one window, parts weighted and added."""
+    ours, theirs = (_spectrum(x, window) for x in (real, fake))
+    total = 0.0
+    for axis, weight in ((1, self.frequency_weight), (2, self.delay_weight)):
+      if weight:
+        total += weight * _turned(ours, theirs, axis)
+    return total
+
+
+def _turned(ours, theirs, axis):
+  """How differently phases turn along an axis, mean weighted by energies.
+
+  The phase of X[t + 1] X*[t] is how far X turns; that of its product with the
+  other's conjugate is the difference, and is never more than half a turn.
+  """
+  turns = _times_conjugate(*_neighbours(ours, axis))
+  energy = jnp.sqrt(sum(map(jnp.square, turns)))
+  units, live = zip(*(_unit(x) for x in _neighbours(theirs, axis)))
+  real, imaginary = _times_conjugate(turns, _times_conjugate(*units))
+  # Where either is 0 there is no phase, and its gradient would be NaN: what is
+  # missing counts as chance.
+  live = live[0] & live[1] & (energy > _TINY)
+  angle = jnp.abs(jnp.arctan2(
+      jnp.where(live, imaginary, 0.0), jnp.where(live, real, 1.0)))
+  angle = jnp.where(live, angle, np.pi / 2)
+  return jnp.mean(angle * energy) / (jnp.mean(energy) + _TINY)
+
+
+def _neighbours(spectrum, axis):
+  """Each bin's next one along an axis, and itself."""
+  length = spectrum[0].shape[axis]
+  cut = lambda first: [jax.lax.slice_in_dim(
+      x, first, first + length - 1, axis=axis) for x in spectrum]
+  return cut(1), cut(0)
+
+
+def _times_conjugate(a, b):
+  """a b* of pairs (real, imaginary)."""
+  return a[0] * b[0] + a[1] * b[1], a[1] * b[0] - a[0] * b[1]
+
+
+def _unit(x):
+  """(x / |x|, whether x is more than silence)."""
+  power = sum(map(jnp.square, x))
+  scale = jax.lax.rsqrt(power + _TINY)
+  return [part * scale for part in x], power > _TINY
+
+
 # Of squared magnitudes: 100 dB below a full-scale sine. Roots and powers have no
 # gradient at 0, which silence is.
 _TINY = 1e-10
@@ -73,9 +197,14 @@ _TINY = 1e-10
 
 def _power(signal, window):
   """[B, N] -> [B, T, window / 2 + 1] squared magnitudes, ends zero-padded."""
+  return sum(map(jnp.square, _spectrum(signal, window)))
+
+
+def _spectrum(signal, window):
+  """(real, imaginary) parts [B, T, window / 2 + 1]; a full-scale sine has 1."""
   half = window // 2
   signal = jnp.pad(signal, ((0, 0), (half, half)))
   shape = np.hanning(window + 1)[:-1].astype(np.float32) * (4.0 / window)
   frames = audio_lib.frame(signal, window, window // 4) * shape
   spectrum = jnp.fft.rfft(frames)
-  return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  return spectrum.real, spectrum.imag

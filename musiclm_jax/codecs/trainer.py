@@ -7,10 +7,11 @@ One `update` does both sides at once from one reconstruction:
   pass through the generator; codebooks by moving averages; discriminators by
   the hinge loss on the same `fake`
 
-The discriminators take part from `discriminator_start_step` on; `lax.cond` on
-the step skips their work before, in the same compiled function. They may learn
-at a share of the steps only, and rest where they run away (runaway.py); both
-are functions of (seed, step) and the state.
+The discriminators (adversary.py) take part from `discriminator_start_step` on;
+`lax.cond` on the step skips their work before, in the same compiled function.
+They may learn at a share of the steps only, and rest where they run away
+(runaway.py). These, and what is done to the audio (augment.py), are functions
+of (seed, step) and the state.
 """
 
 import dataclasses
@@ -24,13 +25,15 @@ import optax
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
+from musiclm_jax.codecs import adversary
+from musiclm_jax.codecs import augment as augment_lib
 from musiclm_jax.codecs import health
 from musiclm_jax.codecs import losses
 from musiclm_jax.codecs import previews
 from musiclm_jax.codecs import runaway as runaway_lib
 from musiclm_jax.codecs import start
+from musiclm_jax.codecs import stft_losses
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import discriminators as discriminators_lib
 from musiclm_jax.training import optim
 
 
@@ -58,8 +61,10 @@ class LossWeights:
     commitment: distance of latents from their codes.
     waveform: mean absolute error of samples, over the mean absolute sample of
       the batch; aligns phases early in a short training.
-    balanced: EnCodec's balancer: spectral, adversarial, feature and waveform
-      are then shares of the gradient at the output, not factors.
+    complex: distance of spectra with their phases (stft_losses.ComplexConfig).
+    phase: distance of how phases turn (stft_losses.PhaseConfig).
+    balanced: EnCodec's balancer: all but commitment are then shares of the
+      gradient at the output, not factors.
   """
 
   spectral: float = 1.0  # paper
@@ -67,7 +72,36 @@ class LossWeights:
   feature: float = 100.0  # paper
   commitment: float = 0.25  # ours, from VQ-VAE-2
   waveform: float = 0.0  # ours
+  complex: float = 0.0  # ours
+  phase: float = 0.0  # ours
   balanced: bool = False  # ours, from EnCodec
+
+  def combine(self, gradients, values=(), backward=None):
+    """The weighted or balanced sum of all gradients by the reconstruction.
+
+    Args:
+      gradients: {loss: gradient [B, N]} that are known.
+      values: names of further losses; `backward({loss: factor})` is the
+        gradient of their weighted sum, at the cost of one backward pass.
+    """
+    weight = lambda name: jnp.float32(getattr(self, name))
+    if self.balanced:
+      # The balancer wants each gradient alone.
+      gradients = dict(gradients, **{
+          name: backward({n: jnp.float32(n == name) for n in values})
+          for name in values})
+      return losses.balance(
+          list(gradients.values()),
+          [getattr(self, name) for name in gradients])
+    total = sum(weight(name) * g for name, g in gradients.items())
+    if values:
+      total += backward({name: weight(name) for name in values})
+    return total
+
+  def total(self, metrics):
+    """The generator's loss from its parts."""
+    names = [f.name for f in dataclasses.fields(self)]
+    return sum(getattr(self, n) * metrics[n] for n in names if n in metrics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +111,7 @@ class CodecTrainable:
   Attributes:
     model: the generator's configuration; see codecs/registry.py.
     rvq: how its codebooks learn.
-    discriminators: their shape.
+    discriminators: their configuration; see adversary.py. None: there are none.
     discriminator_start_step: first step that they take part in; -1: never.
     discriminator_update_probability: share of the steps from there on at which
       they learn, drawn from the step's own key.
@@ -87,7 +121,10 @@ class CodecTrainable:
     usage_patience: evaluations on end that it must stay there.
     spectral: the reconstruction loss: losses.SpectralConfig (SoundStream's) or
       stft_losses.MagnitudeConfig.
+    complex: its companion that knows phases, where `weights.complex` is set.
+    phase: the distance of phases, where `weights.phase` is set.
     weights: of the losses.
+    augment: what is done to the audio of training batches.
     optimizer: the generator's.
     discriminator_optimizer: the discriminators'.
     start_from: `<bundle>/codec`, a trained codec to begin from (start.py);
@@ -98,15 +135,17 @@ class CodecTrainable:
 
   model: Any
   rvq: quantize.RvqConfig = quantize.RvqConfig()
-  discriminators: discriminators_lib.DiscriminatorConfig = (
-      discriminators_lib.DiscriminatorConfig())
-  discriminator_start_step: int = 0  # paper
+  discriminators: Any = None
+  discriminator_start_step: int = -1  # paper: 0
   discriminator_update_probability: float = 1.0  # paper; EnCodec: 2 / 3
   runaway: runaway_lib.RunawayConfig = runaway_lib.RunawayConfig()
   usage_floor: float = 0.05  # ours: a trained codec has 0.5 to 0.8
   usage_patience: int = 3  # ours
   spectral: Any = losses.SpectralConfig()
+  complex: stft_losses.ComplexConfig = stft_losses.ComplexConfig()
+  phase: stft_losses.PhaseConfig = stft_losses.PhaseConfig()
   weights: LossWeights = LossWeights()
+  augment: augment_lib.AugmentConfig = augment_lib.AugmentConfig()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
       name='adam', learning_rate=3e-4, b1=0.5, b2=0.9)
   discriminator_optimizer: optim.OptimizerConfig = optim.OptimizerConfig(
@@ -126,6 +165,10 @@ class CodecTrainable:
           f'discriminator_update_probability is '
           f'{self.discriminator_update_probability}; expected more than 0 and '
           f'at most 1 (discriminator_start_step = -1 turns them off).')
+    if self.adversarial and self.discriminators is None:
+      raise errors.UserError(
+          f'discriminator_start_step is {self.discriminator_start_step} and '
+          f'there are no discriminators; give some, or -1 for none.')
 
   @property
   def adversarial(self):
@@ -164,22 +207,24 @@ class CodecTrainable:
 
   def update(self, state, batch, rng):
     """One step of generator, codebooks and discriminators."""
-    audio = self._whole_frames(batch['audio'])
+    audio = self.augment.apply(
+        jax.random.fold_in(rng, 3), self._whole_frames(batch['audio']))
     level_rng, rvq_rng = jax.random.split(rng)
     num_levels = self.rvq.draw_levels(
         level_rng, len(audio), self.model.spec.num_codebooks)
-    quantizes = state.step >= self.rvq.start_step
+    quantizes = state.step >= self._start_step
     (fake, commitment), backward, quantized = jax.vjp(
         lambda p: self._reconstruct(
             p, state.rvq, audio, num_levels, quantizes),
         state.params, has_aux=True)
     gradient, metrics = self._reconstruction_gradient(audio, fake)
     if self.adversarial:
-      gradient, adversarial_metrics, state = self._adversarial(
-          state, audio, fake, gradient, jax.random.fold_in(rng, 2))
+      gradient, adversarial_metrics, state = adversary.update(
+          self, self._discriminators, state, audio, fake, gradient,
+          jax.random.fold_in(rng, 2))
       metrics.update(adversarial_metrics)
     else:
-      gradient = self._combine(gradient)
+      gradient = self.weights.combine(gradient)
     grads, = backward((gradient, self.weights.commitment * quantizes))
     updates, opt_state = self.optimizer.make().update(
         grads, state.opt_state, state.params)
@@ -192,7 +237,7 @@ class CodecTrainable:
     metrics.update(commitment=commitment,
                    grad_norm=optax.global_norm(grads),
                    **health.codebooks(quantized.codes, rvq))
-    metrics['loss'] = self._total(metrics)
+    metrics['loss'] = self.weights.total(metrics)
     return state, metrics
 
   def evaluate(self, state, batch, rng):
@@ -215,7 +260,7 @@ class CodecTrainable:
     (fake, _), _ = self._reconstruct(
         state.params, state.rvq, audio, jnp.full(len(audio), coarse))
     metrics['mel_distance_coarse'] = losses.mel_distance(audio, fake, mel_spec)
-    metrics['loss'] = self._total(metrics)
+    metrics['loss'] = self.weights.total(metrics)
     return metrics
 
   def gates(self):
@@ -243,13 +288,18 @@ class CodecTrainable:
         weights=dict(params=state.params, codebooks=state.rvq.codebooks),
         metadata=metadata)
 
+  @property
+  def _start_step(self):
+    """From where on latents are quantised: codebooks that are there are used."""
+    return 0 if self.start_from else self.rvq.start_step
+
   @functools.cached_property
   def _generator(self):
     return self.model.build()
 
   @functools.cached_property
   def _discriminators(self):
-    return discriminators_lib.Discriminators(self.discriminators)
+    return self.discriminators.build()
 
   @functools.cached_property
   def _from_levels(self):
@@ -260,9 +310,9 @@ class CodecTrainable:
     """Crops to a multiple of the hop: no loss is taken on padding."""
     hop = self.model.spec.hop_samples
     if audio.shape[1] < hop:
-      raise ValueError(
+      raise errors.UserError(
           f'audio crops have {audio.shape[1]} samples; expected at least one '
-          f'frame, {hop}.')
+          f'frame, {hop}: give a larger CROP_SECONDS.')
     return audio[:, :audio.shape[1] // hop * hop]
 
   def _latents_at_offsets(self, params, audio):
@@ -300,115 +350,14 @@ class CodecTrainable:
 
   def _reconstruction_gradient(self, audio, fake):
     """{loss: gradient by fake} and the metrics of the same losses."""
-    def spectral(fake):
-      return self.spectral.distance(
-          audio, fake, self.model.spec.sample_rate_hz)
-
-    def waveform(fake):
-      level = jnp.mean(jnp.abs(audio)) + 1e-3
-      return jnp.mean(jnp.abs(audio - fake)) / level
-
+    rate = self.model.spec.sample_rate_hz
+    parts = dict(
+        spectral=lambda x: self.spectral.distance(audio, x, rate),
+        waveform=lambda x: losses.waveform(audio, x),
+        complex=lambda x: self.complex.distance(audio, x, rate),
+        phase=lambda x: self.phase.distance(audio, x, rate))
     gradients, metrics = {}, {}
-    for name, loss in (('spectral', spectral), ('waveform', waveform)):
+    for name, loss in parts.items():
       if getattr(self.weights, name):
         metrics[name], gradients[name] = jax.value_and_grad(loss)(fake)
     return gradients, metrics
-
-  def _combine(self, gradients, values=(), backward=None):
-    """The weighted or balanced sum of all gradients by `fake`.
-
-    Args:
-      gradients: {loss: gradient [B, N]} that are known.
-      values: names of further losses; `backward({loss: factor})` is the
-        gradient of their weighted sum, at the cost of one backward pass.
-    """
-    weight = lambda name: jnp.float32(getattr(self.weights, name))
-    if self.weights.balanced:
-      # The balancer wants each gradient alone.
-      gradients = dict(gradients, **{
-          name: backward({n: jnp.float32(n == name) for n in values})
-          for name in values})
-      return losses.balance(
-          list(gradients.values()),
-          [getattr(self.weights, name) for name in gradients])
-    total = sum(weight(name) * g for name, g in gradients.items())
-    if values:
-      total += backward({name: weight(name) for name in values})
-    return total
-
-  def _total(self, metrics):
-    """The generator's loss from its parts."""
-    names = [f.name for f in dataclasses.fields(self.weights)]
-    return sum(getattr(self.weights, n) * metrics[n]
-               for n in names if n in metrics)
-
-  def _adversarial(self, state, audio, fake, gradients, rng):
-    """The discriminators' part of a step.
-
-    Returns:
-      The combined gradient by `fake`, metrics, and the state with updated
-      discriminators; before their start, the reconstruction's gradient, zeros
-      and the state as it came.
-    """
-    apply = lambda params, x: self._discriminators.apply({'params': params}, x)
-
-    def on(_):
-      params = state.discriminator_params
-      # Each side runs once; generator and discriminators share the results.
-      real, back_from_real = jax.vjp(lambda p: apply(p, audio), params)
-      fakes, back_from_fake = jax.vjp(apply, params, fake)
-      values, back = jax.vjp(lambda logits, features: dict(
-          adversarial=losses.hinge_generator(logits),
-          feature=losses.feature_matching(real[1], features)), *fakes)
-      gradient = self._combine(
-          gradients, values, lambda w: back_from_fake(back(w))[1])
-      loss, by_logits = jax.value_and_grad(
-          losses.hinge_discriminator, argnums=(0, 1))(real[0], fakes[0])
-      accuracy = _accuracy(real[0], fakes[0])
-      watch = self.runaway.observe(
-          state.watch, loss, accuracy, values['adversarial'])
-
-      def learn(_):
-        zeros = jax.tree.map(jnp.zeros_like, (real[1], fakes[1]))
-        grads = jax.tree.map(
-            jnp.add, back_from_real((by_logits[0], zeros[0]))[0],
-            back_from_fake((by_logits[1], zeros[1]))[0])
-        updates, opt_state = self.discriminator_optimizer.make().update(
-            grads, state.discriminator_opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-      rest = lambda _: (params, state.discriminator_opt_state)
-      learns = jax.random.bernoulli(
-          rng, self.discriminator_update_probability)
-      learns &= ~self.runaway.pauses(watch)
-      metrics = dict(
-          values, discriminator=loss, real_logits=_mean(real[0]),
-          discriminator_accuracy=accuracy,
-          discriminator_runaway=jnp.float32(watch.active),
-          discriminator_updates=jnp.float32(learns))
-      return (gradient, metrics, watch,
-              *jax.lax.cond(learns, learn, rest, None))
-
-    def off(_):
-      names = ('adversarial', 'feature', 'discriminator', 'real_logits',
-               'discriminator_accuracy', 'discriminator_runaway',
-               'discriminator_updates')
-      return (self._combine(gradients), {name: jnp.zeros(()) for name in names},
-              state.watch, state.discriminator_params,
-              state.discriminator_opt_state)
-
-    gradient, metrics, watch, params, opt_state = jax.lax.cond(
-        state.step >= self.discriminator_start_step, on, off, None)
-    return gradient, metrics, state.replace(
-        watch=watch, discriminator_params=params,
-        discriminator_opt_state=opt_state)
-
-
-def _accuracy(real, fake):
-  """Share of logits with the right sign, mean over discriminators."""
-  return 0.5 * (_mean([x > 0 for x in real]) + _mean([x < 0 for x in fake]))
-
-
-def _mean(arrays):
-  """Mean over arrays of their means."""
-  return sum(jnp.mean(a) for a in arrays) / len(arrays)

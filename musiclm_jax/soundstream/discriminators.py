@@ -50,6 +50,10 @@ class DiscriminatorConfig:
   wave_scales: int = 3  # paper
   wave_channels: int = 16  # paper
 
+  def build(self):
+    """The module; see codecs/adversary.py."""
+    return Discriminators(self)
+
 
 class StftUnit(nn.Module):
   """Residual unit of the STFT discriminator: [B, T, F, C] -> strided."""

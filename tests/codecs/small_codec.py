@@ -1,7 +1,6 @@
 """A codec under training so small that it compiles in seconds."""
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import numpy as np
@@ -35,15 +34,14 @@ class Judges(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SmallCodec(trainer.CodecTrainable):
-  """CodecTrainable with discriminators that need no convolutions."""
+class JudgesConfig:
+  """Discriminators that need no convolutions."""
 
-  @functools.cached_property
-  def _discriminators(self):
+  def build(self):
     return Judges()
 
 
-def make(kind=SmallCodec, **changes):
+def make(kind=trainer.CodecTrainable, **changes):
   """One stride, four levels of 16 entries, one spectral scale."""
   spec = specs.CodecSpec(
       sample_rate_hz=RATE, strides=(20,), num_codebooks=4, codebook_size=16,
@@ -53,6 +51,7 @@ def make(kind=SmallCodec, **changes):
           spec=spec, encoder_channels=4, decoder_channels=4, latent_dim=8,
           dilations=(1,)),
       rvq=quantize.RvqConfig(init_iters=2, init_vectors=64),
+      discriminators=JudgesConfig(), discriminator_start_step=0,
       spectral=losses.SpectralConfig(windows=(256,), num_mels=16),
       optimizer=_ADAM, discriminator_optimizer=_ADAM), **changes)
 

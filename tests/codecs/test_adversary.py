@@ -10,6 +10,7 @@ import pytest
 import small_codec
 
 from musiclm_jax import errors
+from musiclm_jax.codecs import adversary
 from musiclm_jax.codecs import losses
 from musiclm_jax.codecs import runaway
 from musiclm_jax.codecs import trainer
@@ -40,7 +41,8 @@ def _adversarial(codec):
   """(state, key) -> (gradient by fake, metrics, state), compiled."""
   def run(state, key):
     gradients, _ = codec._reconstruction_gradient(AUDIO, FAKE)
-    return codec._adversarial(state, AUDIO, FAKE, gradients, key)
+    return adversary.update(codec, codec._discriminators, state, AUDIO, FAKE,
+                            gradients, key)
   return jax.jit(run)
 
 
@@ -67,7 +69,7 @@ def test_weighted_sum_of_gradients(state):
   codec = small_codec.make()
   assert dataclasses.asdict(codec.weights) == dict(
       spectral=1.0, adversarial=1.0, feature=100.0, commitment=0.25,
-      waveform=0.0, balanced=False)
+      waveform=0.0, complex=0.0, phase=0.0, balanced=False)
   got, _, _ = _adversarial(codec)(state, jax.random.key(0))
   parts = _gradients(codec, state)
   expected = (parts['spectral'] + parts['adversarial'] +
@@ -135,6 +137,14 @@ def test_update_probability_is_a_function_of_the_key(state):
     assert always(state, key)[1]['discriminator_updates'] == 1
 
 
+def test_what_plays_no_part_need_not_be_there():
+  off = small_codec.make(discriminators=None, discriminator_start_step=-1)
+  assert not off.adversarial
+  with pytest.raises(errors.UserError, match='step is 0 and there are no') as e:
+    small_codec.make(discriminators=None)
+  assert '\n' not in str(e.value)
+
+
 @pytest.mark.parametrize('probability', [0.0, 1.5])
 def test_bad_probabilities_are_user_errors(probability):
   with pytest.raises(errors.UserError, match='update_probability'):
@@ -195,15 +205,16 @@ def test_pausing_leaves_the_discriminators_alone(state):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Standstill(small_codec.SmallCodec):
+class _Standstill(trainer.CodecTrainable):
   """Discriminators against a generator that only makes a constant."""
 
   def init(self, rng, batch):
     return _discriminators_only(self)
 
   def update(self, state, batch, rng):
-    _, metrics, state = self._adversarial(
-        state, batch['audio'], jnp.full_like(batch['audio'], 0.3),
+    _, metrics, state = adversary.update(
+        self, self._discriminators, state, batch['audio'],
+        jnp.full_like(batch['audio'], 0.3),
         {'spectral': jnp.zeros_like(batch['audio'])}, rng)
     return state.replace(step=state.step + 1), dict(
         metrics, loss=metrics['adversarial'])
@@ -211,7 +222,8 @@ class _Standstill(small_codec.SmallCodec):
 
 def _train(model_dir, action):
   codec = _Standstill(
-      model=None,
+      model=None, discriminators=small_codec.JudgesConfig(),
+      discriminator_start_step=0,
       discriminator_optimizer=optim.OptimizerConfig(
           name='adam', learning_rate=0.02, warmup_steps=0,
           schedule='constant'),

@@ -26,7 +26,7 @@ PLAIN = small_codec.make(discriminator_start_step=-1)
 
 def test_both_rates_fall_at_a_rollback():
   half = optim.scale_rates(small_codec.make(), 0.5)
-  assert isinstance(half, small_codec.SmallCodec)
+  assert isinstance(half, trainer.CodecTrainable)
   assert half.optimizer.learning_rate == 1.5e-3
   assert half.discriminator_optimizer.learning_rate == 1.5e-3
   assert dataclasses.replace(
@@ -43,7 +43,7 @@ def test_gates_follow_the_settings():
 
 
 @dataclasses.dataclass(frozen=True)
-class _Still(small_codec.SmallCodec):
+class _Still(trainer.CodecTrainable):
   """The codec as it begins, for ever: only its evaluation is the real one."""
 
   def init(self, rng, batch):
@@ -82,7 +82,7 @@ def test_previews_are_real_and_reconstructed_at_two_rates(monkeypatch):
       discriminator_params={}, discriminator_opt_state={}, watch={})
   # The generator returns what it was given, times its number of levels.
   monkeypatch.setattr(
-      small_codec.SmallCodec, '_reconstruct',
+      trainer.CodecTrainable, '_reconstruct',
       lambda self, params, rvq, audio, n: ((audio * n[:, None], 0.0), None))
   shown = small_codec.make().previews(state, batch)
   assert sorted(shown) == [f'clip_{i}/{name}' for i in (1, 2) for name in (

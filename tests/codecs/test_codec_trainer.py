@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from musiclm_jax import bundle
+from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.codecs import codec
 from musiclm_jax.codecs import losses
+from musiclm_jax.codecs import stft_losses
 from musiclm_jax.codecs import trainer
 from musiclm_jax.nn import quantize
 from musiclm_jax.soundstream import discriminators
@@ -158,6 +160,70 @@ def test_export_gives_a_codec(learned, tmp_path):
   assert np.abs(loaded.decode(codes[..., :1]) - fake).max() > 1e-3
 
 
+PARTS = dataclasses.replace(
+    TINY, spectral=losses.SpectralConfig(windows=(512,)),
+    complex=stft_losses.ComplexConfig(windows=(512,)),
+    phase=stft_losses.PhaseConfig(windows=(256,)),
+    weights=trainer.LossWeights(
+        spectral=0.5, waveform=3.0, complex=2.0, phase=0.25))
+
+
+@pytest.fixture(name='parts', scope='module')
+def _parts():
+  """(audio, fake, gradients, metrics) of four losses."""
+  audio = np.asarray(_batch()['audio'])
+  fake = 0.5 * audio + 0.01
+  return audio, fake, *jax.jit(PARTS._reconstruction_gradient)(audio, fake)
+
+
+def test_losses_that_know_phases_are_options(parts):
+  audio, fake, gradients, metrics = parts
+  assert set(gradients) == {'spectral', 'waveform', 'complex', 'phase'}
+  distances = dict(
+      spectral=PARTS.spectral, complex=PARTS.complex, phase=PARTS.phase)
+
+  @jax.jit
+  def whole(fake):
+    values = {name: distance.distance(audio, fake, 24_000)
+              for name, distance in distances.items()}
+    total = (0.5 * values['spectral'] + 2.0 * values['complex'] +
+             0.25 * values['phase'] + 3.0 * losses.waveform(audio, fake))
+    return total, values
+
+  whole, values = jax.grad(whole, has_aux=True)(fake)
+  for name, value in values.items():
+    assert float(metrics[name]) == pytest.approx(float(value), rel=1e-5)
+  scale = np.abs(whole).max()
+  np.testing.assert_allclose(
+      PARTS.weights.combine(gradients), whole, atol=1e-4 * scale)
+  total = PARTS.weights.total(dict(metrics, commitment=8.0, grad_norm=5.0))
+  expected = 0.25 * 8.0 + sum(getattr(PARTS.weights, name) * value
+                              for name, value in metrics.items())
+  assert float(total) == pytest.approx(float(expected), rel=1e-6)
+  # Off, they are neither computed nor shown.
+  assert set(jax.eval_shape(TINY._reconstruction_gradient, audio, fake)[1]) == {
+      'spectral', 'waveform'}
+
+
+def test_the_balancer_gives_them_their_shares(parts):
+  gradients = parts[2]
+  weights = dataclasses.replace(PARTS.weights, balanced=True)
+  expected = sum(
+      getattr(weights, name) / 5.75 * g / np.linalg.norm(g)
+      for name, g in gradients.items())
+  np.testing.assert_allclose(
+      weights.combine(gradients), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_codebooks_that_are_there_are_used_from_the_first_step():
+  late = dataclasses.replace(
+      TINY, rvq=dataclasses.replace(TINY.rvq, start_step=5))
+  assert late._start_step == 5
+  for learns in ('all', 'decoder'):
+    assert dataclasses.replace(
+        late, start_from='bundle/codec', learns=learns)._start_step == 0
+
+
 def test_crops_shorter_than_a_frame_are_refused():
-  with pytest.raises(ValueError, match='at least one frame, 480'):
+  with pytest.raises(errors.UserError, match='at least one frame, 480'):
     TINY.init(jax.random.key(0), {'audio': jnp.zeros((1, 100))})
