@@ -316,8 +316,9 @@ def quantize(vectors, codebooks, num_levels, rotated=False):
 
   Returns:
     A `Quantized`. The gradient of `vectors` passes straight through, or
-    rotated; the commitment is the squared distance to the sum of the first q levels, mean
-    over features, frames and used levels. Codebooks get no gradient.
+    rotated; the commitment is the squared distance to the sum of the first q
+    levels, mean over features, frames and used levels. Codebooks get no
+    gradient.
   """
   fixed = jax.lax.stop_gradient(vectors)
   codebooks = jax.lax.stop_gradient(codebooks)
