@@ -1,6 +1,7 @@
 """A small decoder on codes whose cost is known."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -77,7 +78,8 @@ def test_a_code_is_predicted_from_what_the_pattern_shows_alone():
   shapes = jax.eval_shape(
       lambda: module.init(jax.random.key(0), codes))['params']
   rng = np.random.default_rng(7)
-  params = jax.tree.map(lambda x: rng.normal(size=x.shape), shapes)
+  params = jax.tree.map(
+      lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes)
   run = jax.jit(lambda codes: module.apply({'params': params}, codes))
   before = np.asarray(run(codes))
   assert before.shape == (1, 6, 3, SIZE)
