@@ -26,14 +26,6 @@ def _trainable(rvq=PROJECTED, **changes):
   return small_codec.make(discriminator_start_step=-1, rvq=rvq, **changes)
 
 
-def _after(trainable, steps):
-  state = jax.jit(trainable.init)(jax.random.key(0), BATCH)
-  update, metrics = jax.jit(trainable.update), {}
-  for step in range(steps):
-    state, metrics = update(state, BATCH, jax.random.key(step))
-  return state, metrics
-
-
 @pytest.fixture(name='trained', scope='module')
 def _trained(tmp_path_factory):
   """(directory, states before and after some steps, the last's metrics)."""
@@ -97,8 +89,12 @@ def test_a_decoder_that_learns_alone_leaves_codes_as_they_are(trained):
   directory, *_ = trained
   decaying = dataclasses.replace(
       _trainable().optimizer, name='adamw', weight_decay=0.1)
-  state, _ = _after(_trainable(
-      start_from=str(directory), learns='decoder', optimizer=decaying), 3)
+  trainable = _trainable(
+      start_from=str(directory), learns='decoder', optimizer=decaying)
+  state = jax.jit(trainable.init)(jax.random.key(0), BATCH)
+  update = jax.jit(trainable.update)
+  for step in range(3):
+    state, _ = update(state, BATCH, jax.random.key(step))
   kept = bundle.load_component(directory).tree()
   for part in ('encoder', quantize.PARAMS):
     jax.tree.map(np.testing.assert_array_equal, state.params[part],
