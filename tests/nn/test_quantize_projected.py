@@ -134,6 +134,24 @@ def test_entries_are_drawn_to_what_chose_them():
   np.testing.assert_allclose(grads['entries'], expected, rtol=1e-3, atol=1e-6)
 
 
+def test_what_is_not_used_yet_learns_from_vectors_and_leaves_them_alone():
+  params, x, levels = _params(), _vectors(), np.array([1, 3])
+  config = _config(codebook_weight=2.0)
+  loss = lambda v, p, used: config.quantize(
+      v, _state(params), {quantize.PARAMS: p}, levels, used).commitment
+  by_vector, before = jax.grad(loss, argnums=(0, 1))(x, params, False)
+  np.testing.assert_array_equal(by_vector, 0.0)
+  assert np.abs(jax.grad(loss)(x, params, True)).max() > 0
+  # Beside the losses in use there is what all levels lose.
+  during = jax.grad(loss, argnums=1)(x, params, True)
+  left = np.stack([v - np.sum(_numpy(v, params)[1], axis=0)
+                   for v in x.reshape(-1, DIM)])
+  np.testing.assert_allclose(
+      np.sum(before['up_bias'][-1] - during['up_bias'][-1]),
+      -2.0 * 2.0 * left.sum() / left.size, rtol=1e-3)
+  assert np.abs(before['down']).max() > 0
+
+
 def test_it_begins_with_the_data():
   rng = np.random.default_rng(4)
   mixing = rng.normal(size=(3, DIM))
