@@ -2,6 +2,7 @@
 
   musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
   musiclm evaluate codec --data DIR [--data DIR2] [--bundle DIR] [--clips 12]
+                         [--modelability]
   musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
   musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 300]
   musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
@@ -14,7 +15,9 @@ is made once and kept in the user's cache.
 codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3
 and 6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry
 information. --data is a corpus, of which the test split counts, or a folder of
-audio files.
+audio files. With --modelability also how many nats a second one small decoder
+of a fixed size and training needs for the codec's tokens, by level; --data are
+then corpora with a train split.
 
 melody: does the melody embedder find a tune again that another instrument
 plays, in another key, or that is hummed? Among 500 tunes, beside chance and
@@ -48,7 +51,9 @@ _TRAIN_CLIPS = 1_500
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
 _ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint'),
-             record=('quick',), data=('codec',), train_clips=('semantic',))
+             record=('quick',), data=('codec',), train_clips=('semantic',),
+             modelability=('codec',), modelability_levels=('codec',),
+             modelability_steps=('codec',))
 
 
 def add_arguments(parser):
@@ -69,6 +74,13 @@ def add_arguments(parser):
   parser.add_argument('--train-clips', type=int, default=None, metavar='N',
                       help='semantic: clips that the classifiers learn from '
                       f'(default: {_TRAIN_CLIPS})')
+  parser.add_argument('--modelability', action='store_true',
+                      help='codec: train a small decoder on the codes')
+  parser.add_argument('--modelability-steps', type=int, metavar='N',
+                      help='its steps (default: 300)')
+  parser.add_argument('--modelability-levels', type=int, metavar='Q',
+                      help='codebooks that it predicts (default: the coarse '
+                      'ones)')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('-o', '--out', default='evaluation', metavar='DIR',
                       help='where the pictures go (default: %(default)s)')
@@ -96,6 +108,7 @@ def run(args):
     raise errors.UserError(
         '`musiclm evaluate melody` wants --corpus DIR, tunes in several '
         'versions; `musiclm data folk_gm` makes one.')
+  _check_modelability(args)
   args.clips = _CLIPS[args.what] if args.clips is None else args.clips
   if not MIN_CLIPS <= args.clips <= MAX_CLIPS:
     raise errors.UserError(
@@ -173,7 +186,8 @@ def _codec(args, bundle, out, say, show):
   from musiclm_jax.evaluation import codec  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import codec_clips  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import codec_report  # pylint: disable=g-import-not-at-top
-  result = codec.evaluate(bundle, args.data, args.clips, say, show)
+  result = codec.evaluate(bundle, args.data, args.clips, say, show,
+                          modelability=_modelability(args))
   out.mkdir(parents=True, exist_ok=True)
   judged = result.judged
   return _Done(
@@ -184,6 +198,17 @@ def _codec(args, bundle, out, say, show):
       f'{sum(len(j.clips) for j in judged)} clips of {codec_clips.SECONDS} s',
       codec_report.draw(out, judged),
       codec_report.sounds(judged, _LISTEN_CLIPS))
+
+
+def _modelability(args):
+  """How the codes are predicted, or None."""
+  if not args.modelability:
+    return None
+  from musiclm_jax.metrics import modelability  # pylint: disable=g-import-not-at-top
+  settings = dict(steps=args.modelability_steps,
+                  levels=args.modelability_levels, seed=args.seed)
+  return modelability.Config(
+      **{name: value for name, value in settings.items() if value is not None})
 
 
 def _melody(args, bundle, out, say, show):
@@ -266,3 +291,16 @@ def _sounds(bundle, result):
   return [(clips.captions[i] or clips.ids[i],
            [(title, audio[i], rate) for title, audio in columns])
           for i in range(min(_LISTEN_CLIPS, len(clips)))]
+
+
+def _check_modelability(args):
+  """UserError where its options have nothing to say or make no sense."""
+  for option in ('modelability_levels', 'modelability_steps'):
+    value = getattr(args, option)
+    if value is None:
+      continue
+    shown = f'--{option.replace("_", "-")}'
+    if not args.modelability:
+      raise errors.UserError(f'{shown} goes with --modelability; add it.')
+    if value < 1:
+      raise errors.UserError(f'{shown} is {value}; expected at least 1.')

@@ -27,7 +27,8 @@ class Codec:
 
     Args:
       config: of the architecture; see codecs/registry.py.
-      params: the generator's parameters.
+      params: the generator's parameters, and those of a quantizer that has
+        some, under `quantize.PARAMS`.
       codebooks: [Q, K, D] float.
       chunk_frames: frames processed at once, context on both sides included.
     """
@@ -145,7 +146,8 @@ class Codec:
       latents = self.model.apply(
           {'params': params}, blocks.reshape(len(blocks), -1),
           method='encode')
-      return quantize.rvq_encode(latents, codebooks)
+      return quantize.rvq_encode(
+          latents, codebooks, params.get(quantize.PARAMS))
 
     return lambda blocks: encode(self.params, self.codebooks, blocks)
 

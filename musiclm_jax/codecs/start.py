@@ -17,11 +17,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.codecs import registry
+from musiclm_jax.nn import quantize
 
 _NOISE = 0.05  # of a kernel's own deviation
 _WIDER = 'decoder_channels'  # the width that may grow, where a codec has it
@@ -57,8 +59,14 @@ def begin(directory, config, params, rng):
   if differing:
     raise errors.UserError(
         f'START_FROM {directory} does not fit: {"; ".join(differing)}.')
-  arrays, shapes = bundle.flatten(component.tree()['params']), bundle.flatten(
-      params)
+  kept = component.tree()['params']
+  if jax.tree.map(np.shape, kept.get(quantize.PARAMS, {})) != jax.tree.map(
+      np.shape, params.get(quantize.PARAMS, {})):
+    raise errors.UserError(
+        f'START_FROM {directory} has a quantizer that learnt in another way; '
+        f"expected RvqConfig's kind and projected_dim to be as they were when "
+        f'it was trained.')
+  arrays, shapes = bundle.flatten(kept), bundle.flatten(params)
   rngs = dict(zip(sorted(shapes), jax.random.split(rng, len(shapes))))
   begun = {name: _widened(jnp.asarray(arrays[name]), shapes[name].shape, key)
            for name, key in rngs.items()}

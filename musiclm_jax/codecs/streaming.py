@@ -112,7 +112,9 @@ class Encoder(_Stream):
     if not 1 <= levels <= self.spec.num_codebooks:
       raise ValueError(f'levels is {levels}; expected 1 to '
                        f'{self.spec.num_codebooks}.')
-    self._codebooks = codec.codebooks[:levels]
+    self._quantizer = jax.tree.map(
+        lambda x: x[:levels],
+        (codec.codebooks, codec.params.get(quantize.PARAMS)))
     self.delay_frames = codec.config.encoder_lookahead
 
   def step(self, state, chunk):
@@ -126,7 +128,7 @@ class Encoder(_Stream):
       (state, [B, n, levels] int32).
     """
     state, latents = self.latents(state, chunk)
-    return state, self._quantize(latents, self._codebooks)
+    return state, self._quantize(latents, *self._quantizer)
 
   def latents(self, state, chunk):
     """As `step`, before quantisation: (state, [B, n, D] float)."""

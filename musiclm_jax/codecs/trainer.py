@@ -186,12 +186,15 @@ class CodecTrainable:
         generator_rng, audio[:1, :self.model.spec.hop_samples])['params']
     if self.start_from:
       params, codebooks = start.begin(
-          self.start_from, self.model, params, generator_rng)
-      rvq = quantize.begin(codebooks)
+          self.start_from, self.model,
+          {**params, **self.rvq.blank(self.model)}, generator_rng)
+      rvq = quantize.begin(codebooks, quantize.PARAMS in params)
     else:
       spec = self.model.spec
-      rvq = self.rvq.init(rvq_rng, self._latents_at_offsets(params, audio),
-                          spec.num_codebooks, spec.codebook_size)
+      rvq, learnt = self.rvq.init(
+          rvq_rng, self._latents_at_offsets(params, audio), spec.num_codebooks,
+          spec.codebook_size)
+      params = {**params, **learnt}
     discriminator_params, discriminator_opt_state, watch = {}, {}, {}
     if self.adversarial:
       discriminator_params = self._discriminators.init(
@@ -225,13 +228,14 @@ class CodecTrainable:
       metrics.update(adversarial_metrics)
     else:
       gradient = self.weights.combine(gradient)
-    grads, = backward((gradient, self.weights.commitment * quantizes))
+    grads, = backward((gradient, jnp.asarray(self.weights.commitment)))
     updates, opt_state = self.optimizer.make().update(
         grads, state.opt_state, state.params)
-    rvq = state.rvq
+    rvq, params = state.rvq, optax.apply_updates(state.params, updates)
     if self.learns == 'all':
-      rvq = self.rvq.update(rvq_rng, rvq, quantized)
-    params = optax.apply_updates(state.params, updates)
+      rvq = self.rvq.update(rvq_rng, rvq, quantized, params)
+    else:  # no gradient is no rest: weights decay
+      params = {**state.params, 'decoder': params['decoder']}
     state = state.replace(step=state.step + 1, rvq=rvq, opt_state=opt_state,
                           params=params)
     metrics.update(commitment=commitment,
@@ -343,7 +347,8 @@ class CodecTrainable:
     latents = apply(audio, method='encode')
     if self.learns == 'decoder':
       latents = jax.lax.stop_gradient(latents)
-    quantized = quantize.quantize(latents, rvq.codebooks, num_levels)
+    quantized = self.rvq.quantize(
+        latents, rvq, params, num_levels, quantizes)
     fake = apply(jnp.where(quantizes, quantized.vectors, latents),
                  method='decode')
     return (fake, quantized.commitment), quantized

@@ -18,6 +18,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import codec_clips
+from musiclm_jax.evaluation import codec_modelability
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import streams
@@ -107,7 +108,7 @@ def levels_of(kbps, spec):
 
 
 def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
-             seconds=codec_clips.SECONDS):
+             seconds=codec_clips.SECONDS, modelability=None):
   """Judges a bundle's codec.
 
   Args:
@@ -118,6 +119,8 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
     show: None or a function of each finished Section.
     pool: clips of each whose codes are counted, at most.
     seconds: length of a clip.
+    modelability: a metrics.modelability.Config, if the codes are to be
+      predicted as well; `data` are then corpora with a train split.
 
   Returns:
     An `Evaluation`. With several sets the figures of each stand under its name
@@ -137,6 +140,10 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
   if rate != ladder.MEL.sample_rate_hz:
     raise errors.UserError(
         f'the codec works at {rate} Hz; expected {ladder.MEL.sample_rate_hz}.')
+  if modelability:
+    modelability = modelability.of(codec.spec)
+    for place in data:
+      codec_modelability.check(place, rate)
   sets = [codec_clips.load(place, max(clips, pool), rate, seconds)
           for place in data]
   result = Evaluation({}, [], [])
@@ -149,7 +156,7 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
   absent = _absent()
   if absent:
     add(_absent_section(absent), {})
-  for label, every in zip(_labels(sets), sets):
+  for place, label, every in zip(data, _labels(sets), sets):
     say(f'{label}: {min(clips, len(every))} clips, codes of {len(every)}')
     judged = _judge(codec, label, every, clips, say)
     result.judged.append(judged)
@@ -158,6 +165,10 @@ def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
     add(*_codes(judged, codec.spec, prefix))
     if len(set(judged.clips.groups)) > 1:
       add(*_groups(judged, prefix))
+    if modelability:
+      add(*codec_modelability.section(
+          label, codec_modelability.measure(codec, place, modelability, say),
+          modelability, prefix))
   if len(sets) > 1:
     result.figures.update(_together(result.judged, codec.spec))
   return result

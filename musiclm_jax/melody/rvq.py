@@ -9,6 +9,7 @@ from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.melody import embedder
 from musiclm_jax.melody import pairs
+from musiclm_jax.nn import lloyd
 from musiclm_jax.nn import quantize
 
 _CLIP_SAMPLES = 30 * 24_000  # the semantic stage's crop: 9 windows
@@ -48,7 +49,7 @@ def fit(config, params, corpus, rvq_config):
   plain = embedder.MelodyEmbedder(
       config, params, np.zeros((1, 1, spec.embedding_dim), np.float32))
   vectors = window_embeddings(plain, corpus.split('train'), rvq_config)
-  codebooks = np.asarray(quantize.residual_kmeans(
+  codebooks = np.asarray(lloyd.residual_kmeans(
       jax.random.PRNGKey(rvq_config.seed), vectors, spec.num_codebooks,
       spec.codebook_size, rvq_config.iters))
   trained = embedder.MelodyEmbedder(config, params, codebooks)

@@ -17,6 +17,7 @@ from musiclm_jax.mulan import gap
 from musiclm_jax.mulan import losses
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import sources
+from musiclm_jax.nn import lloyd
 from musiclm_jax.nn import quantize
 
 _CLIP_SECONDS = 30  # the semantic stage's crop: 21 windows
@@ -103,7 +104,7 @@ def fit_codebooks(audio, text, joint, rvq_config):
   vectors = audio
   if rvq_config.include_text and len(text):
     vectors = np.concatenate([audio, embedder.shifted(text, shift)])
-  codebooks = quantize.residual_kmeans(
+  codebooks = lloyd.residual_kmeans(
       jax.random.PRNGKey(rvq_config.seed), vectors, joint.num_codebooks,
       joint.codebook_size, rvq_config.iters)
   return dict(codebooks=np.asarray(codebooks), text_shift=shift)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
-from musiclm_jax.nn import quantize
+from musiclm_jax.nn import lloyd as lloyd_lib
 
 CHUNK = 8192  # vectors on the device at once
 _EPS = 1e-6
@@ -187,7 +187,7 @@ def fit(vectors, k, seed=0, iters=20, tolerance=1e-4, sample=65_536, say=None):
   chosen = np.random.default_rng(seed).choice(
       len(vectors), min(sample, len(vectors)), replace=False, shuffle=False)
   start = (vectors.rows(np.sort(chosen)) - mean) / std
-  centroids = quantize.kmeans(rng, start, k, iters)
+  centroids = lloyd_lib.kmeans(rng, start, k, iters)
   return lloyd(vectors, mean, std, centroids, rng, iters, tolerance, say)
 
 
@@ -270,7 +270,7 @@ def _step(seen, block, start, count, mean, std, centroids, rng):
   place = jnp.arange(len(block))
   valid = place < count
   x = jnp.where(valid[:, None], (block - mean) / std, 0.0)
-  counts, sums, distances = quantize.assign_chunk(x, valid, centroids)
+  counts, sums, distances = lloyd_lib.assign_chunk(x, valid, centroids)
   # The largest of log(weight) + Gumbel noise are a draw by weight, without
   # replacement. Noise by row, not by chunk: any chunking draws the same ones.
   rows = start + place

@@ -1,11 +1,12 @@
-"""Vector quantisation: k-means, residual codes, and RVQ trained by EMA.
+"""Residual vector quantisation, and how its codebooks learn.
 
-Three layers, each usable alone:
-
-  kmeans / residual_kmeans     centroids of vectors in memory (MuLan's RVQ, the
-                               codec's first codebooks; more: nn/kmeans.py)
-  nearest / rvq_encode / rvq_decode     vectors <-> codes, nothing learned
+  rvq_encode / rvq_decode      vectors <-> codes, nothing learned
   RvqConfig, Rvq, quantize     the codec's quantizer while it trains
+
+Entries are means of what chose them, by moving averages ('ema'), or learn by
+gradient in few dimensions ('projected', nn/quantize_projected.py). Either way
+codes stand for sums of entries [Q, K, D]. The gradient passes straight through
+the quantizer, or is rotated on the way (nn/rotation.py).
 
 All sums over vectors are matrix products with one-hot assignments: they are
 deterministic on every backend, and under data parallelism they are global, so
@@ -13,189 +14,45 @@ that eight devices see the codebooks that one would.
 """
 
 import dataclasses
-import functools
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_CHUNK = 8192  # vectors whose distances to all centroids are held at once
-_SEED_ROUNDS = 4
+from musiclm_jax import errors
+from musiclm_jax.nn import lloyd
+from musiclm_jax.nn import quantize_projected
+from musiclm_jax.nn import rotation
+
+KINDS = ('ema', 'projected')
+GRADIENTS = ('straight', 'rotation')
+PARAMS = 'quantizer'  # where a codec's parameters have what gradients teach
 _EPSILON = 1e-5
 
 
-def nearest(vectors, centroids):
-  """Index of the nearest centroid.
-
-  Args:
-    vectors: [..., D] float.
-    centroids: [K, D] float.
-
-  Returns:
-    [...] int32 in 0..K-1; the lowest index where several are equally near.
-  """
-  # |v - c|^2 without |v|^2, which is the same for every c.
-  scores = 2.0 * vectors @ centroids.T - jnp.sum(
-      jnp.square(centroids), axis=-1)
-  # Two plain reductions instead of argmax, which XLA:CPU does one by one.
-  ids = jnp.arange(len(centroids), dtype=jnp.int32)
-  best = jnp.max(scores, axis=-1, keepdims=True)
-  found = jnp.min(jnp.where(scores == best, ids, len(ids)), axis=-1)
-  return jnp.minimum(found, len(ids) - 1)  # NaN equals nothing
-
-
-def kmeans(rng, vectors, k, iters=20):
-  """Lloyd's k-means; the same `rng` and vectors give the same centroids.
-
-  Starts from distinct vectors drawn in four rounds, each in proportion to the
-  squared distance from those drawn before (k-means++'s law, in blocks). A
-  centroid that nothing is nearest to moves to a vector drawn by the same law,
-  so that none stays unused while there are distinct vectors left. Distances
-  are formed in chunks: memory is O(N D + chunk K).
-
-  Args:
-    rng: PRNG key.
-    vectors: [N, D] float.
-    k: number of centroids; more than N is allowed and repeats vectors.
-    iters: Lloyd iterations.
-
-  Returns:
-    [k, D] float32.
-  """
-  if vectors.ndim != 2 or not len(vectors):
-    raise ValueError(
-        f'vectors have shape {vectors.shape}; expected [N, D] with N > 0.')
-  return _kmeans(rng, jnp.asarray(vectors, jnp.float32), k, iters)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _kmeans(rng, vectors, k, iters):
-  start_rng, rng = jax.random.split(rng)
-  centroids = _seeds(start_rng, vectors, k)
-
-  def iteration(i, centroids):
-    counts, sums, distances = _assign(vectors, centroids)
-    means = sums / jnp.maximum(counts, 1.0)[:, None]
-    fresh = vectors[_draw_far(jax.random.fold_in(rng, i), distances, k)]
-    empty = counts < 0.5
-    rank = jnp.clip(jnp.cumsum(empty) - 1, 0, len(fresh) - 1)
-    return jnp.where(empty[:, None], fresh[rank], means)
-
-  return jax.lax.fori_loop(0, iters, iteration, centroids)
-
-
-def _seeds(rng, vectors, k):
-  """[k, D] starting centroids: distinct vectors, spread out."""
-  num_vectors = len(vectors)
-  distances = jnp.ones(num_vectors)
-  seeds = vectors[:0]
-  for part in range(_SEED_ROUNDS):
-    wanted = (k * (part + 1)) // _SEED_ROUNDS - len(seeds)
-    if not wanted:
-      continue
-    far = _draw_far(jax.random.fold_in(rng, part), distances, wanted)
-    far = far[jnp.arange(wanted) % len(far)]
-    seeds = jnp.concatenate([seeds, vectors[far]])
-    distances = _assign(vectors, seeds)[2]
-  return seeds
-
-
-def _assign(vectors, centroids):
-  """One pass over `vectors`: counts [k], sums [k, D], distances [N]."""
-  num_vectors, dim = vectors.shape
-  k = len(centroids)
-  chunk = min(_CHUNK, num_vectors)
-  num_chunks = -(-num_vectors // chunk)
-  padding = num_chunks * chunk - num_vectors
-  chunks = jnp.pad(vectors, ((0, padding), (0, 0))).reshape(
-      num_chunks, chunk, dim)
-  real = (jnp.arange(num_chunks * chunk) < num_vectors).reshape(
-      num_chunks, chunk)
-
-  def body(totals, inputs):
-    counts, sums, distances = assign_chunk(*inputs, centroids)
-    return (totals[0] + counts, totals[1] + sums), distances
-
-  zeros = jnp.zeros((k,)), jnp.zeros((k, dim))
-  (counts, sums), distances = jax.lax.scan(body, zeros, (chunks, real))
-  return counts, sums, distances.reshape(-1)[:num_vectors]
-
-
-def assign_chunk(vectors, valid, centroids):
-  """What Lloyd's iteration needs of some vectors.
-
-  Args:
-    vectors: [N, D] float.
-    valid: [N] bool; the others count and add nothing.
-    centroids: [K, D] float.
-
-  Returns:
-    (counts [K] and sums [K, D] of the vectors nearest to each centroid, [N]
-    squared distance of each vector to its own).
-  """
-  ids = nearest(vectors, centroids)
-  one_hot = jax.nn.one_hot(ids, len(centroids)) * valid[:, None]
-  distances = jnp.sum(jnp.square(vectors - centroids[ids]), axis=-1)
-  # In full: an accelerator's default would round the vectors.
-  sums = jnp.matmul(one_hot.T, vectors, precision=jax.lax.Precision.HIGHEST)
-  return one_hot.sum(0), sums, distances
-
-
-def _draw_far(rng, distances, k):
-  """min(k, N) distinct indices, drawn in proportion to squared distance."""
-  keys = jnp.log(jnp.maximum(distances, 1e-30)) + jax.random.gumbel(
-      rng, distances.shape)
-  return jax.lax.top_k(keys, min(k, len(distances)))[1]
-
-
-def residual_kmeans(rng, vectors, num_codebooks, k, iters=20):
-  """Codebooks fitted one after the other, each to what the last left over.
-
-  Args:
-    rng: PRNG key.
-    vectors: [N, D] float.
-    num_codebooks: levels Q.
-    k: entries per codebook.
-    iters: Lloyd iterations per level.
-
-  Returns:
-    [num_codebooks, k, D] float32.
-  """
-  return _residual_kmeans(
-      jax.random.split(rng, num_codebooks), jnp.asarray(vectors, jnp.float32),
-      k, iters)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _residual_kmeans(rngs, vectors, k, iters):
-  """One level per key: [Q, k, D]."""
-  chunk = min(_CHUNK, len(vectors))
-
-  def level(residual, rng):
-    centroids = _kmeans(rng, residual, k, iters)
-    ids = jax.lax.map(
-        lambda v: nearest(v, centroids), residual, batch_size=chunk)
-    return residual - centroids[ids], centroids
-
-  return jax.lax.scan(level, vectors, rngs)[1]
-
-
-def rvq_encode(vectors, codebooks):
+def rvq_encode(vectors, codebooks, projected=None):
   """Residual codes: level q quantises what levels before it left over.
 
   Args:
     vectors: [..., D] float.
     codebooks: [Q, K, D] float.
+    projected: how entries are searched for, of the same Q levels: a tree of
+      `quantize_projected.blank`, or None for the nearest entry.
 
   Returns:
     [..., Q] int32 codes, 0..K-1.
   """
-  def level(residual, codebook):
-    ids = nearest(residual, codebook)
+  def level(residual, inputs):
+    codebook, own = inputs
+    if own is None:
+      ids = lloyd.nearest(residual, codebook)
+    else:
+      ids = quantize_projected.search(residual, own)
     return residual - codebook[ids], ids
 
-  _, codes = jax.lax.scan(level, vectors, codebooks)
+  _, codes = jax.lax.scan(level, vectors, (codebooks, projected))
   return jnp.moveaxis(codes, 0, -1)
 
 
@@ -247,28 +104,30 @@ def level_report(vectors, codebooks):
 
 @flax.struct.dataclass
 class Rvq:
-  """The state of a residual quantizer that learns by moving averages."""
+  """The state of a residual quantizer, beside the parameters."""
 
   codebooks: jax.Array  # [Q, K, D] the entries in use: sums / counts
   counts: jax.Array  # [Q, K] average assignments per batch
-  sums: jax.Array  # [Q, K, D] average sum of assigned vectors per batch
+  # [Q, K, D] average sum of assigned vectors per batch; {} if projected
+  sums: Any
 
 
 @flax.struct.dataclass
 class Quantized:
   """What `quantize` returns."""
 
-  vectors: jax.Array  # [B, T, D] the chosen levels' sum, straight-through
+  vectors: jax.Array  # [B, T, D] the chosen levels' sum
   codes: jax.Array  # [B, T, Q] int32, of every level
   residuals: jax.Array  # [Q, B * T, D] what each level was asked to quantise
   commitment: jax.Array  # scalar: distance of the vectors from their codes
 
 
-def begin(codebooks):
+def begin(codebooks, by_gradient=False):
   """An `Rvq` that begins with codebooks [Q, K, D]."""
   # One assignment each: the true averages take over within 1 / (1 - decay)
   # steps, and no entry is dead before it had its chance.
-  return Rvq(codebooks, jnp.ones(codebooks.shape[:2]), codebooks)
+  return Rvq(codebooks, jnp.ones(codebooks.shape[:2]),
+             {} if by_gradient else codebooks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,40 +135,133 @@ class RvqConfig:
   """How a residual quantizer learns.
 
   Attributes:
+    kind: 'ema': entries of the latents' width, by moving averages; 'projected':
+      entries of `projected_dim`, by gradient.
+    gradient: what comes back through the quantizer: 'straight', or turned and
+      scaled from the code to the vector, 'rotation'.
     decay: of the moving averages of counts and sums.
     dead_code_ratio: an entry whose average count falls under this share of the
       mean count is replaced by a random frame. SoundStream's threshold of 2
       means this for its own (unstated) batch; a share scales with any batch.
+      Of 'ema' alone.
     dropout_rate: share of examples that use a random number of levels,
       1..Q; the rest use all.
     start_step: latents pass as they are before this step, while the codebooks
       follow them. Those of a network that knows nothing hold it to the little
       that they tell.
+    dropout_power: of the draw: 1 + floor(Q u^power), u even in 0..1. 1: any
+      number is as likely; 2: a quarter of the levels or fewer in half of the
+      draws.
+    projected_dim: P, the dimensions of a search.
+    codebook_weight: of the loss that draws 'projected' entries to what chose
+      them, beside a commitment of 1.
     init_iters: Lloyd iterations of the first codebooks.
     init_vectors: vectors that the first codebooks are fitted to, at least.
   """
 
+  kind: str = 'ema'  # paper
+  gradient: str = 'straight'  # paper
   decay: float = 0.99  # paper
   dead_code_ratio: float = 0.1  # ours
   dropout_rate: float = 1.0  # paper
   start_step: int = 0  # ours
+  dropout_power: float = 1.0  # paper
+  projected_dim: int = 8  # from DAC
+  codebook_weight: float = 4.0  # from DAC: 1 beside 0.25
   init_iters: int = 10  # ours
   init_vectors: int = 8192  # ours
 
+  def __post_init__(self):
+    for name, known in (('kind', KINDS), ('gradient', GRADIENTS)):
+      if getattr(self, name) not in known:
+        raise errors.choice(
+            f"quantizer's {name}", getattr(self, name), known)
+    if self.dropout_power <= 0.0:
+      raise errors.UserError(
+          f'dropout_power is {self.dropout_power}; expected more than 0: 1 for '
+          f'levels that are equally likely, more for fewer levels.')
+    if self.projected_dim < 1:
+      raise errors.UserError(
+          f'projected_dim is {self.projected_dim}; expected at least 1.')
+
   def init(self, rng, vectors, num_codebooks, codebook_size):
-    """An `Rvq` by residual k-means of `vectors` [N, D]."""
-    return begin(residual_kmeans(
-        rng, vectors, num_codebooks, codebook_size, self.init_iters))
+    """What begins by residual k-means of `vectors` [N, D].
+
+    Returns:
+      (an `Rvq`, parameters to be learnt by gradient: {PARAMS: ...}, or {}).
+    """
+    if self.kind == 'ema':
+      return begin(lloyd.residual_kmeans(
+          rng, vectors, num_codebooks, codebook_size, self.init_iters)), {}
+    if self.projected_dim > vectors.shape[-1]:
+      raise errors.UserError(
+          f'projected_dim is {self.projected_dim}; expected at most the '
+          f"latents' width, {vectors.shape[-1]}.")
+    params = quantize_projected.begin(
+        rng, vectors, num_codebooks, codebook_size, self.projected_dim,
+        self.init_iters)
+    rvq = begin(quantize_projected.effective(params), by_gradient=True)
+    return rvq, {PARAMS: params}
+
+  def blank(self, codec):
+    """Zeros in the shape of the parameters that `init` returns.
+
+    Args:
+      codec: a codec's configuration, with `spec` and `latent_dim`.
+    """
+    if self.kind == 'ema':
+      return {}
+    return {PARAMS: quantize_projected.blank(
+        codec.spec.num_codebooks, codec.spec.codebook_size, codec.latent_dim,
+        self.projected_dim)}
+
+  def quantize(self, vectors, rvq, params, num_levels, used=True):
+    """A `Quantized` that training can differentiate.
+
+    Args:
+      vectors: [B, T, D] float.
+      rvq: the `Rvq`.
+      params: the codec's, with those that `init` returned; they get gradients.
+      num_levels: [B] int32, levels that each example uses (1..Q).
+      used: a bool or an array of one: whether the result will be; otherwise
+        only the quantizer learns from it.
+    """
+    vectors = jnp.where(used, vectors, jax.lax.stop_gradient(vectors))
+    rotated = self.gradient == 'rotation'
+    if self.kind == 'ema':
+      return quantize(vectors, rvq.codebooks, num_levels, rotated)
+    outputs, codes, residuals, commitment, codebook = (
+        quantize_projected.quantize(vectors, params[PARAMS], rotated))
+    on = jnp.arange(len(outputs))[:, None] < num_levels
+    # Every level's entries learn from every example, as those of 'ema' do.
+    drawn = jnp.mean(codebook)
+    # The maps learn from what the decoder makes of them; until then, from what
+    # they lose.
+    lost = jnp.mean(jnp.square(
+        jax.lax.stop_gradient(vectors) - jnp.sum(outputs, axis=0)))
+    drawn = self.codebook_weight * (drawn + jnp.where(used, 0.0, lost))
+    commitment = jnp.sum(commitment * on) / jnp.sum(on)
+    return Quantized(
+        vectors=jnp.sum(outputs * on[:, :, None, None], axis=0),
+        codes=jnp.moveaxis(codes, 0, -1),
+        residuals=residuals.reshape(len(outputs), -1, vectors.shape[-1]),
+        # The commitment's value, with the gradient of both.
+        commitment=commitment + drawn - jax.lax.stop_gradient(drawn))
 
   def draw_levels(self, rng, batch_size, num_codebooks):
     """[B] int32: how many levels each example uses, 1..Q."""
     level_rng, keep_rng = jax.random.split(rng)
-    levels = jax.random.randint(
-        level_rng, (batch_size,), 1, num_codebooks + 1)
+    if self.dropout_power == 1.0:
+      levels = jax.random.randint(
+          level_rng, (batch_size,), 1, num_codebooks + 1)
+    else:
+      drawn = jax.random.uniform(level_rng, (batch_size,))
+      levels = 1 + jnp.int32(num_codebooks * drawn**self.dropout_power)
+      levels = jnp.minimum(levels, num_codebooks)  # where it rounds up to 1
     drop = jax.random.uniform(keep_rng, (batch_size,)) < self.dropout_rate
     return jnp.where(drop, levels, num_codebooks)
 
-  def update(self, rng, rvq, quantized):
+  def update(self, rng, rvq, quantized, params=None):
     """The `Rvq` after one batch: averages moved, dead entries replaced.
 
     Every level learns from every example, also from those whose decoder saw
@@ -319,12 +271,17 @@ class RvqConfig:
       rng: PRNG key, chooses the frames that replace dead entries.
       rvq: the state that `quantized` was made with.
       quantized: a `Quantized` of the batch.
+      params: the codec's, as they are after the batch.
 
     Returns:
       The new `Rvq`.
     """
     num_codebooks, size, _ = rvq.codebooks.shape
     codes = quantized.codes.reshape(-1, num_codebooks).T
+    if self.kind == 'projected':
+      used = jax.lax.map(lambda c: jax.nn.one_hot(c, size).sum(0), codes)
+      return Rvq(quantize_projected.effective(params[PARAMS]),
+                 self._average(rvq.counts, used), {})
 
     def level(rng, codebook, counts, sums, residuals, codes):
       one_hot = jax.nn.one_hot(codes, size)
@@ -348,24 +305,26 @@ class RvqConfig:
     return self.decay * old + (1.0 - self.decay) * new
 
 
-def quantize(vectors, codebooks, num_levels):
+def quantize(vectors, codebooks, num_levels, rotated=False):
   """Residual quantisation that training can differentiate.
 
   Args:
     vectors: [B, T, D] float.
     codebooks: [Q, K, D] float.
     num_levels: [B] int32, levels that each example uses (1..Q).
+    rotated: turn the gradient from the sum of the levels to the vector.
 
   Returns:
-    A `Quantized`. The gradient of `vectors` passes straight through; the
-    commitment is the squared distance to the sum of the first q levels, mean
-    over features, frames and used levels. Codebooks get no gradient.
+    A `Quantized`. The gradient of `vectors` passes straight through, or
+    rotated; the commitment is the squared distance to the sum of the first q
+    levels, mean over features, frames and used levels. Codebooks get no
+    gradient.
   """
   fixed = jax.lax.stop_gradient(vectors)
   codebooks = jax.lax.stop_gradient(codebooks)
 
   def level(residual, codebook):
-    ids = nearest(residual, codebook)
+    ids = lloyd.nearest(residual, codebook)
     left = residual - codebook[ids]
     return left, (ids, residual, left)
 
@@ -375,8 +334,10 @@ def quantize(vectors, codebooks, num_levels):
       left, (num_levels - 1)[None, :, None, None], axis=0)[0]
   # fixed - left is the sum of the levels so far.
   distances = jnp.mean(jnp.square(vectors - (fixed - left)), axis=(2, 3))
+  through = (rotation.rotate(vectors, fixed - last) if rotated
+             else vectors - jax.lax.stop_gradient(last))
   return Quantized(
-      vectors=vectors - jax.lax.stop_gradient(last),
+      vectors=through,
       codes=jnp.moveaxis(codes, 0, -1),
       residuals=residuals.reshape(len(codebooks), -1, vectors.shape[-1]),
       commitment=jnp.sum(distances * used) / jnp.sum(used))

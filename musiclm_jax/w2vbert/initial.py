@@ -18,7 +18,7 @@ From a batch of audio come instead (ours):
 import jax.numpy as jnp
 
 from musiclm_jax import errors
-from musiclm_jax.nn import quantize
+from musiclm_jax.nn import lloyd
 from musiclm_jax.w2vbert import model as w2vbert_model
 
 _ITERS = 10
@@ -49,7 +49,7 @@ def from_audio(config, params, audio, rng):
       {'params': params}, audio, method='encode')
   mean, std = features.mean((0, 1)), features.std((0, 1)) + _EPS
   frames = w2vbert_model.standardize(features, valid).reshape(-1, config.dim)
-  entries = quantize.kmeans(rng, frames, config.codebook_size, _ITERS)
+  entries = lloyd.kmeans(rng, frames, config.codebook_size, _ITERS)
   # -|x - c|^2, without what all entries share, at the wanted deviation.
   kernel, bias = 2 * entries.T, -jnp.sum(jnp.square(entries), -1)
   scale = config.logit_scale / (jnp.std(frames @ kernel + bias) + _EPS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
-from musiclm_jax.nn import quantize
+from musiclm_jax.nn import lloyd
 from musiclm_jax.w2vbert import model as w2vbert_model
 
 _WINDOW_SECONDS = 30  # ours: the longest context, and the semantic crop
@@ -140,7 +140,7 @@ def _tokens(config, weights, audio, num_samples):
 def _nearest(weights, features):
   """Features -> ids of the nearest standardised centroid."""
   features = (features - weights['mean']) / weights['std']
-  return quantize.nearest(features, weights['centroids'])
+  return lloyd.nearest(features, weights['centroids'])
 
 
 def from_component(component: bundle.Component):

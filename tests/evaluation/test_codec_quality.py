@@ -15,10 +15,12 @@ from musiclm_jax import records
 from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import codec as codec_lib
 from musiclm_jax.evaluation import codec_clips
+from musiclm_jax.evaluation import codec_modelability
 from musiclm_jax.evaluation import codec_report
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.metrics import code_use
 from musiclm_jax.metrics import codec_quality
+from musiclm_jax.metrics import modelability
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import token_baselines
 from musiclm_jax.tokens import frequencies
@@ -240,6 +242,11 @@ def _place(tmp_path_factory):
       (f't{i}', _music(9, i), dict(package=f'p{i % 2}')) for i in range(4)])
 
 
+def test_modelability_wants_music_to_learn_from(place):
+  with pytest.raises(errors.UserError, match='no train split, only test'):
+    codec_modelability.check(place, RATE)
+
+
 def _quickly(monkeypatch, absent=('visqol',)):
   """Leaves ViSQOL out: it takes seconds a clip."""
   packages = dict(codec_quality.PACKAGES)
@@ -327,6 +334,15 @@ def test_from_the_shell(folder, place, tmp_path, monkeypatch, capsys):
      'evaluate quick`'),
     (['quick', '--data', 'x'], '--data goes with `musiclm evaluate codec`'),
     (['codec', '--data', '.', '--clips', '1'], '--clips is 1; expected 2'),
+    (['quick', '--modelability'], '--modelability goes with `musiclm evaluate '
+     'codec`'),
+    (['codec', '--data', '.', '--modelability-steps', '9'],
+     '--modelability-steps goes with --modelability'),
+    (['codec', '--data', '.', '--modelability', '--modelability-levels', '0'],
+     '--modelability-levels is 0; expected at least 1'),
+    (['codec', '--data', '.', '--modelability', '--modelability-levels', '13'],
+     "13 levels; expected 1 to the codec's 12"),
+    (['codec', '--data', '.', '--modelability'], '--modelability: '),
 ])
 def test_wrong_options(folder, tmp_path, monkeypatch, capsys, arguments,
                        message):
@@ -335,6 +351,68 @@ def test_wrong_options(folder, tmp_path, monkeypatch, capsys, arguments,
     cli.main(['evaluate', *arguments, '--bundle', str(folder / 'bundle')])
   assert stop.value.code == 2
   assert message in capsys.readouterr().err
+
+
+class Alternating:
+  """A codec without codebooks, as an adapter is: `encode` and `spec` alone."""
+
+  spec = random_bundle.tokens().codec
+  asked = 0
+
+  def encode(self, audio):
+    """Level 1 counts, the others are all alike."""
+    self.asked += len(audio)
+    frames = self.spec.num_frames(audio.shape[1])
+    codes = np.full((len(audio), frames, self.spec.num_codebooks), 3)
+    codes[..., 0] = np.arange(frames) % self.spec.codebook_size
+    return codes
+
+
+def test_modelability_of_codes_that_say_nothing(folder):
+  codec = Alternating()
+  config = modelability.Config(
+      levels=2, steps=40, learning_rate=1e-2, dim=32, num_layers=1)
+  result = codec_modelability.measure(
+      codec, folder / 'corpus', config, train_clips=9, held_clips=3)
+  assert codec.asked == 12 + 4  # by fours
+  assert result.nats.shape == (3, 2)
+  assert result.frame_rate_hz == 50
+  assert result.by_level[0] < 0.3 and result.by_level[1] < 0.1
+  assert result.unigram == pytest.approx(
+      [np.log(random_bundle.SIZE), 0.0], abs=1e-3)
+  section, figures = codec_modelability.section('x', result, config, 'x_')
+  assert figures['x_modelability_nats_per_second'] == pytest.approx(
+      50 * result.by_level.sum())
+  assert figures['x_modelability_bits_per_second'] == pytest.approx(
+      50 * result.by_level.sum() / np.log(2))
+  assert figures['x_modelability_unigram_level1'] == pytest.approx(
+      result.unigram[0])
+  assert 'modelability of 2 levels, 40 steps, 3 clips of 5 s' in section.title
+  for line in ('nats a second', 'bits a second', 'nats a token', 'unigram'):
+    assert line in section.text()
+
+
+def test_modelability_from_the_shell(folder, tmp_path, monkeypatch, capsys):
+  _quickly(monkeypatch, ('visqol', 'zimtohrli'))
+  monkeypatch.setattr(opus, 'available', lambda: False)
+  seen = []
+
+  def measure(codec, place, config, say):
+    seen.append((place, config))
+    return modelability.Result(
+        np.full((4, config.levels), 2.0), np.full(config.levels, 2.5), 50)
+
+  monkeypatch.setattr(codec_modelability, 'measure', measure)
+  monkeypatch.chdir(tmp_path)
+  corpus = str(folder / 'corpus')
+  cli.main(['evaluate', 'codec', '--bundle', str(folder / 'bundle'), '--data',
+            corpus, '--clips', '2', '--json', 'c.json', '--modelability',
+            '--modelability-steps', '7', '--modelability-levels', '3'])
+  assert seen == [(corpus, modelability.Config(steps=7, levels=3))]
+  figures = json.loads((tmp_path / 'c.json').read_text())
+  assert figures['modelability_nats_per_second'] == pytest.approx(300)
+  assert figures['modelability_unigram_nats_per_second'] == pytest.approx(375)
+  assert 'nats a second' in capsys.readouterr().out
 
 
 def test_a_bundle_without_a_codec(folder, place):

@@ -1,10 +1,11 @@
-"""k-means and RVQ against NumPy, and the properties that training needs."""
+"""Residual codes and RVQ against NumPy, and what training needs of them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax import errors
 from musiclm_jax.nn import quantize
 
 
@@ -13,65 +14,6 @@ def _clusters(num_clusters, per_cluster, dim, seed=0, spread=0.01):
   centres = rng.normal(size=(num_clusters, dim)) * 5.0
   noise = rng.normal(size=(num_clusters, per_cluster, dim)) * spread
   return centres, (centres[:, None] + noise).reshape(-1, dim)
-
-
-def test_nearest_is_brute_force():
-  rng = np.random.default_rng(0)
-  x, c = rng.normal(size=(3, 50, 7)), rng.normal(size=(20, 7))
-  expected = np.argmin(
-      np.square(x[..., None, :] - c).sum(-1), axis=-1)
-  np.testing.assert_array_equal(quantize.nearest(x, c), expected)
-
-
-def test_kmeans_finds_separated_clusters_from_any_start():
-  centres, vectors = _clusters(20, 30, 4)
-  for seed in range(3):
-    found = quantize.kmeans(jax.random.key(seed), vectors, 40, 25)
-    gap = np.linalg.norm(centres[:, None] - np.asarray(found), axis=-1)
-    assert gap.min(axis=1).max() < 0.1, seed
-
-
-def test_kmeans_is_a_fixed_point_of_lloyd():
-  rng = np.random.default_rng(1)
-  vectors = rng.normal(size=(300, 2)).astype(np.float32)
-  found = np.asarray(quantize.kmeans(jax.random.key(0), vectors, 8, 200))
-  ids = np.argmin(np.square(vectors[:, None] - found).sum(-1), axis=1)
-  means = np.stack([vectors[ids == i].mean(0) for i in range(8)])
-  np.testing.assert_allclose(found, means, atol=1e-4)
-
-
-def test_kmeans_uses_every_centroid_and_is_deterministic():
-  rng = np.random.default_rng(2)
-  vectors = np.concatenate([  # a heavy lump that would starve the others
-      np.zeros((500, 3)), rng.normal(size=(100, 3))]).astype(np.float32)
-  found = quantize.kmeans(jax.random.key(0), vectors, 64, 30)
-  ids = np.asarray(quantize.nearest(vectors, found))
-  assert len(np.unique(ids)) >= 60
-  again = quantize.kmeans(jax.random.key(0), vectors, 64, 30)
-  np.testing.assert_array_equal(found, again)
-
-
-def test_kmeans_chunks_do_not_matter(monkeypatch):
-  rng = np.random.default_rng(3)
-  vectors = jnp.asarray(rng.normal(size=(1000, 4)), jnp.float32)
-  centroids = vectors[:16]
-  whole = quantize._assign(vectors, centroids)
-  monkeypatch.setattr(quantize, '_CHUNK', 96)
-  for a, b in zip(whole, quantize._assign(vectors, centroids)):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_kmeans_with_fewer_vectors_than_centroids():
-  vectors = np.eye(3, dtype=np.float32)
-  found = np.asarray(quantize.kmeans(jax.random.key(0), vectors, 5, 3))
-  assert found.shape == (5, 3)
-  gap = np.square(vectors[:, None] - found).sum(-1).min(axis=1)
-  np.testing.assert_allclose(gap, 0.0, atol=1e-6)
-
-
-def test_kmeans_refuses_no_vectors():
-  with pytest.raises(ValueError, match=r'expected \[N, D\]'):
-    quantize.kmeans(jax.random.key(0), np.zeros((0, 3)), 4)
 
 
 def test_rvq_round_trip_by_hand():
@@ -85,19 +27,6 @@ def test_rvq_round_trip_by_hand():
       quantize.rvq_decode(codes, codebooks), [[5, 0], [0, 1]])
   np.testing.assert_array_equal(
       quantize.rvq_decode(codes[:, :1], codebooks), [[4, 0], [0, 0]])
-
-
-def test_residual_kmeans_error_falls_with_every_level():
-  rng = np.random.default_rng(4)
-  vectors = rng.normal(size=(600, 6)).astype(np.float32)
-  codebooks = quantize.residual_kmeans(
-      jax.random.key(0), vectors, 4, 16, 15)
-  assert codebooks.shape == (4, 16, 6)
-  codes = quantize.rvq_encode(vectors, codebooks)
-  errors = [
-      np.square(vectors - quantize.rvq_decode(codes[:, :q], codebooks)).mean()
-      for q in range(1, 5)]
-  assert np.all(np.diff([np.square(vectors).mean()] + errors) < -0.05)
 
 
 def test_decode_refuses_more_levels_than_codebooks():
@@ -237,3 +166,49 @@ def test_moving_averages_find_clusters():
 def test_perplexity_of_even_and_of_single_use():
   counts = np.array([[1.0, 1.0, 1.0, 1.0], [5.0, 0.0, 0.0, 0.0]])
   np.testing.assert_allclose(quantize.perplexity(counts), [4, 1], rtol=1e-4)
+
+
+def test_gradient_that_is_rotated():
+  """Forward the code, backward the gradient turned from code to vector."""
+  rvq = _rvq()
+  rng = np.random.default_rng(7)
+  x, weights = rng.normal(size=(2, 2, 5, 4)).astype(np.float32)
+  levels = jnp.asarray([1, 3])
+  config = quantize.RvqConfig(gradient='rotation')
+  run = lambda v: config.quantize(v, rvq, {}, levels)
+  straight = quantize.quantize(x, rvq.codebooks, levels)
+  np.testing.assert_allclose(run(x).vectors, straight.vectors, atol=1e-6)
+  grad = jax.grad(lambda v: jnp.sum(weights * run(v).vectors))(x)
+  code = np.asarray(straight.vectors)
+  norm = lambda v: np.linalg.norm(v, axis=-1)
+  size = norm(code) / norm(x)
+  # Lengths scale, and the angle to the vector is that to the code.
+  np.testing.assert_allclose(norm(grad), size * norm(weights), rtol=1e-4)
+  np.testing.assert_allclose(
+      np.sum(grad * x, -1) / norm(x),
+      size * np.sum(weights * code, -1) / norm(code), atol=1e-4)
+
+
+def test_few_levels_are_favoured():
+  draw = lambda power: np.asarray(quantize.RvqConfig(
+      dropout_power=power).draw_levels(jax.random.key(0), 20_000, 12))
+  for power in (0.5, 2.0, 3.0):
+    drawn = draw(power)
+    assert drawn.min() == 1 and drawn.max() == 12
+    for levels in (1, 3, 6, 11):  # as many or fewer: u^power under n / 12
+      expected = (levels / 12)**(1 / power)
+      assert np.mean(drawn <= levels) == pytest.approx(expected, abs=0.015)
+  even = np.asarray(quantize.RvqConfig().draw_levels(
+      jax.random.key(0), 20_000, 12))
+  assert np.bincount(even)[1:] == pytest.approx(20_000 / 12, rel=0.1)
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(kind='emma'), "quantizer's kind 'emma'.*ema, projected"),
+    (dict(gradient='none'), "quantizer's gradient 'none'"),
+    (dict(dropout_power=0.0), 'dropout_power is 0.0; expected more than 0'),
+    (dict(projected_dim=0), 'projected_dim is 0; expected at least 1'),
+])
+def test_settings_that_cannot_be(settings, message):
+  with pytest.raises(errors.UserError, match=message):
+    quantize.RvqConfig(**settings)
