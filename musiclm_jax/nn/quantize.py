@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.nn import assignments
+
 _CHUNK = 8192  # vectors whose distances to all centroids are held at once
 _SEED_ROUNDS = 4
 _EPSILON = 1e-5
@@ -325,24 +327,20 @@ class RvqConfig:
     """
     num_codebooks, size, _ = rvq.codebooks.shape
     codes = quantized.codes.reshape(-1, num_codebooks).T
-
-    def level(rng, codebook, counts, sums, residuals, codes):
-      one_hot = jax.nn.one_hot(codes, size)
-      counts = self._average(counts, one_hot.sum(0))
-      sums = self._average(sums, one_hot.T @ residuals)
-      mean_count = len(codes) / size
-      dead = counts < self.dead_code_ratio * mean_count
-      picks = jax.random.randint(rng, (size,), 0, len(codes))
-      # A new entry starts with the mean count: it has time to prove itself.
-      counts = jnp.where(dead, mean_count, counts)
-      sums = jnp.where(dead[:, None], residuals[picks] * mean_count, sums)
-      return sums / jnp.maximum(counts, _EPSILON)[:, None], counts, sums
-
-    rngs = jax.random.split(rng, num_codebooks)
-    return Rvq(*jax.lax.map(
-        lambda args: level(*args),
-        (rngs, rvq.codebooks, rvq.counts, rvq.sums,
-         jax.lax.stop_gradient(quantized.residuals), codes)))
+    residuals = jax.lax.stop_gradient(quantized.residuals)
+    mean_count = codes.shape[1] / size
+    counts, sums = jax.tree.map(
+        self._average, (rvq.counts, rvq.sums),
+        assignments.sums(codes, residuals, size))
+    dead = counts < self.dead_code_ratio * mean_count
+    picks = jax.vmap(
+        lambda key: jax.random.randint(key, (size,), 0, codes.shape[1]))(
+            jax.random.split(rng, num_codebooks))
+    picked = jnp.take_along_axis(residuals, picks[..., None], axis=1)
+    # A new entry starts with the mean count: it has time to prove itself.
+    counts = jnp.where(dead, mean_count, counts)
+    sums = jnp.where(dead[..., None], picked * mean_count, sums)
+    return Rvq(sums / jnp.maximum(counts, _EPSILON)[..., None], counts, sums)
 
   def _average(self, old, new):
     return self.decay * old + (1.0 - self.decay) * new
