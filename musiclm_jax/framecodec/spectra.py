@@ -40,7 +40,8 @@ def features(samples, num_mels, parts, sample_rate_hz, method='fft'):
     log-mels of the short windows.
   """
   magnitude = _magnitude(samples, method)
-  shown = [(magnitude**_COMPRESSION - _MEAN_POWER) * _SCALE_POWER,
+  power = audio_lib.compress(magnitude, _COMPRESSION)
+  shown = [(power - _MEAN_POWER) * _SCALE_POWER,
            _log_mel(magnitude, num_mels, sample_rate_hz) * _SCALE_LOG]
   if parts:
     blocks = samples.reshape(samples.shape[:-1] + (parts + 1, -1))
