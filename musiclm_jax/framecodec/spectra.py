@@ -105,6 +105,50 @@ def frames(real, imaginary, overlap, method='fft'):
   return made * (_hann(size) * _level(size, overlap))
 
 
+def polar(magnitude, phase):
+  """(real, imaginary) parts of magnitude e^(i phase)."""
+  sine, cosine = sine_cosine(phase)
+  return magnitude * cosine, magnitude * sine
+
+
+@jax.custom_jvp
+def sine_cosine(angle):
+  """Both of [...] float32 radians, within 2e-7 for angles up to 10,000.
+
+  XLA:CPU computes its own one number at a time; this takes a tenth of the time.
+  An angle is some quarter turns and a rest of at most an eighth, whose Taylor
+  series are short (coefficients adjusted to that range, after Cephes' sinf).
+  """
+  turns = jnp.round(angle * (2.0 / np.pi))
+  rest = angle
+  for part in _QUARTER:
+    rest = rest - turns * part
+  # Angles too large for their quarter turns to be exact: wrong, but no more
+  # than 1. NaN stays.
+  rest = jnp.clip(rest, -0.8, 0.8)
+  square = rest * rest
+  sine = rest + rest * square * jnp.polyval(_SINE, square)
+  cosine = 1.0 - 0.5 * square + square * square * jnp.polyval(_COSINE, square)
+  quarter = turns.astype(jnp.int32)
+  odd = quarter & 1 == 1
+  sine, cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
+  return (jnp.where(quarter & 2 == 0, sine, -sine),
+          jnp.where((quarter + 1) & 2 == 0, cosine, -cosine))
+
+
+@sine_cosine.defjvp
+def _sine_cosine_jvp(primals, tangents):
+  sine, cosine = sine_cosine(*primals)
+  return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])
+
+
+# pi / 2 in parts of few bits, so that a number of them is exact in float32.
+_QUARTER = (1.5703125, 4.837512969970703e-4, 7.549789948768648e-8)
+_SINE = np.float32([-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
+_COSINE = np.float32(
+    [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
+
+
 def _level(size, overlap):
   """What a windowed inverse transform is multiplied with."""
   return size / 4.0 / (0.375 * overlap)
