@@ -9,7 +9,8 @@ Three layers, each usable alone:
 
 All sums over vectors are matrix products with one-hot assignments: they are
 deterministic on every backend, and under data parallelism they are global, so
-that eight devices see the codebooks that one would.
+that eight devices see the codebooks that one would. A CPU adds the codec's up
+one by one instead (nn/assignments.py).
 """
 
 import dataclasses
