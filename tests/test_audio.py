@@ -1,7 +1,8 @@
 """Audio files and front ends, against SciPy and librosa."""
 
-import librosa
+import jax
 import jax.numpy as jnp
+import librosa
 import numpy as np
 import pytest
 from scipy import signal
@@ -87,6 +88,14 @@ def test_resample_equals_scipy(rates, length):
       x, rates[1] // divisor, rates[0] // divisor, axis=-1)
   found = audio.resample(jnp.asarray(x), *rates)
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_compress_equals_the_power_and_its_gradient():
+  magnitude = np.array([1e-10, 1e-4, 0.3, 1.0, 7.0], np.float32)
+  np.testing.assert_allclose(
+      audio.compress(magnitude, 0.15), magnitude**0.15, rtol=2e-6)
+  gradient = jax.grad(lambda m: jnp.sum(audio.compress(m, 0.15)))(magnitude)
+  np.testing.assert_allclose(gradient, 0.15 * magnitude**-0.85, rtol=2e-6)
 
 
 def test_frame_equals_slices():

@@ -62,7 +62,8 @@ class MagnitudeConfig:
               for p in (power, other)]
       total += self.log_weight * jnp.mean(jnp.abs(mels[0] - mels[1]))
     if self.power_weight:
-      small = [(p + _TINY)**(self.power / 2) for p in (power, other)]
+      small = [audio_lib.compress(p + _TINY, self.power / 2)
+               for p in (power, other)]
       total += self.power_weight * jnp.mean(
           jnp.abs(small[0] - small[1])) / jnp.mean(small[0])
     return total

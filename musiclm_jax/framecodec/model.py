@@ -241,9 +241,9 @@ class Head(nn.Module):
     clock = streams.clock(self, *x.shape[:2], config.window_frames)
     phase += self._turns()[clock.reshape(-1)]
     magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
+    real, imaginary = spectra.polar(magnitude, phase)
     frames = spectra.frames(
-        magnitude * jnp.cos(phase), magnitude * jnp.sin(phase),
-        config.window_frames, config.fourier)
+        real, imaginary, config.window_frames, config.fourier)
     return frames.reshape(x.shape[:-1] + (config.window_samples,))
 
   def _turns(self):

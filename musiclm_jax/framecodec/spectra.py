@@ -40,7 +40,8 @@ def features(samples, num_mels, parts, sample_rate_hz, method='fft'):
     log-mels of the short windows.
   """
   magnitude = _magnitude(samples, method)
-  shown = [(magnitude**_COMPRESSION - _MEAN_POWER) * _SCALE_POWER,
+  power = audio_lib.compress(magnitude, _COMPRESSION)
+  shown = [(power - _MEAN_POWER) * _SCALE_POWER,
            _log_mel(magnitude, num_mels, sample_rate_hz) * _SCALE_LOG]
   if parts:
     blocks = samples.reshape(samples.shape[:-1] + (parts + 1, -1))
@@ -102,6 +103,68 @@ def frames(real, imaginary, overlap, method='fft'):
                       precision=jax.lax.Precision.HIGHEST)
   made = jnp.fft.irfft(jax.lax.complex(real, imaginary), size)
   return made * (_hann(size) * _level(size, overlap))
+
+
+def polar(magnitude, phase):
+  """(real, imaginary) parts of magnitude e^(i phase)."""
+  sine, cosine = sine_cosine(phase)
+  return magnitude * cosine, magnitude * sine
+
+
+@jax.custom_jvp
+def sine_cosine(angle):
+  """Both of [...] float32 radians, within 2e-7 for angles up to 10,000.
+
+  XLA:CPU computes its own one number at a time; this takes a tenth of the time.
+  An angle is some quarter turns and a rest of at most an eighth of one turn,
+  whose series are short.
+  """
+  turns = jnp.round(angle * (2.0 / np.pi))
+  rest = angle
+  for part in _QUARTER:
+    rest = rest - turns * part
+  # Angles too large for their quarter turns to be exact: wrong, but no more
+  # than 1. NaN stays.
+  rest = jnp.clip(rest, -0.8, 0.8)
+  square = rest * rest
+  sine = rest + rest * square * jnp.polyval(_SINE, square)
+  cosine = 1.0 - 0.5 * square + square * square * jnp.polyval(_COSINE, square)
+  quarter = turns.astype(jnp.int32)
+  odd = quarter & 1 == 1
+  sine, cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
+  return (jnp.where(quarter & 2 == 0, sine, -sine),
+          jnp.where((quarter + 1) & 2 == 0, cosine, -cosine))
+
+
+@sine_cosine.defjvp
+def _sine_cosine_jvp(primals, tangents):
+  sine, cosine = sine_cosine(*primals)
+  return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])
+
+
+def _quarter_turn():
+  """pi / 2 in parts of 8 bits: up to 60,000 of each are exact in float32."""
+  parts, left = [], np.pi / 2
+  for _ in range(3):
+    unit = 2.0**(np.floor(np.log2(left)) - 7)
+    parts.append(float(np.floor(left / unit) * unit))
+    left -= parts[-1]
+  return *parts, float(left)
+
+
+def _short_series(function):
+  """Three coefficients of a function of r^2, for r up to pi / 4.
+
+  From its values at Chebyshev's points: no other three are much better.
+  """
+  chebyshev = np.cos(np.pi * np.array([1, 3, 5]) / 6)
+  points = (np.pi / 4)**2 * (0.5 + 0.5 * chebyshev)
+  return np.polyfit(points, function(np.sqrt(points)), 2).astype(np.float32)
+
+
+_QUARTER = _quarter_turn()
+_SINE = _short_series(lambda r: (np.sin(r) - r) / r**3)
+_COSINE = _short_series(lambda r: (np.cos(r) - 1.0 + r**2 / 2) / r**4)
 
 
 def _level(size, overlap):

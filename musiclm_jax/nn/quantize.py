@@ -10,7 +10,8 @@ the quantizer, or is rotated on the way (nn/rotation.py).
 
 All sums over vectors are matrix products with one-hot assignments: they are
 deterministic on every backend, and under data parallelism they are global, so
-that eight devices see the codebooks that one would.
+that eight devices see the codebooks that one would. A CPU adds the codec's up
+one by one instead (nn/assignments.py).
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax.nn import assignments
 from musiclm_jax.nn import lloyd
 from musiclm_jax.nn import quantize_projected
 from musiclm_jax.nn import rotation
@@ -282,24 +284,20 @@ class RvqConfig:
       used = jax.lax.map(lambda c: jax.nn.one_hot(c, size).sum(0), codes)
       return Rvq(quantize_projected.effective(params[PARAMS]),
                  self._average(rvq.counts, used), {})
-
-    def level(rng, codebook, counts, sums, residuals, codes):
-      one_hot = jax.nn.one_hot(codes, size)
-      counts = self._average(counts, one_hot.sum(0))
-      sums = self._average(sums, one_hot.T @ residuals)
-      mean_count = len(codes) / size
-      dead = counts < self.dead_code_ratio * mean_count
-      picks = jax.random.randint(rng, (size,), 0, len(codes))
-      # A new entry starts with the mean count: it has time to prove itself.
-      counts = jnp.where(dead, mean_count, counts)
-      sums = jnp.where(dead[:, None], residuals[picks] * mean_count, sums)
-      return sums / jnp.maximum(counts, _EPSILON)[:, None], counts, sums
-
-    rngs = jax.random.split(rng, num_codebooks)
-    return Rvq(*jax.lax.map(
-        lambda args: level(*args),
-        (rngs, rvq.codebooks, rvq.counts, rvq.sums,
-         jax.lax.stop_gradient(quantized.residuals), codes)))
+    residuals = jax.lax.stop_gradient(quantized.residuals)
+    mean_count = codes.shape[1] / size
+    counts, sums = jax.tree.map(
+        self._average, (rvq.counts, rvq.sums),
+        assignments.sums(codes, residuals, size))
+    dead = counts < self.dead_code_ratio * mean_count
+    picks = jax.vmap(
+        lambda key: jax.random.randint(key, (size,), 0, codes.shape[1]))(
+            jax.random.split(rng, num_codebooks))
+    picked = jnp.take_along_axis(residuals, picks[..., None], axis=1)
+    # A new entry starts with the mean count: it has time to prove itself.
+    counts = jnp.where(dead, mean_count, counts)
+    sums = jnp.where(dead[..., None], picked * mean_count, sums)
+    return Rvq(sums / jnp.maximum(counts, _EPSILON)[..., None], counts, sums)
 
   def _average(self, old, new):
     return self.decay * old + (1.0 - self.decay) * new

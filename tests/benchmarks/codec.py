@@ -1,15 +1,18 @@
-"""SoundStream at its base size against PyTorch, EnCodec and DAC, side by side.
+"""Both codecs at base size against PyTorch, EnCodec and DAC, side by side.
 
-  python tests/benchmarks/codec.py [--json FILE] [--runs 5] [--batch 4]
+  python tests/benchmarks/codec.py [--json FILE] [--runs 5] [--batch ROWS]
+      [--codecs soundstream,framecodec]
       [--only generator,train,roundtrip,memory]
 
-Random weights: speed does not depend on them. PyTorch's twin
-(`torch_codec.py`) gets our weights, and both must compute the same first. Ours
-and the peer take turns, and medians are compared; ratios are ours over the
-peer's speed, above 1 is faster. Without PyTorch only our half is printed.
+Random weights: speed does not depend on them. PyTorch's twins (`torch_codec.py`
+and `torch_framecodec.py`) get our weights, and both must compute the same
+first. Ours and the peer take turns, and medians are compared; ratios are ours
+over the peer's speed, above 1 is faster. Without PyTorch only our half is
+printed. Figures of the codec at the frame rate are named `frame_...`.
 """
 
 import argparse
+import dataclasses
 import functools
 import os
 import subprocess
@@ -24,24 +27,40 @@ import side_by_side
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
 from musiclm_jax.codecs import codec
-from musiclm_jax.soundstream import model
 
 try:
   import torch  # pylint: disable=g-import-not-at-top
   import torch_codec  # pylint: disable=g-import-not-at-top
+  import torch_framecodec  # pylint: disable=g-import-not-at-top
   torch.set_num_threads(os.cpu_count())
 except ImportError:
-  torch = torch_codec = None
+  torch = torch_codec = torch_framecodec = None
 
 PARTS = ('generator', 'train', 'roundtrip', 'memory')
 CLIP_SECONDS = 10
 MEMORY_SECONDS = 600
 
 
-def base():
-  """The trainable of the base leaf."""
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A codec that is measured: names of its figures, crops in a batch, twin."""
+
+  prefix: str
+  crops: int  # of a second each
+  twin: object  # a module of tests/benchmarks, None without PyTorch
+
+
+CODECS = {'soundstream': Subject('', 4, torch_codec),
+          'framecodec': Subject('frame_', 16, torch_framecodec)}
+
+
+def base(kind):
+  """The trainable of a codec's base leaf, its decoder given all levels."""
   settings = {'MODEL_DIR': 'unused', 'CORPUS_DIR': 'unused'}
-  return configs.load('soundstream_base', settings).arguments['trainable']
+  trainable = configs.load(f'{kind}_base', settings).arguments['trainable']
+  # A number drawn for each example would make losses differ from a twin's.
+  return dataclasses.replace(
+      trainable, rvq=dataclasses.replace(trainable.rvq, dropout_rate=0.0))
 
 
 def ready(function, *arguments):
@@ -75,7 +94,7 @@ def random_tree(shapes):
 def random_params(config):
   audio = jnp.zeros((1, config.spec.hop_samples))
   return random_tree(jax.eval_shape(
-      model.SoundStream(config).init, jax.random.key(0), audio)['params'])
+      config.build().init, jax.random.key(0), audio)['params'])
 
 
 def random_state(trainable, batch):
@@ -84,6 +103,8 @@ def random_state(trainable, batch):
   state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   codebooks = jnp.asarray(random_codebooks(trainable.model))
   return state.replace(
+      # Where codebooks are in use.
+      step=jnp.asarray(trainable.rvq.start_step + 1, jnp.int32),
       params=jax.tree.map(jnp.asarray, random_tree(shapes.params)),
       discriminator_params=jax.tree.map(
           jnp.asarray, random_tree(shapes.discriminator_params)),
@@ -130,8 +151,8 @@ def check_equal(ours, theirs, what):
 
 def generator(trainable, args):
   """Encode, decode and forward of a clip; gradient of a batch of crops."""
-  net, params = model.SoundStream(trainable.model), random_params(
-      trainable.model)
+  net, params = trainable.model.build(), random_params(trainable.model)
+  twin_of = CODECS[trainable.model.kind].twin
   rate = trainable.model.spec.sample_rate_hz
   clip, crops = noise(1, CLIP_SECONDS, rate), noise(args.batch, 1, rate)
   apply = lambda method=None: jax.jit(
@@ -146,10 +167,10 @@ def generator(trainable, args):
       gradient=ready(jax.jit(jax.grad(loss)), params, crops))
   functions = {name: dict(ours=call) for name, call in ours.items()}
   if torch:
-    twin = torch_codec.Generator(trainable.model)
-    torch_codec.load(twin, params)
-    x, z = torch.tensor(clip), torch.tensor(latents).transpose(1, 2)
-    small = torch.tensor(crops)
+    twin = twin_of.Generator(trainable.model)
+    twin_of.load(twin, params)
+    x, small = torch.tensor(clip), torch.tensor(crops)
+    z = inference(twin.encode, x)()
     check_equal(apply()(params, crops), twin(small), 'the generator')
 
     def gradient(function):
@@ -200,16 +221,16 @@ def report(figures, name, seconds, length):
 
 
 def train(trainable, args):
-  """The whole training step, all discriminators on."""
+  """The whole training step, all discriminators on where there are some."""
   spec = trainable.model.spec
   audio = noise(args.batch, 1, spec.sample_rate_hz)
   batch = {'audio': jnp.asarray(audio)}
   state = [random_state(trainable, batch)]
   calls = {}
   if torch:
-    twin = torch_codec.Training(trainable, state[0].rvq.codebooks)
-    torch_codec.load(twin.generator, state[0].params)
-    torch_codec.load(twin.discriminators, state[0].discriminator_params)
+    twin = CODECS[trainable.model.kind].twin.Training(
+        trainable, state[0].rvq.codebooks)
+    twin.load(state[0])
   # The step's own optimisers and moments; the state is donated, as in training.
   start = time.perf_counter()
   update = jax.jit(trainable.update, donate_argnums=0).lower(
@@ -226,8 +247,8 @@ def train(trainable, args):
   if torch:
     x, levels = torch.tensor(audio), torch.full(
         (args.batch,), spec.num_codebooks)
-    theirs = twin.step(x, levels)
-    check_equal(metrics['discriminator'], theirs[1], "the discriminators' loss")
+    for name, value in twin.step(x, levels).items():
+      check_equal(metrics[name], value, f"the step's {name}")
     calls['torch'] = functools.partial(twin.step, x, levels)
   figures = {}
   seconds = side_by_side.alternate(calls, args.runs)
@@ -301,17 +322,17 @@ def dac_calls(audio):
 
 def memory(trainable, args):
   """Peak memory of a process that encodes and decodes ten minutes."""
-  del trainable, args
+  del args
   result = subprocess.run(
-      [sys.executable, __file__, '--long-file'], text=True,
-      capture_output=True, check=True)
+      [sys.executable, __file__, '--long-file', trainable.model.kind],
+      text=True, capture_output=True, check=True)
   before, peak = map(float, result.stdout.split()[-2:])
   print(f'{MEMORY_SECONDS} s of audio: peak {peak:.0f} MB, of which '
         f'{before:.0f} MB before the first sample')
   return dict(long_file_peak_mb=peak, long_file_start_mb=before)
 
 
-def long_file():
+def long_file(kind):
   """Encodes and decodes ten minutes; prints resident MB before and at most."""
   def peak():
     # Not ru_maxrss: a child's begins with that of its parent.
@@ -319,7 +340,7 @@ def long_file():
       kib = next(l.split()[1] for l in lines if l.startswith('VmHWM'))
     return int(kib) / 1024
 
-  config = base().model
+  config = base(kind).model
   made = codec.Codec(config, random_params(config), random_codebooks(config))
   audio = noise(1, 10, config.spec.sample_rate_hz)
   before = peak()
@@ -332,23 +353,32 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--json')
   parser.add_argument('--runs', type=int, default=5)
-  parser.add_argument('--batch', type=int, default=4, help='crops of 1 s')
+  parser.add_argument('--batch', type=int, default=0,
+                      help='crops of 1 s; default: 4 and 16')
+  parser.add_argument('--codecs', default=','.join(CODECS))
   parser.add_argument('--only', default=','.join(PARTS))
   parser.add_argument('--no-compile', dest='compile', action='store_false')
-  parser.add_argument('--long-file', action='store_true',
-                      help=argparse.SUPPRESS)
+  parser.add_argument('--long-file', metavar='CODEC', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.long_file:
-    long_file()
+    long_file(args.long_file)
     return
-  parts = args.only.split(',')
+  parts, kinds = args.only.split(','), args.codecs.split(',')
   if unknown := set(parts) - set(PARTS):
     parser.error(f'unknown parts {sorted(unknown)}; known: {PARTS}')
+  if unknown := set(kinds) - set(CODECS):
+    parser.error(f'unknown codecs {sorted(unknown)}; known: {list(CODECS)}')
   if not torch:
     print('PyTorch is not installed (the `bench` extra): only our half.')
-  figures = dict(batch=args.batch, runs=args.runs)
-  for part in parts:
-    figures.update(globals()[part](base(), args))
+  figures, asked = dict(runs=args.runs), args.batch
+  for kind in kinds:
+    subject = CODECS[kind]
+    args.batch = asked or subject.crops
+    found = dict(batch=args.batch)
+    for part in parts:
+      print(f'{kind}, {part}', flush=True)
+      found.update(globals()[part](base(kind), args))
+    figures.update({subject.prefix + n: v for n, v in found.items()})
   if args.json:
     figures_lib.write(args.json, figures)
 

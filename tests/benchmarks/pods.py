@@ -1,6 +1,6 @@
 """What MusicLM at the paper's size needs on pods, by `musiclm preflight`.
 
-  python tests/benchmarks/pods.py                   six models on four pods
+  python tests/benchmarks/pods.py                   seven models on four pods
   python tests/benchmarks/pods.py semantic_base --pods v5e_256    one of them
   python tests/benchmarks/pods.py --scaling         1 to 256 v5e chips
 
@@ -22,11 +22,12 @@ import time
 
 from musiclm_jax import preflight as command
 
-LEAVES = ('soundstream_base', 'w2vbert_base', 'mulan_base', 'semantic_base',
-          'coarse_base', 'fine_base')
+LEAVES = ('soundstream_base', 'framecodec_base', 'w2vbert_base', 'mulan_base',
+          'semantic_base', 'coarse_base', 'fine_base')
 PODS = {'v4_128': 'v4:4x4x8', 'v5e_256': 'v5e:16x16',
         'v5p_64': 'v5p:4x4x4', 'v6e_256': 'v6e:16x16'}
-# For a batch of 64 rows, one for each chip.
+# For the codecs' batches of 64 rows, one for each chip.
+CODECS = ('soundstream_base', 'framecodec_base')
 SMALLER = {'v4_128': 'v4:4x4x4', 'v5e_256': 'v5e:8x8',
            'v5p_64': 'v5p:4x4x4', 'v6e_256': 'v6e:8x8'}
 SLICES = ('1x1', '2x2', '4x4', '8x8', '16x16')  # of v5e
@@ -61,7 +62,7 @@ def figures(path, kernels, *arguments):
 def of_pod(leaf, pod, folder, kernels):
   """The figures of a model on a pod."""
   path = folder / f'{leaf}.{pod}.json'
-  if leaf == 'soundstream_base':
+  if leaf in CODECS:
     return figures(path, kernels, leaf, '--topology', SMALLER[pod])
   return figures(path, kernels, leaf, f'pods/{pod}', '--topology', PODS[pod])
 

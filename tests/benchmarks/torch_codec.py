@@ -418,6 +418,11 @@ class Training:
     self.discriminator_optimizer = adam(
         self.discriminators, trainable.discriminator_optimizer)
 
+  def load(self, state):
+    """Our parameters."""
+    load(self.generator, state.params)
+    load(self.discriminators, state.discriminator_params)
+
   def losses(self, audio, num_levels):
     """(generator's loss, discriminators' loss, codes, residuals)."""
     weights = self.trainable.weights
@@ -438,7 +443,7 @@ class Training:
     return total, hinge, codes, residuals
 
   def step(self, audio, num_levels):
-    """One update of all three; returns both losses."""
+    """One update of all three; returns what must equal our metrics."""
     total, hinge, codes, residuals = self.losses(audio, num_levels)
     for loss, model, keep in ((hinge, self.discriminators, True),
                               (total, self.generator, False)):
@@ -449,4 +454,4 @@ class Training:
     self.discriminator_optimizer.step()
     self.optimizer.step()
     self.quantizer.update(codes, residuals)
-    return total.detach(), hinge.detach()
+    return dict(discriminator=hinge.detach())
