@@ -15,6 +15,7 @@ import pathlib
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import audio_stream
 from musiclm_jax import errors
 from musiclm_jax import progress as progress_lib
 from musiclm_jax import records
@@ -26,7 +27,6 @@ EXTENSIONS = ('.wav', '.flac', '.ogg', '.oga', '.mp3')
 REJECTS = 'rejects.jsonl'
 SAMPLE_RATE_HZ = specs.AudioSpec().sample_rate_hz
 MIN_SECONDS, MAX_SECONDS = 3.0, 300.0
-_MAX_CHANNELS = 2
 _SILENCE = 1e-4  # a peak below -80 dBFS
 # Upper ends of the hash ranges: about 5 % test, 5 % validation, the rest train.
 _TEST, _VALIDATION = 0.05, 0.10
@@ -210,22 +210,12 @@ def _write(writer, folder, groups, table, unusable, min_seconds, max_seconds,
 
 def _load(file, min_seconds, known=None):
   """([N] float32 or None, reason or '', detail)."""
-  import soundfile  # pylint: disable=g-import-not-at-top
   if known:
     return None, *known
   try:
-    info = soundfile.info(str(file))
-  except Exception as error:  # pylint: disable=broad-except
-    return None, 'unreadable', str(error)
-  if info.channels > _MAX_CHANNELS:
-    return None, 'channels', f'{info.channels} channels; mono or stereo wanted'
-  if not info.frames:
-    return None, 'empty', 'no samples'
-  try:
     audio = audio_lib.read(file, SAMPLE_RATE_HZ)
-  except errors.UserError as error:
-    detail = str(error)
-    return None, 'nan' if 'NaN' in detail else 'unreadable', detail
+  except audio_stream.Unusable as error:
+    return None, error.reason, str(error)
   except Exception as error:  # pylint: disable=broad-except
     return None, 'unreadable', f'{type(error).__name__}: {error}'
   seconds = len(audio) / SAMPLE_RATE_HZ

@@ -117,7 +117,7 @@ def _of_folder(place, rate):
   if not tracks:
     raise errors.UserError(
         f'--data {place} is neither a corpus (no manifest.json) nor a folder '
-        f'with readable WAV, FLAC, OGG or MP3 files.')
+        f'with readable {audio_stream.KINDS} files.')
   return tracks
 
 
