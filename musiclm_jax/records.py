@@ -21,6 +21,7 @@ import shutil
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import text as text_lib
 
 _MAX_SHARD_BYTES = 1 << 29
 _PEAK = 32767.0
@@ -39,7 +40,8 @@ class Track:
 
   @property
   def captions(self):
-    return self.meta.get('captions', [])
+    return [caption for caption in self.meta.get('captions', [])
+            if not text_lib.is_blank(caption)]
 
 
 class Writer:
