@@ -32,7 +32,7 @@ class Unusable(errors.UserError):
 
 
 class Source:
-  """The mono signal of a file at one rate, to its end, whatever its header says.
+  """The mono signal of a file at one rate, to the end that the header may miss.
 
     with Source('song.mp3', 24_000) as source:
       for block in source.blocks(120_000):

@@ -26,7 +26,7 @@ def pieces(file, size):
     size: of the file in bytes.
 
   Returns:
-    List of one list of pieces of `view.View`, or None where the header is right.
+    One list of pieces of `view.View` in a list; None where the header is right.
   """
   place, byte_rate = _RIFF_BYTES, 0
   wide = None  # where RF64 keeps the size of the data
