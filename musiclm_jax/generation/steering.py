@@ -161,7 +161,10 @@ def read(settings, rate, prompt=None, story=None, like=None, melody=None,
 
 def _check_prompt(prompt):
   """UserError unless it is text of some length."""
-  if not isinstance(prompt, str) or text_lib.is_blank(prompt):
+  if not isinstance(prompt, str):
+    raise errors.UserError(
+        f'the prompt is {errors.kind(prompt)}; expected text.')
+  if text_lib.is_blank(prompt):
     raise errors.UserError(
         'the prompt is empty; describe the music, for example '
         '"a slow waltz on accordion".')
