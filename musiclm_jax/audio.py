@@ -20,7 +20,7 @@ from musiclm_jax import files
 
 
 def read(path, sample_rate_hz):
-  """Reads a WAV, FLAC, OGG or MP3 file as mono at `sample_rate_hz`.
+  """Reads a WAV, FLAC, OGG, Opus, AIFF or MP3 file as mono at `sample_rate_hz`.
 
   Args:
     path: the file. Stereo is averaged to mono.

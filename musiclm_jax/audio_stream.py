@@ -1,8 +1,8 @@
 """Audio files block by block: what does not fit into memory, or need not.
 
-`Source` reads WAV, FLAC, OGG and MP3 and resamples as it goes; `Sink` writes
-16-bit WAV and FLAC. Both hold one block, whatever the length of the file.
-Reading does without jax, so that a small process can do it.
+`Source` reads WAV, FLAC, OGG, Opus, AIFF and MP3 and resamples as it goes;
+`Sink` writes 16-bit WAV and FLAC. Both hold one block, whatever the length of
+the file. Reading does without jax, so that a small process can do it.
 """
 
 import contextlib
@@ -12,22 +12,38 @@ import pathlib
 
 import numpy as np
 
+from musiclm_jax import audio_files
 from musiclm_jax import errors
 from musiclm_jax import files
 
+KINDS = 'WAV, FLAC, OGG, Opus, AIFF or MP3'
+RATES_HZ = (4_000, 768_000)  # what recordings have, with room on either side
+_TAGS = ('title', 'artist', 'album', 'genre')
 _MAX_CHANNELS = 2
 _READ_SAMPLES = 65_536  # of one read, at the file's or the wanted rate
 
 
+class Unusable(errors.UserError):
+  """A file that is no sound to work with.
+
+  Attributes:
+    reason: 'unreadable', 'channels', 'rate', 'empty' or 'nan'.
+  """
+
+  def __init__(self, reason, line):
+    super().__init__(line)
+    self.reason = reason
+
+
 class Source:
-  """The mono signal of a file at one rate.
+  """The mono signal of a file at one rate, to the end that the header may miss.
 
     with Source('song.mp3', 24_000) as source:
       for block in source.blocks(120_000):
         ...
 
   Attributes:
-    seconds: length as the file's header tells; an estimate for some MP3 files.
+    seconds: length; less comes of a file that was cut.
   """
 
   def __init__(self, path, sample_rate_hz):
@@ -38,30 +54,74 @@ class Source:
       sample_rate_hz: the rate to resample to (soxr, high quality).
 
     Raises:
-      UserError: missing, not audio, or more than two channels.
+      UserError: missing, not audio (`Unusable`), more than two channels, or a
+        rate that no recording has.
     """
     import soundfile  # pylint: disable=g-import-not-at-top
     self._path = pathlib.Path(path)
     self._rate = sample_rate_hz
     self._failures = (soundfile.LibsndfileError, RuntimeError)
+    self._file, self._parts, self._open_part = None, [], None
     errors.check_input(path, 'audio file')
     try:
-      # As bytes: a name need not be UTF-8.
-      self._file = soundfile.SoundFile(os.fsencode(path))
-    except self._failures as error:
-      raise self._unreadable(error) from error
-    self.seconds = self._file.frames / self._file.samplerate
+      self._parts = audio_files.parts(path)
+      self.seconds = sum(
+          self._open(part) for part in range(len(self._parts)))
+    except BaseException as error:
+      self._close()
+      if isinstance(error, OSError):
+        raise self._unreadable(error) from error
+      raise
+
+  def _open(self, part):
+    """Opens a part of the file; returns its length in seconds."""
+    import soundfile  # pylint: disable=g-import-not-at-top
+    if self._open_part != part:
+      if self._file is not None:
+        self._file.close()
+      self._file = self._open_part = None
+      opened = self._parts[part]
+      if not isinstance(opened, str):
+        opened.seek(0)
+      try:
+        self._file = soundfile.SoundFile(
+            # As bytes: a name need not be UTF-8.
+            os.fsencode(opened) if isinstance(opened, str) else opened)
+      except self._failures as error:
+        raise self._unreadable(error) from error
+      self._open_part = part
+      self._check()
+    return self._file.frames / self._file.samplerate
+
+  def _check(self):
     if self._file.channels > _MAX_CHANNELS:
-      channels = self._file.channels
+      raise Unusable(
+          'channels', f'{self._path} has {self._file.channels} channels; '
+          f'expected mono or stereo.')
+    low, high = RATES_HZ
+    if not low <= self._file.samplerate <= high:
+      raise Unusable(
+          'rate', f'{self._path} has {self._file.samplerate} samples a second '
+          f'by its header; expected {low} to {high}.')
+
+  def _close(self):
+    if self._file is not None:
       self._file.close()
-      raise errors.UserError(
-          f'{path} has {channels} channels; expected mono or stereo.')
+    for part in self._parts:
+      if not isinstance(part, str):
+        part.close()
 
   def __enter__(self):
     return self
 
   def __exit__(self, *unused_error):
-    self._file.close()
+    self._close()
+
+  @property
+  def tags(self):
+    """{name: text} of those among title, artist, album and genre it has."""
+    found = {name: getattr(self._file, name, '') for name in _TAGS}
+    return {name: text for name, text in found.items() if text}
 
   def blocks(self, num_samples):
     """Yields [num_samples] float32 blocks, the last one 1 to num_samples long.
@@ -83,27 +143,31 @@ class Source:
 
   def _resampled(self):
     """Yields the signal at the wanted rate; at least one sample in all."""
-    import soxr  # pylint: disable=g-import-not-at-top
-    rate, count = self._file.samplerate, 0
-    if rate == self._rate:
-      stream = None
-    else:
-      stream = soxr.ResampleStream(
-          rate, self._rate, 1, dtype='float32', quality='HQ')
-    for mono in self._mono():
-      mono = stream.resample_chunk(mono) if stream else mono
-      count += len(mono)
-      yield mono
-    if stream:
-      rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-      count += len(rest)
-      yield rest
+    count = 0
+    for part in range(len(self._parts)):
+      self._open(part)
+      for samples in self._part():
+        count += len(samples)
+        yield samples
     if not count:
-      raise errors.UserError(
+      raise Unusable(
+          'empty',
           f'{self._path} is empty: it holds no samples at {self._rate} Hz.')
 
+  def _part(self):
+    """Yields what is open at the wanted rate."""
+    import soxr  # pylint: disable=g-import-not-at-top
+    if self._file.samplerate == self._rate:
+      yield from self._mono()
+      return
+    stream = soxr.ResampleStream(
+        self._file.samplerate, self._rate, 1, dtype='float32', quality='HQ')
+    for mono in self._mono():
+      yield stream.resample_chunk(mono)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
   def _mono(self):
-    """Yields [n] float32 at the file's rate."""
+    """Yields [n] float32 of what is open, at its rate."""
     # Neither a block read nor the one that it becomes is larger than this.
     size = _READ_SAMPLES * min(1.0, self._file.samplerate / self._rate)
     while True:
@@ -115,17 +179,16 @@ class Source:
       if not len(part):
         return
       if not np.all(np.isfinite(part)):
-        raise errors.UserError(
-            f'{self._path} holds NaN or infinite samples.')
+        raise Unusable('nan', f'{self._path} holds NaN or infinite samples.')
       yield np.ascontiguousarray(part.mean(axis=1), np.float32)
 
   def _unreadable(self, error):
     # What libsndfile says is for its authors: a tag without sound "does not
     # exist". --debug shows it.
     del error
-    return errors.UserError(
-        f'{self._path} is not readable audio: it is damaged, or holds no sound '
-        f'in WAV, FLAC, OGG or MP3.')
+    return Unusable(
+        'unreadable', f'{self._path} is not readable audio: it is damaged, or '
+        f'holds no sound in {KINDS}.')
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ _CHUNK_SECONDS = 5
 def add_arguments(parser):
   """The options of `musiclm codec`."""
   parser.add_argument('direction', choices=('encode', 'decode'))
-  parser.add_argument('input', help='encode: WAV, FLAC, OGG or MP3; decode: '
-                      '.slm or .npy')
+  parser.add_argument('input', help='encode: WAV, FLAC, OGG, Opus, '
+                      'AIFF or MP3; decode: .slm or .npy')
   parser.add_argument('-o', '--output', required=True, metavar='FILE',
                       help='encode: .slm or .npy; decode: .wav or .flac')
   parser.add_argument('--levels', type=int, metavar='N',

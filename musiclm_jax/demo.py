@@ -28,6 +28,7 @@ import time
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import text
 from musiclm_jax.generation import settings
 
 PROMPT = 'a lively irish jig on fiddle with hand drums'
@@ -89,7 +90,7 @@ def run(args):
   if args.hours is not None and not 0.02 <= args.hours <= 1000:
     raise errors.UserError(
         f'--hours is {args.hours:g}; expected 0.02 to 1000.')
-  if not args.prompt.strip():
+  if text.is_blank(args.prompt):
     raise errors.UserError('the --prompt is empty; describe the music.')
   if args.data and not pathlib.Path(args.data).is_dir():
     raise errors.UserError(f'--data {args.data} is not a folder.')

@@ -26,6 +26,19 @@ def choice(name, value, known):
       f'unknown {name} {value!r}; known: {", ".join(sorted(known))}.')
 
 
+def kind(value):
+  """What a value is, in words for who wrote it in JSON or Python.
+
+  >>> kind('5'), kind([5]), kind(True), kind(5.0)
+  ('text', 'a list', 'true or false', 'a number')
+  """
+  if isinstance(value, bool):
+    return 'true or false'
+  kinds = {str: 'text', list: 'a list', tuple: 'a list', dict: 'an object',
+           int: 'a number', float: 'a number', type(None): 'nothing'}
+  return kinds.get(type(value), f'a {type(value).__name__}')
+
+
 def check_output(path, extensions=(), what='output'):
   """UserError unless a file with one of `extensions` can be written to `path`.
 

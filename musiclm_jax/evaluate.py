@@ -8,9 +8,9 @@
   musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
-unigram and bigram, the oracle ladder, retrieval, prompts, instruments. Writes
-spectrograms and token maps beside the numbers. Without --corpus a small folk_gm
-is made once and kept in the user's cache.
+unigram and bigram, the oracle ladder, retrieval, prompts, instruments. --out or
+--report has spectrograms and token maps beside the numbers. Without --corpus a
+small folk_gm is made once and kept in the user's cache.
 
 codec: ViSQOL, Zimtohrli, SI-SDR and mel distance of the codec at 0.5, 1.5, 3
 and 6 kbps beside Opus at 6, 12 and 24, and how much of its bits carry
@@ -35,9 +35,11 @@ the gap between both clouds. --corpus is a corpus, of which the test split
 counts, or a folder of audio files with captions; without it, as for quick.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
+import tempfile
 import time
 
 from musiclm_jax import errors
@@ -53,7 +55,7 @@ _LISTEN_CLIPS = 4
 _ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint'),
              record=('quick',), data=('codec',), train_clips=('semantic',),
              modelability=('codec',), modelability_levels=('codec',),
-             modelability_steps=('codec',))
+             modelability_steps=('codec',), out=('quick', 'codec'))
 
 
 def add_arguments(parser):
@@ -82,8 +84,9 @@ def add_arguments(parser):
                       help='codebooks that it predicts (default: the coarse '
                       'ones)')
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('-o', '--out', default='evaluation', metavar='DIR',
-                      help='where the pictures go (default: %(default)s)')
+  parser.add_argument('-o', '--out', metavar='DIR',
+                      help='quick, codec: where the pictures go, made if it is '
+                      'not there (default: nowhere; --report holds them too)')
   parser.add_argument('--json', metavar='FILE', help='write the figures there')
   parser.add_argument('--report', metavar='FILE.html',
                       help='write a page with figures, pictures and sounds')
@@ -122,8 +125,9 @@ def run(args):
                                   ('--report', args.report, ('.html',))):
     if value is not None:
       errors.check_output(value, suffixes, option)
-  out = pathlib.Path(args.out)
-  files.check_folder(out, '--out')
+  out = pathlib.Path(args.out) if args.out else None
+  if out:
+    files.check_folder(out, '--out')
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
   start = time.monotonic()
@@ -133,10 +137,21 @@ def run(args):
   show = lambda section: print(section.text() + '\n', flush=True)
   evaluate = dict(quick=_quick, codec=_codec, melody=_melody,
                   semantic=_semantic, joint=_joint)[args.what]
-  done = evaluate(args, bundle, out, say, show)
-  done.figures['wall_seconds'] = time.monotonic() - start
-  _write(args, bundle, done)
+  with contextlib.ExitStack() as stack:
+    if out is None and args.report:  # which has the pictures in it
+      out = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    done = evaluate(args, bundle, out, say, show)
+    done.figures['wall_seconds'] = time.monotonic() - start
+    _write(args, bundle, done)
   say('done')
+
+
+def _drawn(out, draw):
+  """What `draw` makes in a folder, which is made; nothing without one."""
+  if out is None:
+    return []
+  out.mkdir(parents=True, exist_ok=True)
+  return draw(out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +184,6 @@ def _quick(args, bundle, out, say, show):
   from musiclm_jax.evaluation import quick  # pylint: disable=g-import-not-at-top
   corpus = args.corpus or held_out.default_corpus(say)
   result = quick.evaluate(bundle, corpus, args.clips, args.seed, say, show)
-  out.mkdir(parents=True, exist_ok=True)
   data = result.data
   return _Done(
       result.figures, result.sections,
@@ -177,7 +191,8 @@ def _quick(args, bundle, out, say, show):
       f'Quick evaluation of {bundle.identity}',
       f'{len(data.clips)} clips of {data.corpus}, split {data.split}, seed '
       f'{args.seed}',
-      pictures.draw(out, data.clips, result.ladder, result.stages),
+      _drawn(out, lambda folder: pictures.draw(
+          folder, data.clips, result.ladder, result.stages)),
       _sounds(bundle, result))
 
 
@@ -188,7 +203,6 @@ def _codec(args, bundle, out, say, show):
   from musiclm_jax.evaluation import codec_report  # pylint: disable=g-import-not-at-top
   result = codec.evaluate(bundle, args.data, args.clips, say, show,
                           modelability=_modelability(args))
-  out.mkdir(parents=True, exist_ok=True)
   judged = result.judged
   return _Done(
       result.figures, result.sections,
@@ -196,7 +210,7 @@ def _codec(args, bundle, out, say, show):
            split=[j.clips.split for j in judged]),
       f'The codec of {bundle.identity}',
       f'{sum(len(j.clips) for j in judged)} clips of {codec_clips.SECONDS} s',
-      codec_report.draw(out, judged),
+      _drawn(out, lambda folder: codec_report.draw(folder, judged)),
       codec_report.sounds(judged, _LISTEN_CLIPS))
 
 
@@ -260,8 +274,9 @@ def _joint(args, bundle, out, say, show):
 def _write(args, bundle, done):
   """The files that were asked for."""
   from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
-  for _, path in done.drawn:
-    print(path)
+  if args.out:
+    for _, path in done.drawn:
+      print(path)
   found = dict(done.figures, bundle=bundle.identity,
                bundle_fingerprint=bundle.weights_fingerprint(), **done.about)
   if args.json:

@@ -1,4 +1,4 @@
-"""Turns a folder of WAV, FLAC, OGG or MP3 files into a corpus.
+"""Turns a folder of WAV, FLAC, OGG, Opus, AIFF or MP3 files into a corpus.
 
   musiclm ingest ~/music --out corpus/mine
 

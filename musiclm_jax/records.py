@@ -22,6 +22,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import text as text_lib
 
 _MAX_SHARD_BYTES = 1 << 29
 _PEAK = 32767.0
@@ -41,7 +42,8 @@ class Track:
 
   @property
   def captions(self):
-    return self.meta.get('captions', [])
+    return [caption for caption in self.meta.get('captions', [])
+            if not text_lib.is_blank(caption)]
 
 
 class Writer:

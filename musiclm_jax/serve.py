@@ -5,7 +5,8 @@
   musiclm serve --host 0.0.0.0 --max-seconds 30 --time-limit 60
 
 Then open the address that it prints; the API is described at /docs, and
-/healthz says "starting" until the model is loaded and warm. Requests of the
+/healthz says "starting" until the model is loaded and warm. Who asks sooner is
+served as soon as the programs of this request are compiled. Requests of the
 page and of the API wait in one queue for one model. The same seed and settings
 give the same audio as `musiclm generate`. Ctrl-C or SIGTERM stop the server.
 

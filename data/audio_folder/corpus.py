@@ -6,6 +6,7 @@
 
 import collections
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,19 +16,19 @@ import pathlib
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import audio_stream
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
 from musiclm_jax import progress as progress_lib
 from musiclm_jax import records
 from musiclm_jax import specs
-from musiclm_jax.data.audio_folder import labels
+from musiclm_jax.data.audio_folder import files as folder_files
+from musiclm_jax.data.audio_folder import labels as labels_lib
 
 NAME = 'audio_folder'
-EXTENSIONS = ('.wav', '.flac', '.ogg', '.oga', '.mp3')
 REJECTS = 'rejects.jsonl'
 SAMPLE_RATE_HZ = specs.AudioSpec().sample_rate_hz
 MIN_SECONDS, MAX_SECONDS = 3.0, 300.0
-_MAX_CHANNELS = 2
 _SILENCE = 1e-4  # a peak below -80 dBFS
 # Upper ends of the hash ranges: about 5 % test, 5 % validation, the rest train.
 _TEST, _VALIDATION = 0.05, 0.10
@@ -48,7 +49,9 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
   """Writes a corpus of every usable recording under a folder.
 
   Args:
-    folder: searched recursively for WAV, FLAC, OGG and MP3, in name order.
+    folder: searched recursively for WAV, FLAC, OGG, Opus, AIFF, MP3 and what
+      else is decoded (files.SOUND), in name order; links are followed, what is
+      hidden is not.
     out_dir: where; must not exist.
     captions: a CSV or JSONL file (see labels.py); None: the one in, or beside,
       the folder, if any.
@@ -60,7 +63,8 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
     progress: False: print nothing.
 
   Returns:
-    dict(files, used, tracks, rejected: {reason: count},
+    dict(files, used, tracks, rejected: {reason: count}, passed_over: {reason:
+    count} of what is no recording, blank_captions,
     labels_without_audio: [names]); the manifest holds it too, under `source`.
 
   Raises:
@@ -72,24 +76,47 @@ def build(folder, out_dir, captions=None, min_seconds=MIN_SECONDS,
   folder = pathlib.Path(os.path.abspath(files_lib.expand(folder)))
   out_dir = files_lib.expand(out_dir)
   _check(folder, out_dir, min_seconds, max_seconds, split_by)
-  files = find_files(folder)
-  if not files:
-    raise errors.UserError(
-        f'no {", ".join(EXTENSIONS)} file under {folder}.')
-  table, label_file = labels.load(folder, captions)
-  groups = {file: _group(file, folder, split_by) for file in files}
+  found = folder_files.find(folder)
+  if not found.sound:
+    raise errors.UserError(_no_sound(folder, found))
+  labels = labels_lib.load(folder, captions)
+  said, meant = labels.match([_name(file, folder) for file in found.sound])
+  plan = _Plan(
+      folder, found, {f: _group(f, folder, split_by) for f in found.sound},
+      labels, said, meant, min_seconds, max_seconds, workers, progress)
   unusable = {}
   while True:
     try:
       with records.Writer(
           out_dir, NAME, SAMPLE_RATE_HZ, licence=licence,
           folder=files_lib.encodable(folder.name),
-          captions_file=label_file and files_lib.encodable(label_file.name),
+          captions_file=labels.path and files_lib.encodable(labels.path.name),
           split_by=split_by) as writer:
-        return _write(writer, folder, groups, table, unusable, min_seconds,
-                      max_seconds, workers, progress)
+        return _write(writer, plan, unusable)
     except _NoTraining as error:  # share out what is left
       unusable = error.unusable
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """What is known before anything is decoded; see `build`.
+
+  Attributes:
+    groups: {file: what must not be divided}.
+    said: {name: labels}.
+    meant: {label: name}.
+  """
+
+  folder: pathlib.Path
+  found: folder_files.Found
+  groups: dict
+  labels: labels_lib.Labels
+  said: dict
+  meant: dict
+  min_seconds: float
+  max_seconds: float
+  workers: int | None
+  progress: bool
 
 
 def _check(folder, out_dir, min_seconds, max_seconds, split_by):
@@ -109,14 +136,6 @@ def _check(folder, out_dir, min_seconds, max_seconds, split_by):
         f'0 < min_seconds <= max_seconds.')
   if split_by not in ('file', 'folder'):
     raise errors.choice('split_by', split_by, ['file', 'folder'])
-
-
-def find_files(folder):
-  """The audio files under `folder`, by extension, in the order of names."""
-  found = [path for path in pathlib.Path(folder).rglob('*')
-           if path.suffix.lower() in EXTENSIONS and path.is_file()
-           and not path.name.startswith('.')]
-  return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _group(file, folder, split_by):
@@ -170,68 +189,80 @@ def assign_splits(groups):
   return split
 
 
-def _write(writer, folder, groups, table, unusable, min_seconds, max_seconds,
-           workers, progress):
+def _write(writer, plan, unusable):
   """Decodes and writes every file; returns the summary."""
   split_of = assign_splits(
-      [group for file, group in groups.items() if file not in unusable])
-  rejects, used, splits, tracks = {}, set(), set(), 0
-  load = lambda file: _load(file, min_seconds, unusable.get(file))
+      [group for file, group in plan.groups.items() if file not in unusable])
+  used, splits, tracks = set(), set(), 0
+  rejects = {file: _reject(plan, file, 'format', f'{file.suffix} is not '
+                           f'decoded here; make WAV or FLAC of it')
+             for file in plan.found.other_sound}
+  load = lambda file: _load(file, plan.min_seconds, unusable.get(file))
   for file, (audio, reason, detail) in _progress(
-      _in_order(load, list(groups), workers), len(groups), progress):
-    name = files_lib.encodable(file.relative_to(folder).as_posix())
+      _in_order(load, list(plan.groups), plan.workers), len(plan.groups),
+      plan.progress):
+    name = _name(file, plan.folder)
     if reason:
-      rejects[file] = dict(file=name, reason=reason,
-                           detail=files_lib.encodable(detail))
+      rejects[file] = _reject(plan, file, reason, detail)
       continue
     used.add(name)
-    splits.add(split_of[groups[file]])
-    pieces = _pieces(len(audio), max_seconds)
+    splits.add(split_of[plan.groups[file]])
+    pieces = _pieces(len(audio), plan.max_seconds)
     for k, (start, stop) in enumerate(pieces):
       tracks += 1
-      writer.add(split_of[groups[file]],
+      writer.add(split_of[plan.groups[file]],
                  name if len(pieces) == 1 else f'{name}#{k:03d}',
                  audio[start:stop], file=name,
                  start_seconds=round(start / SAMPLE_RATE_HZ, 3),
-                 **labels.find(table, name))
+                 **plan.said[name])
   if not used:
-    raise errors.UserError(_nothing_usable(folder, rejects.values()))
+    raise errors.UserError(_nothing_usable(plan.folder, rejects.values()))
   if 'train' not in splits:
     raise _NoTraining({f: (r['reason'], r['detail'])
-                       for f, r in rejects.items()})
+                       for f, r in rejects.items() if f in plan.groups})
   with open(writer.folder / REJECTS, 'w', encoding='utf-8') as out:
     for reject in rejects.values():
       out.write(json.dumps(reject, ensure_ascii=False) + '\n')
-  names = used | {pathlib.PurePosixPath(name).name for name in used}
-  summary = dict(
-      files=len(groups), used=len(used), tracks=tracks,
-      rejected=dict(sorted(collections.Counter(
-          r['reason'] for r in rejects.values()).items())),
-      labels_without_audio=sorted(set(table) - names))
+  summary = _summary(plan, used, tracks, rejects.values())
   writer.note(source=summary)
-  if progress:
+  if plan.progress:
     _report(summary)
   return summary
 
 
+def _name(file, folder):
+  return files_lib.encodable(file.relative_to(folder).as_posix())
+
+
+def _reject(plan, file, reason, detail):
+  return dict(file=_name(file, plan.folder), reason=reason,
+              detail=files_lib.encodable(detail))
+
+
+def _summary(plan, used, tracks, rejects):
+  """What `build` returns."""
+  passed_over = collections.Counter(plan.found.passed_over)
+  path = plan.labels.path
+  if path and path.resolve().parent == plan.folder.resolve():
+    passed_over[folder_files.NO_SOUND] -= 1  # it was looked at
+  return dict(
+      files=len(plan.groups) + len(plan.found.other_sound), used=len(used),
+      tracks=tracks, rejected=dict(sorted(collections.Counter(
+          r['reason'] for r in rejects).items())),
+      passed_over=dict(sorted((+passed_over).items())),
+      blank_captions=plan.labels.blank,
+      labels_without_audio=sorted(
+          label for label in plan.labels if plan.meant.get(label) not in used))
+
+
 def _load(file, min_seconds, known=None):
   """([N] float32 or None, reason or '', detail)."""
-  import soundfile  # pylint: disable=g-import-not-at-top
   if known:
     return None, *known
   try:
-    info = soundfile.info(os.fsencode(file))
-  except Exception as error:  # pylint: disable=broad-except
-    return None, 'unreadable', str(error)
-  if info.channels > _MAX_CHANNELS:
-    return None, 'channels', f'{info.channels} channels; mono or stereo wanted'
-  if not info.frames:
-    return None, 'empty', 'no samples'
-  try:
     audio = audio_lib.read(file, SAMPLE_RATE_HZ)
-  except errors.UserError as error:
-    detail = str(error)
-    return None, 'nan' if 'NaN' in detail else 'unreadable', detail
+  except audio_stream.Unusable as error:
+    return None, error.reason, str(error)
   except Exception as error:  # pylint: disable=broad-except
     return None, 'unreadable', f'{type(error).__name__}: {error}'
   seconds = len(audio) / SAMPLE_RATE_HZ
@@ -277,19 +308,36 @@ def _progress(results, total, show):
       progress.show(NAME, done, total, ' files')
 
 
+def _no_sound(folder, found):
+  """The line where nothing can be decoded."""
+  line = f'no {", ".join(folder_files.SOUND)} file under {folder}'
+  passed_over = found.passed_over + collections.Counter(
+      f'{file.suffix.lower()}, which is not decoded here'
+      for file in found.other_sound)
+  return line + (f'; there are: {_counts(passed_over)}.' if passed_over else
+                 '.')
+
+
 def _nothing_usable(folder, rejects):
-  counts = collections.Counter(r['reason'] for r in rejects)
-  reasons = ', '.join(f'{n} {reason}' for reason, n in sorted(counts.items()))
+  reasons = _counts(collections.Counter(r['reason'] for r in rejects))
   first = next(iter(rejects))
   return (f'no usable recording under {folder} ({reasons}); the first: '
           f'{first["file"]}: {first["detail"]}')
 
 
+def _counts(reasons):
+  return ', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))
+
+
 def _report(summary):
-  rejected = ', '.join(f'{n} {r}' for r, n in summary['rejected'].items())
+  rejected = _counts(summary['rejected'])
   print(f'{summary["used"]} of {summary["files"]} files used, '
         f'{summary["tracks"]} tracks' +
         (f'; rejected: {rejected} (listed in {REJECTS})' if rejected else ''))
+  if summary['passed_over']:
+    print(f'passed over: {_counts(summary["passed_over"])}')
+  if summary['blank_captions']:
+    print(f'{summary["blank_captions"]} captions are blank and left out')
   missing = summary['labels_without_audio']
   if missing:
     print(f'{len(missing)} captions name no usable file; the first: '

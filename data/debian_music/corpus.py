@@ -224,19 +224,14 @@ def _pieces(source, start, stop, size):
 
 def _probe(file):
   """(why the file cannot be used or '', dict(seconds, tags))."""
-  import soundfile  # pylint: disable=g-import-not-at-top
   try:
-    with soundfile.SoundFile(str(file)) as opened:
-      if opened.channels > 2:
-        return f'{opened.channels} channels', None
-      seconds = opened.frames / opened.samplerate
-      tags = {key: getattr(opened, key, '')
-              for key in ('title', 'artist', 'album', 'genre')}
-  except (soundfile.LibsndfileError, RuntimeError) as error:
-    return f'unreadable ({error})', None
+    with audio_stream.Source(file, SAMPLE_RATE_HZ) as opened:
+      seconds, tags = opened.seconds, opened.tags
+  except audio_stream.Unusable as error:
+    return error.reason, None
   if seconds < _MIN_SECONDS:
     return f'{seconds:.1f} s', None
-  return '', dict(seconds=seconds, tags={k: v for k, v in tags.items() if v})
+  return '', dict(seconds=seconds, tags=tags)
 
 
 def _digest(file):

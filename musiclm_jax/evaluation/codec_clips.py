@@ -102,9 +102,9 @@ def _of_corpus(place, rate):
 
 def _of_folder(place, rate):
   """Tracks of audio files; what cannot be read is passed over."""
-  from musiclm_jax.data.audio_folder import corpus as audio_folder  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.data.audio_folder import files  # pylint: disable=g-import-not-at-top
   tracks = []
-  for file in audio_folder.find_files(place):
+  for file in files.find(place).sound:
     try:
       with audio_stream.Source(file, rate) as source:
         length = int(source.seconds * rate)
@@ -117,7 +117,7 @@ def _of_folder(place, rate):
   if not tracks:
     raise errors.UserError(
         f'--data {place} is neither a corpus (no manifest.json) nor a folder '
-        f'with readable WAV, FLAC, OGG or MP3 files.')
+        f'with readable {audio_stream.KINDS} files.')
   return tracks
 
 

@@ -150,14 +150,22 @@ def option(name):
 def _check(field, name, value):
   """UserError unless `value` fits the field."""
   if 'choices' in field.metadata:
+    if not isinstance(value, str):
+      raise errors.UserError(
+          f'{name} is {errors.kind(value)}; expected one of '
+          f'{", ".join(field.metadata["choices"])}.')
     if value not in field.metadata['choices']:
       raise errors.choice(name, value, field.metadata['choices'])
     return
   low, high = field.metadata['low'], field.metadata['high']
-  kind = numbers.Integral if field.type is int else numbers.Real
   what = 'a whole number of ' if field.type is int else ''
-  shown = f'{value:g}' if isinstance(value, float) else value
-  if (isinstance(value, bool) or not isinstance(value, kind) or
-      not low <= value <= high):  # NaN fails as well
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    shown = f' ({value[:40]!r})' if isinstance(value, str) else ''
+    raise errors.UserError(
+        f'{name} is {errors.kind(value)}{shown}; expected '
+        f'{what or "a number of "}{low:g} to {high:g}.')
+  whole = isinstance(value, numbers.Integral)
+  if field.type is int and not whole or not low <= value <= high:  # or NaN
+    shown = value if whole or what else f'{value:g}'
     raise errors.UserError(
         f'{name} is {shown}; expected {what}{low:g} to {high:g}.')

@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import text as text_lib
 from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.generation import story as story_lib
 
@@ -160,7 +161,10 @@ def read(settings, rate, prompt=None, story=None, like=None, melody=None,
 
 def _check_prompt(prompt):
   """UserError unless it is text of some length."""
-  if not isinstance(prompt, str) or not prompt.strip():
+  if not isinstance(prompt, str):
+    raise errors.UserError(
+        f'the prompt is {errors.kind(prompt)}; expected text.')
+  if text_lib.is_blank(prompt):
     raise errors.UserError(
         'the prompt is empty; describe the music, for example '
         '"a slow waltz on accordion".')

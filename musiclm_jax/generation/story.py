@@ -23,6 +23,7 @@ import pathlib
 import re
 
 from musiclm_jax import errors
+from musiclm_jax import text as text_lib
 
 _KEYS = ('at', 'prompt')
 _TIME = re.compile(r'(?:(\d+):(?=\d\d:))?(?:(\d{1,4}):(?=\d\d$))?(\d{1,5})')
@@ -75,6 +76,10 @@ def parse(text, name='story'):
     problem = getattr(error, 'problem', None) or getattr(
         error, 'reason', 'unreadable')
     raise errors.UserError(f'{name}{where}: not YAML ({problem}).') from error
+  except RecursionError as error:
+    raise errors.UserError(
+        f'{name}: too many brackets within brackets; expected a list of parts '
+        f'with at and prompt.') from error
 
   def fail(node, what):
     raise errors.UserError(f'{name}, line {node.start_mark.line + 1}: {what}.')
@@ -129,7 +134,7 @@ def _time(node, fail):
 
 
 def _prompt(node, fail):
-  if not node.value.strip() or node.value.strip() in ('~', 'null') and (
+  if text_lib.is_blank(node.value) or node.value.strip() in ('~', 'null') and (
       node.style is None):
     fail(node, 'the prompt is empty; expected a text that describes music')
   if len(node.value) > MAX_CHARACTERS:

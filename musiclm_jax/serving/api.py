@@ -16,6 +16,7 @@ from fastapi import exceptions
 from fastapi import responses
 from starlette import concurrency
 from starlette import exceptions as starlette_exceptions
+from starlette import requests
 
 import musiclm_jax
 from musiclm_jax import errors
@@ -31,6 +32,8 @@ _POLL_S = 0.05
 _TIDY_S = 10.0
 _MAX_JSON_BYTES = 1 << 20
 _MAX_LINE = 500  # of an error
+_GONE = 499  # the client does not wait for the answer
+_METHODS = {'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'}
 _MEDIA = dict(wav='audio/wav', flac='audio/flac')
 
 
@@ -63,13 +66,47 @@ def create(service, log=sys.stderr):
   _add_uploads(app, service)
   _add_jobs(app, service)
   _add_results(app, service)
+  _add_methods(app)
   return app
+
+
+def _add_methods(app):
+  """HEAD where GET is, and 405 for what else a path is asked.
+
+  A path that is known by another method would else be looked for further on,
+  and be said not to be there.
+  """
+  known = {}
+  for route in list(app.routes):
+    known.setdefault(route.path, set()).update(route.methods)
+    if 'GET' in route.methods and 'HEAD' not in route.methods:
+      app.add_api_route(route.path, route.endpoint, methods=['HEAD'],
+                        include_in_schema=False)
+      known[route.path].add('HEAD')
+  for path, methods in known.items():
+    app.add_route(path, _wrong_method(methods), include_in_schema=False,
+                  methods=sorted(_METHODS - methods))
+
+
+def _wrong_method(methods):
+  async def wrong(unused_request):
+    raise starlette_exceptions.HTTPException(
+        405, headers={'Allow': ', '.join(sorted(methods))})
+
+  return wrong
 
 
 async def _tidy(service):
   while True:
     await asyncio.sleep(_TIDY_S)
     await concurrency.run_in_threadpool(service.tidy)
+
+
+def left(error):
+  """Whether it only says that a client went away in the middle of a body."""
+  while error is not None and not isinstance(error, requests.ClientDisconnect):
+    error = error.__cause__
+  return error is not None
 
 
 def _say_errors(app, log):
@@ -111,8 +148,14 @@ def _say_errors(app, log):
                 f'{request.method} {request.url.path}: {error.detail}.',
                 error.headers)
 
+  @app.exception_handler(requests.ClientDisconnect)
+  async def gone(unused_request, unused_error):
+    return responses.Response(status_code=_GONE)  # which nobody reads
+
   @app.exception_handler(Exception)
   async def fault(unused_request, error):
+    if left(error):
+      return responses.Response(status_code=_GONE)
     traceback.print_exception(error, file=log)
     return line(500, f'a fault of the server ({type(error).__name__}), told in '
                 f'its log.')
@@ -170,15 +213,16 @@ def _add_jobs(app, service):
   async def generate(request: fastapi.Request):
     """Makes one sample and answers with its file. Who hangs up cancels."""
     values = await _json(request)
-    if isinstance(values, dict) and values.get('samples') not in (None, 1):
+    samples = values.get('samples') if isinstance(values, dict) else None
+    if isinstance(samples, int) and samples > 1:
       raise errors.UserError(
-          f'samples is {values["samples"]!r}; expected 1 here, or POST '
-          f'/v1/jobs for several.')
+          f'samples is {samples}; expected 1 here, or POST /v1/jobs for '
+          f'several.')
     job = await concurrency.run_in_threadpool(service.submit, values)
     try:
       while not job.over:
         if await request.is_disconnected():
-          return responses.Response(status_code=499)
+          return responses.Response(status_code=_GONE)
         await asyncio.sleep(_POLL_S)
       if job.state != jobs_lib.DONE:
         raise Refusal(_status(job), job.error or 'the request was cancelled.')
@@ -247,11 +291,11 @@ def _add_results(app, service):
       return responses.FileResponse(
           job.sounds[number - 1].heard, media_type=_MEDIA['wav'])
     size = sound_lib.HEADER_BYTES + 2 * round(job.seconds * service.rate)
-    return _streamed(
-        job, number - 1, size, request.headers.get('range'))
+    return _streamed(job, number - 1, size, request.headers.get('range'),
+                     request.method)
 
 
-def _streamed(job, number, size, asked):
+def _streamed(job, number, size, asked, method):
   """A stream of `size` bytes, or the part that a Range header asks for."""
   part = streams.part(asked, size)
   first, stop = part or (0, size)
@@ -261,10 +305,13 @@ def _streamed(job, number, size, asked):
                   f'them.', {'Content-Range': f'bytes */{size}'})
   if part:
     headers['Content-Range'] = f'bytes {first}-{stop - 1}/{size}'
+  headers['Content-Length'] = str(stop - first)
+  if method == 'HEAD':  # whose answer does not wait for the sound
+    return responses.Response(
+        None, 206 if part else 200, headers, media_type=_MEDIA['wav'])
   return responses.StreamingResponse(
       streams.follow(job, number, first, stop), 206 if part else 200,
-      {**headers, 'Content-Length': str(stop - first)},
-      media_type=_MEDIA['wav'])
+      headers, media_type=_MEDIA['wav'])
 
 
 def _job(service, job_id):
@@ -301,7 +348,7 @@ def _status(job):
 async def _json(request):
   """The body's value; the content type keeps foreign pages from asking."""
   kind = request.headers.get('content-type', '').split(';')[0].strip()
-  if kind != 'application/json':
+  if kind.lower() != 'application/json':  # RFC 9110: case does not matter
     raise Refusal(415, f'the content type is {kind[:80]!r}; expected '
                   f'application/json.')
   body = bytearray()

@@ -55,13 +55,17 @@ def read(values, bundle, limits, sound):
   """
   if not isinstance(values, dict):
     raise errors.UserError(
-        f'the request is a {type(values).__name__}; expected an object with '
+        f'the request is {errors.kind(values)}; expected an object with '
         f'prompt, seconds, seed and so on.')
   for name in values:
     if name not in FIELDS:
       raise errors.choice('field', name, FIELDS)
   values = {k: v for k, v in values.items() if v is not None}
   file_format = values.pop('format', FORMATS[0])
+  if not isinstance(file_format, str):
+    raise errors.UserError(
+        f'format is {errors.kind(file_format)}; expected '
+        f'{" or ".join(FORMATS)}.')
   if file_format not in FORMATS:
     raise errors.choice('format', file_format, FORMATS)
   if 'story' in values:
@@ -76,7 +80,8 @@ def read(values, bundle, limits, sound):
     if name in values:
       if not isinstance(values[name], str):
         raise errors.UserError(
-            f'{name} is {values[name]!r}; expected the id of an upload.')
+            f'{name} is {errors.kind(values[name])}; expected the id of an '
+            f'upload.')
       values[name] = sound(name, values[name])
   settings, steering = steering_lib.asked(bundle, **values)
   known = 0 if steering.before is None else (
@@ -89,8 +94,8 @@ def story(text):
   """The Parts of a story in YAML; UserError names the line."""
   if not isinstance(text, str):
     raise errors.UserError(
-        'the story is not text; expected YAML, "- at: 0:00" and '
-        '"prompt: ..." under it.')
+        f'the story is {errors.kind(text)}; expected text in YAML, '
+        f'"- at: 0:00" and "prompt: ..." under it.')
   size = len(text.encode('utf-8', 'replace'))
   if size > MAX_STORY_BYTES:
     raise errors.UserError(

@@ -15,12 +15,13 @@ from musiclm_jax import errors
 REFUSED = 3
 SNIFFED_BYTES = 12
 _KINDS = re.compile(
-    rb'(RIFF|RF64)....WAVE|fLaC|OggS|ID3|\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]',
+    rb'(RIFF|RF64)....WAVE|FORM....AIF[FC]|fLaC|OggS|ID3|'
+    rb'\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]',
     re.DOTALL)
 
 
 def is_sound(start):
-  """Whether a file begins like WAV, FLAC, OGG or MP3."""
+  """Whether a file begins like WAV, FLAC, OGG, AIFF or MP3."""
   return _KINDS.match(start) is not None
 
 

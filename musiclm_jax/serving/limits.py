@@ -19,7 +19,7 @@ class Limits:
     queue: requests that wait; what comes beyond is answered 'busy'.
     max_seconds: of audio that a request may ask for, with what it continues.
     max_samples: that are drawn for one request.
-    time_limit_s: of work on one request, waiting not counted.
+    time_limit_s: of work on one request; neither waiting nor compiling count.
     upload_mib: of a file that is sent.
     upload_seconds: of its sound.
     upload_time_s: of decoding it.

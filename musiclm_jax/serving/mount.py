@@ -10,6 +10,7 @@ import os
 from starlette import concurrency
 from starlette import exceptions
 
+from musiclm_jax.serving import api
 from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import uploads
 
@@ -49,7 +50,7 @@ def mount(app, service, folder):
 def _close_api(app):
   """What the API does not have is told by the API, not by the page."""
   @app.api_route('/v1/{rest:path}', include_in_schema=False, methods=[
-      'GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
+      'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
   async def nothing(rest: str):
     del rest
     raise exceptions.HTTPException(404)
@@ -70,4 +71,8 @@ class Guard:
       return
     if path == _UPLOAD:
       await concurrency.run_in_threadpool(self._tidy)
-    await self._app(scope, receive, send)
+    try:
+      await self._app(scope, receive, send)
+    except Exception as error:  # pylint: disable=broad-exception-caught
+      if not api.left(error):
+        raise

@@ -14,19 +14,23 @@ class Programs:
   Attributes:
     count: how many were compiled, or read from the disk.
     compiling: whether one is now.
+    seconds: that all of it took.
   """
 
   def __init__(self):
-    self.count, self.compiling = 0, False
+    self.count, self.compiling, self.seconds = 0, False, 0.0
 
   def listen(self):
     """Counts from now on, as long as the process lives."""
     import jax  # pylint: disable=g-import-not-at-top
     jax.monitoring.register_event_duration_secs_listener(self.hear)
 
-  def hear(self, event, unused_seconds, **unused_about):
+  def hear(self, event, seconds, **unused_about):
     """Takes an event of JAX."""
     if event == _LOWERED:
       self.compiling = True
     elif event == _COMPILED:
       self.count, self.compiling = self.count + 1, False
+    else:
+      return
+    self.seconds += seconds

@@ -67,8 +67,8 @@ class Service:
   @property
   def waits_for(self):
     """What holds up all requests, in words, or None."""
-    if self.worker.state == worker_lib.STARTING:
-      return 'the server is starting'
+    if self.worker.starts is not None:
+      return self.worker.starts
     compiling = self.worker.programs.compiling
     if self.jobs.letting_go:
       return 'a cancelled request has to end first' + (

@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+from musiclm_jax import audio_stream
 from musiclm_jax import errors
 from musiclm_jax.serving import decoder
 from musiclm_jax.serving import jobs as jobs_lib
@@ -128,8 +129,8 @@ class Uploads:
     with open(path, 'rb') as sent:
       if not decoder.is_sound(sent.read(decoder.SNIFFED_BYTES)):
         raise WrongKind(
-            f'{what} is not a file of sound that is known here; expected WAV, '
-            f'FLAC, OGG or MP3.')
+            f'{what} is not a file of sound that is known here; expected '
+            f'{audio_stream.KINDS}.')
     if not self._decoders.acquire(timeout=_PATIENCE_S):
       raise jobs_lib.Busy(
           'busy: others are sending recordings; try again later.', 5)

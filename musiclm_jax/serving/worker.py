@@ -4,6 +4,9 @@ Generation reports after every second that a stage has drawn; what the report
 raises ends the work, and that is how cancelling and the time limit act. A
 program that is being compiled cannot be stopped: who cancels does not wait for
 it, the next request does.
+
+Whoever comes while it warms up is served between two programs, and compiles
+what is still missing for this one request; the rest goes on after it.
 """
 
 import contextlib
@@ -20,6 +23,9 @@ from musiclm_jax.serving import sound as sound_lib
 from musiclm_jax.serving import warm as warm_lib
 
 STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
+_LOADING = 'the server is starting: the model is loaded'
+_COMPILING = ('the server is starting: one of the programs that any request '
+              'needs is compiled')
 _PRACTICE = 'a slow waltz on accordion'
 
 
@@ -31,12 +37,17 @@ class _TimeIsUp(Exception):
   """The request has had its time."""
 
 
+class _Wanted(Exception):
+  """Somebody waits, and comes before practice."""
+
+
 class Worker:
   """Serves jobs one after the other.
 
   Attributes:
-    state: STARTING until the first request can be served without compiling,
+    state: STARTING until any first request can be served without compiling,
       then READY; BROKEN if it could not be loaded, GONE after `stop`.
+    starts: what it does while it is STARTING and serves nobody, or None.
     warming: whether more is compiled ahead while nobody waits.
     programs: the programs.Programs.
     error: the exception that broke it.
@@ -54,6 +65,7 @@ class Worker:
       picture: function from [N] float32 to a PNG; its spectrogram by default.
     """
     self.state, self.error = STARTING, None
+    self.starts = _LOADING
     self.warming, self.programs = warm == 'all', programs_lib.Programs()
     self._jobs, self._limits = jobs, limits
     self._load, self._warm, self._say = load, warm, say
@@ -80,8 +92,12 @@ class Worker:
       model = self._load()
       make = functools.partial(self._practise, model)
       if self._warm != 'none':
+        self.starts = _COMPILING
         for _ in warm_lib.first(model, make):
           self._unless_stopped()
+          self._serve_waiting(model)
+          self.starts = _COMPILING
+      self.starts = None
     except _Cancelled:
       self.state = GONE
       return
@@ -113,16 +129,33 @@ class Worker:
       self._say(f'the rest of the warm-up failed:\n{traceback.format_exc()}')
     return False
 
+  def _serve_waiting(self, model):
+    """Serves those who wait, until nobody does."""
+    while (job := self._jobs.next(wait=False)) is not None:
+      self.starts = None
+      self._serve(model, job)
+
   def _practise(self, model, samples=1, seconds=1, **steering):
     """Makes a clip and drops it, so that its programs are compiled."""
     settings = settings_lib.make(seconds=seconds, samples=samples)
     prompt = None if 'story' in steering else _PRACTICE
-    result = model.make(
-        steering_lib.read(settings, model.sample_rate_hz, prompt, **steering),
-        settings, soon=True, progress=self._unless_stopped)
+    wanted = steering_lib.read(
+        settings, model.sample_rate_hz, prompt, **steering)
+    while True:
+      try:
+        result = model.make(
+            wanted, settings, soon=True, progress=self._unless_wanted)
+        break
+      except _Wanted:  # what is compiled by now stays
+        self._serve_waiting(model)
     self._picture(result.takes[0].sound.read())
 
-  def _unless_stopped(self, *unused_report):
+  def _unless_wanted(self, *unused_report):
+    self._unless_stopped()
+    if self._jobs.counts()['waiting']:
+      raise _Wanted
+
+  def _unless_stopped(self):
     if self._jobs.stopped:
       raise _Cancelled
 
@@ -148,13 +181,15 @@ class Worker:
 
   def _make(self, model, job):
     """The `Made`s of a job."""
-    deadline = self._jobs.clock() + self._limits.time_limit_s
+    # What is compiled for it is not its fault, and cannot be stopped anyway.
+    spent = lambda: self._jobs.clock() - self.programs.seconds
+    deadline = spent() + self._limits.time_limit_s
     wanted = job.wanted  # goes away when it is cancelled
 
     def report(stage, done, total):
       if job.cancelled.is_set():
         raise _Cancelled
-      if self._jobs.clock() > deadline:
+      if spent() > deadline:
         raise _TimeIsUp
       job.advance.report(stage, done, total)
 

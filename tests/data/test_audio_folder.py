@@ -1,5 +1,6 @@
 """audio_folder: what is used, what is rejected and why, captions, splits."""
 
+import io
 import json
 import os
 
@@ -11,7 +12,6 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.data import audio_folder
 from musiclm_jax.data.audio_folder import corpus as corpus_lib
-from musiclm_jax.data.audio_folder import labels
 
 
 def _tone(seconds, rate, hertz=440.0, level=0.5):
@@ -71,17 +71,26 @@ def test_rejects_are_listed_with_reasons(tmp_path):
                   24000)
   soundfile.write(folder / 'short.wav', _tone(2.9, 24000), 24000)
   soundfile.write(folder / 'silent.wav', np.zeros(96000), 24000)
+  slow = io.BytesIO()
+  soundfile.write(slow, _tone(4, 24000), 1, format='WAV')
+  (folder / 'slow.wav').write_bytes(slow.getvalue())
+  (folder / 'song.m4a').write_bytes(b'any')
   (folder / 'notes.txt').write_text('not even an audio name')
+  (folder / '.trash').mkdir()
+  soundfile.write(folder / '.trash/good.wav', _tone(4, 24000, 220), 24000)
+  (folder / 'labels.csv').write_text('file,caption\n')
   summary = _build(folder, tmp_path / 'out')
   lines = [json.loads(line) for line in
            (tmp_path / 'out/rejects.jsonl').read_text().splitlines()]
   assert {line['file']: line['reason'] for line in lines} == {
       'text.wav': 'unreadable', 'zero.wav': 'unreadable',
       'nothing.wav': 'empty', 'nan.wav': 'nan', 'three.wav': 'channels',
-      'short.wav': 'too short', 'silent.wav': 'silent'}
+      'short.wav': 'too short', 'silent.wav': 'silent', 'slow.wav': 'rate',
+      'song.m4a': 'format'}
   assert all(line['detail'] for line in lines)
-  assert summary['files'] == 8 and summary['used'] == 1
-  assert sum(summary['rejected'].values()) == 7
+  assert summary['files'] == 10 and summary['used'] == 1
+  assert sum(summary['rejected'].values()) == 9
+  assert summary['passed_over'] == {'hidden': 1, 'no sound by its name': 1}
   assert records.Corpus(tmp_path / 'out').manifest['source'] == summary
   assert list(_all_tracks(tmp_path / 'out')) == ['good.wav']
 
@@ -138,16 +147,26 @@ def test_captions_are_found_beside_the_audio(tmp_path, name, text):
   assert summary['labels_without_audio'] == ['gone.wav']
 
 
-@pytest.mark.parametrize('name, text, said', [
-    ('c.csv', 'path,text\nx,y\n', 'columns path, text'),
-    ('c.jsonl', '{"file": "x"\n', 'line 1: not JSON'),
-    ('c.jsonl', '{"caption": "x"}\n', 'line 1'),
-    ('c.jsonl', '{"file": "x", "captions": [1]}\n', 'must be strings'),
-    ('c.txt', 'x', "extension '.txt'")])
-def test_bad_captions_files_say_what_is_wrong(tmp_path, name, text, said):
-  (tmp_path / name).write_text(text)
-  with pytest.raises(errors.UserError, match=said.replace('.', r'\.')):
-    labels.load(tmp_path, tmp_path / name)
+def test_what_the_decoder_reads_is_used(tmp_path, capsys):
+  folder = tmp_path / 'music'
+  folder.mkdir()
+  for number, (suffix, kind) in enumerate(dict(
+      wav='WAV', w64='W64', flac='FLAC', ogg='OGG', opus='OGG', mp3='MP3',
+      aiff='AIFF', aifc='AIFF', caf='CAF', au='AU').items()):
+    soundfile.write(
+        folder / f'{number}.{suffix}', _tone(3.5, 24000, 300 + 40 * number),
+        24000, format=kind, subtype='OPUS' if suffix == 'opus' else None)
+  (folder / 'x.aac').write_bytes(b'any')
+  (folder / 'captions.jsonl').write_text(
+      '{"file": "0.wav", "captions": ["\\u200b", "A slow air.", ""]}\n'
+      '{"file": "none.wav", "caption": "Of nothing."}\n')
+  audio_folder.build(folder, tmp_path / 'out', workers=2)
+  assert capsys.readouterr().out.splitlines() == [
+      '10 of 11 files used, 10 tracks; rejected: 1 format (listed in '
+      'rejects.jsonl)', '2 captions are blank and left out',
+      '1 captions name no usable file; the first: none.wav']
+  tracks = _all_tracks(tmp_path / 'out')
+  assert tracks['0.wav'][1].meta['captions'] == ['A slow air.']
 
 
 def test_user_errors(tmp_path):
@@ -163,6 +182,14 @@ def test_user_errors(tmp_path):
     _build(folder, out)
   with pytest.raises(errors.UserError, match='inside the audio folder'):
     _build(folder, folder / 'corpus')
+  (folder / 'song.m4a').write_bytes(b'x')
+  with pytest.raises(errors.UserError, match='(1 format, 1 unreadable)'):
+    _build(folder, out)
+  (folder / 'text.wav').unlink()
+  with pytest.raises(errors.UserError, match=(
+      'no .wav.*there are: 1 .m4a, which is not decoded here')):
+    _build(folder, out)
+  (folder / 'text.wav').write_text('words')
   with pytest.raises(errors.UserError, match='captions file'):
     _build(folder, out, captions=tmp_path / 'none.csv')
   assert sorted(p.name for p in tmp_path.iterdir()) == ['music']

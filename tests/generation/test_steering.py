@@ -20,7 +20,7 @@ def asked(bundle, *prompt, **wanted):
 @pytest.mark.parametrize('wanted, message', [
     (dict(), 'nothing says what the music should be like; expected a prompt'),
     (dict(prompt=' '), 'the prompt is empty'),
-    (dict(prompt=7), 'the prompt is empty'),
+    (dict(prompt=7), 'the prompt is a number; expected text'),
     (dict(prompt='x', story=(story.Part(0, 'y'),)), 'a prompt and a story'),
     (dict(story='missing.yaml'), 'story missing.yaml does not exist'),
     (dict(story=(story.Part(0, 'x'), story.Part(9, 'y')), seconds=9),

@@ -1,5 +1,7 @@
 """The HTTP API over a fake model, and over a tiny real one."""
 
+import asyncio
+import io
 import re
 import threading
 import time
@@ -13,6 +15,7 @@ testclient = pytest.importorskip('starlette.testclient')
 
 from musiclm_jax.serving import api
 from musiclm_jax.serving import docs
+from musiclm_jax.serving import mount
 from musiclm_jax.serving import streams
 
 RATE = 24_000
@@ -20,14 +23,22 @@ ASK = dict(prompt='a jig', seconds=2, seed=3)
 
 
 @pytest.fixture(name='make_client')
-def _make_client(make_service):
+def _make_client(make_service, tmp_path):
   """Function from limits to (client, service, model)."""
-  def make(**options):
+  def make(page=False, **options):
     service, model = make_service(**options)
+    app = api.create(service)
+    if page:
+      app = _with_page(app, service, tmp_path)
     return testclient.TestClient(
-        api.create(service), raise_server_exceptions=False), service, model
+        app, raise_server_exceptions=False), service, model
 
   return make
+
+
+def _with_page(app, service, tmp_path):
+  pytest.importorskip('gradio')
+  return mount.mount(app, service, tmp_path / 'sent')
 
 
 @pytest.fixture(name='client')
@@ -254,6 +265,78 @@ def test_other_content_types(client):
                          headers={'Content-Type': kind})
     assert answer.status_code == 415
     assert 'expected application/json' in answer.json()['error']
+
+
+@pytest.mark.parametrize('kind', [
+    'Application/JSON', 'APPLICATION/json; Charset=UTF-8'])
+def test_media_types_ignore_case(client, kind):
+  answer = client.post('/v1/jobs', content=b'{"prompt": "x"}',
+                       headers={'Content-Type': kind})
+  assert answer.status_code == 202
+
+
+@pytest.mark.parametrize('path, allowed', [
+    ('/healthz', 'GET, HEAD'), ('/v1/about', 'GET, HEAD'),
+    ('/docs', 'GET, HEAD'), ('/openapi.json', 'GET, HEAD'),
+    ('/v1/uploads', 'POST'), ('/v1/generate', 'POST'), ('/v1/jobs', 'POST'),
+    ('/v1/jobs/x', 'DELETE, GET, HEAD'), ('/v1/jobs/x/audio/1', 'GET, HEAD')])
+def test_wrong_methods(make_client, path, allowed):
+  site, _, _ = make_client(page=True)
+  for method in ('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'):
+    if method in allowed.split(', '):
+      continue
+    answer = site.request(method, path)
+    assert (answer.status_code, answer.headers['allow']) == (405, allowed)
+    if method != 'HEAD':
+      assert answer.json() == dict(
+          error=f'{method} {path}: Method Not Allowed.')
+
+
+def test_head_is_get_without_a_body(make_client):
+  client, _, model = make_client(page=True)
+  url = client.post('/v1/jobs', json=ASK).json()['url']
+  until(client, url, 'done')
+  for path in ('/healthz', '/v1/about', '/docs', '/openapi.json', url,
+               f'{url}/audio/1', f'{url}/spectrogram/1', f'{url}/stream/1',
+               '/v1/jobs/none'):
+    get, head = client.get(path), client.head(path)
+    assert head.status_code == get.status_code and head.content == b''
+    assert get.content
+    for name in ('content-type', 'content-length'):
+      assert head.headers[name] == get.headers[name]
+  assert client.head('/v1/nothing').status_code == 404
+  model.gate.clear()
+  url = client.post('/v1/jobs', json=ASK).json()['url']
+  until(client, url, 'running')
+  head = client.head(f'{url}/stream/1')  # and does not wait for the sound
+  assert int(head.headers['content-length']) == 44 + 2 * 2 * RATE
+
+
+@pytest.mark.parametrize('path, kind', [
+    ('/v1/jobs', 'application/json'), ('/v1/uploads', 'audio/wav'),
+    ('/gradio_api/upload', 'multipart/form-data; boundary=x')])
+def test_who_leaves_in_the_middle_of_a_body(
+    make_service, tmp_path, path, kind, capsys):
+  service, _ = make_service()
+  log = io.StringIO()
+  app = _with_page(api.create(service, log), service, tmp_path)
+  scope = dict(
+      type='http', method='POST', path=path, raw_path=path.encode(),
+      query_string=b'', root_path='', scheme='http', http_version='1.1',
+      client=('127.0.0.1', 1), server=('127.0.0.1', 2),
+      headers=[(b'host', b'127.0.0.1:2'), (b'content-type', kind.encode()),
+               (b'content-length', b'1000')])
+  messages = [dict(type='http.request', body=b'--x\r\n', more_body=True)]
+
+  async def receive():
+    return messages.pop() if messages else dict(type='http.disconnect')
+
+  async def send(unused_message):
+    pass
+
+  asyncio.run(app(scope, receive, send))  # what escapes, uvicorn would log
+  assert log.getvalue() == '' and capsys.readouterr().err == ''
+  assert not list(service.uploads.place().parent.iterdir())
 
 
 @pytest.mark.parametrize('path, status', [

@@ -46,23 +46,30 @@ def test_a_story_says_how_long_it_is(bundle):
 @pytest.mark.parametrize('values, line', [
     ({}, 'nothing says what the music should be like'),
     (dict(prompt=' '), 'the prompt is empty'),
-    (dict(prompt=7), 'the prompt is empty'),
     (dict(prompt='x' * 2001), 'the prompt has 2001 characters'),
     (dict(prompt='x\udcff'), 'the prompt is not text in UTF-8'),
     (dict(prompt='x', seconds=0), 'seconds is 0; expected 1 to 600.'),
-    (dict(prompt='x', seconds='ten'), 'seconds is ten; expected 1 to 600.'),
     (dict(prompt='x', seconds=float('nan')), 'seconds is nan; expected'),
     (dict(prompt='x', seconds=1e9), 'seconds is 1e+09; expected 1 to 600.'),
     (dict(prompt='x', seconds=61), 'seconds is 61; this server makes'),
-    (dict(prompt='x', seconds=[2]), 'seconds is [2]; expected'),
-    (dict(prompt='x', samples=True), 'samples is True; expected a whole'),
+    (dict(prompt='x', samples=True), 'samples is true or false; expected a '
+     'whole number of 1 to'),
+    (dict(prompt='x', samples=2.0), 'samples is 2.0; expected a whole'),
+    (dict(prompt='x', seconds='5'), "seconds is text ('5'); expected a number "
+     'of 1 to 600.'),
+    (dict(prompt='x', seconds=[5]), 'seconds is a list; expected a number'),
+    (dict(prompt='x', vary=[5]), 'vary is a list; expected one of'),
+    (dict(prompt=5), 'the prompt is a number; expected text.'),
+    (dict(prompt={}), 'the prompt is an object; expected text.'),
+    (dict(prompt='\u200b'), 'the prompt is empty'),
+    (dict(story='[' * 5000), 'story: too many brackets within brackets'),
     (dict(prompt='x', samples=5), 'samples is 5; this server draws at most 4'),
     (dict(prompt='x', seed=1.5), 'seed is 1.5; expected a whole number'),
     (dict(prompt='x', levels=3), 'levels is 3; expected 4 to 12'),
     (dict(prompt='x', vary='tempo'), "unknown vary 'tempo'; known:"),
     (dict(prompt='x', tempo=9), "unknown field 'tempo'; known: best_of,"),
     (dict(prompt='x', format='mp3'), "unknown format 'mp3'; known: flac, wav"),
-    (dict(prompt='x', format=3), 'unknown format 3; known: flac, wav'),
+    (dict(prompt='x', format=3), 'format is a number; expected wav or flac.'),
     (dict(prompt='x', story='- {at: 0, prompt: y}'), 'a prompt and a story'),
     (dict(story='- at: 0\n  prompt: x\n- at: soon\n  prompt: y'),
      "story, line 3: at is 'soon'; expected m:ss or whole seconds."),
@@ -70,13 +77,13 @@ def test_a_story_says_how_long_it_is(bundle):
     (dict(story='- {at: 0, prompt: x}\n- {at: 99:00, prompt: y}'),
      'the story has a part at 99:00; this server makes at most 60 s.'),
     (dict(story=''), 'story is empty; expected a list of parts'),
-    (dict(story=[1]), 'the story is not text; expected YAML'),
+    (dict(story=[1]), 'the story is a list; expected text in YAML'),
     (dict(story='#' * 100_001), 'the story has 100001 bytes; expected at most'),
     (dict(story='- {at: 0, prompt: x}\n- {at: 9, prompt: y}', seconds=5),
      'the story has a part at 0:09, but the music ends at 0:05'),
     (dict(melody='short'), 'melody has 0.00 s; expected 1 to 600 s.'),
     (dict(like='silent'), 'like is silent.'),
-    (dict(melody=3), 'melody is 3; expected the id of an upload.'),
+    (dict(melody=3), 'melody is a number; expected the id of an upload.'),
     (dict(prompt='x', like_weight=0.3), 'like_weight is for like beside'),
 ])
 def test_mistakes(bundle, values, line):
@@ -86,9 +93,9 @@ def test_mistakes(bundle, values, line):
 
 
 @pytest.mark.parametrize('request_, kind', [
-    ([], 'list'), ('jig', 'str'), (None, 'NoneType')])
+    ([], 'a list'), ('jig', 'text'), (None, 'nothing')])
 def test_a_request_is_an_object(bundle, request_, kind):
-  with pytest.raises(errors.UserError, match=f'the request is a {kind}'):
+  with pytest.raises(errors.UserError, match=f'the request is {kind};'):
     asking.read(request_, bundle, LIMITS, None)
 
 

@@ -237,6 +237,7 @@ def test_it_says_starting_until_it_is_warm(make_service):
   service, model = make_service(load=load)
   held.append(model)
   assert service.health()['status'] == 'starting'
+  assert service.waits_for == 'the server is starting: the model is loaded'
   job = ask(service)  # it waits
   assert job.state == jobs_lib.QUEUED
   loaded.set()
@@ -250,10 +251,77 @@ def test_one_sample_is_warm_before_it_is_ready(make_service):
   service.worker.start()
   until(lambda: model.prepared == [1])
   assert service.health()['status'] == 'starting'
-  assert service.waits_for == 'the server is starting'
+  assert service.waits_for == (
+      'the server is starting: one of the programs that any request needs is '
+      'compiled')
   model.compiled.set()
   until(lambda: service.health()['status'] == 'ready')
   assert model.made == [0] and not service.health()['warming']
+
+
+def test_a_first_request_waits_for_one_program_not_for_all(make_service):
+  service, model = make_service(start=False, warm='one')
+  programs = threading.Semaphore(0)
+
+  def prepare(samples):
+    for _ in range(5):
+      programs.acquire()
+      model.prepared.append(samples)
+      yield
+
+  model.prepare = prepare
+  service.worker.start()
+  until(lambda: 'one of the programs' in (service.waits_for or ''))
+  model.gate.clear()
+  job = ask(service, 7)
+  programs.release()
+  until(lambda: model.made == [7])
+  # It runs, and its own programs are compiled while it does.
+  assert service.waits_for is None and job.state == jobs_lib.RUNNING
+  assert service.health()['status'] == 'starting'
+  model.gate.set()
+  until(lambda: job.over)
+  assert job.state == jobs_lib.DONE and model.prepared == [1]
+  until(lambda: service.waits_for)
+  for _ in range(4):
+    programs.release()
+  until(lambda: service.health()['status'] == 'ready')
+  assert model.prepared == [1] * 5 and model.made == [7, 0]
+  assert service.waits_for is None
+
+
+def test_who_comes_during_practice_does_not_wait_for_it(make_service):
+  service, model = make_service(start=False, warm='one')
+  model.gate.clear()
+  service.worker.start()
+  until(lambda: model.made == [0])
+  job = ask(service, 7)
+  until(lambda: job.state == jobs_lib.RUNNING)  # the gate is still closed
+  assert service.health()['status'] == 'starting'
+  model.gate.set()
+  until(lambda: service.health()['status'] == 'ready')
+  assert job.state == jobs_lib.DONE and model.made == [0, 7, 0]
+
+
+def test_the_limit_of_time_does_not_count_compiling(make_service):
+  service, model = make_service(time_limit_s=100)
+  now = [0.0]
+  service.jobs.clock = lambda: now[0]
+  model.gate.clear()
+  patient = ask(service, 1)
+  until(lambda: model.made == [1])
+  for event in ('jaxpr_to_mlir_module_duration', 'backend_compile_duration'):
+    service.worker.programs.hear(f'/jax/core/compile/{event}', 300.0)
+  now[0] = 650.0
+  model.gate.set()
+  until(lambda: patient.over)
+  assert patient.state == jobs_lib.DONE
+  model.gate.clear()
+  late = ask(service, 2)
+  until(lambda: model.made == [1, 2])
+  now[0] += 101.0
+  until(lambda: late.over)
+  assert (late.state, late.late) == (jobs_lib.FAILED, True)
 
 
 def test_the_rest_is_warm_when_nobody_waits(make_service):
@@ -274,8 +342,8 @@ def test_the_rest_is_warm_when_nobody_waits(make_service):
   until(lambda: not service.health()['warming'])
   assert model.prepared == [1, 2, 3]
   assert practised == [
-      (1, 1, []), (2, 1, []), (1, 1, []), (3, 1, []), (1, 2, []), (1, 3, []),
-      (1, 1, ['like']), (1, 1, ['before']), (1, 1, ['melody'])]
+      (1, 1, []), (2, 1, []), (1, 1, []), (2, 1, []), (3, 1, []), (1, 2, []),
+      (1, 3, []), (1, 1, ['like']), (1, 1, ['before']), (1, 1, ['melody'])]
   assert model.made[2] == 7  # served before the rest
   assert service.health()['status'] == 'ready'
 

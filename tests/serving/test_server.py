@@ -223,6 +223,21 @@ def test_a_damaged_bundle_ends_it(tiny, tmp_path, installed):
 
 
 @pytest.mark.web
+def test_who_leaves_in_the_middle_of_a_body_is_not_told(site):
+  before = site.log()
+  for path, kind in (('/v1/jobs', 'application/json'),
+                     ('/v1/uploads', 'audio/wav')):
+    with socket.create_connection(('127.0.0.1', site.port)) as client:
+      client.sendall(f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}'
+                     '\r\nContent-Length: 1000\r\n\r\nRIFF'.encode())
+      wait(lambda: path != '/v1/uploads' or any(
+          name.endswith('.sent') for name in site.files()))
+    wait(lambda: not any(name.endswith('.sent') for name in site.files()))
+  assert site.get('/healthz')['status'] == 'ready'
+  assert site.log() == before
+
+
+@pytest.mark.web
 def test_signals_stop_it_cleanly(site, tiny):
   """The last one here, as it ends the site."""
   del tiny

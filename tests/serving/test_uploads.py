@@ -1,6 +1,7 @@
 """What is sent is checked, decoded in another process, and goes away."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_what_cannot_be_used(make, tmp_path, content, line):
   assert not list((tmp_path / 'uploads').iterdir())
 
 
+def test_all_of_a_recording_is_taken(make):
+  out = io.BytesIO()
+  soundfile.write(out, TONE, RATE, format='WAV', subtype='PCM_16')
+  content = bytearray(out.getvalue())
+  at = content.index(b'data') + 4
+  content[at:at + 4] = bytes(4)  # the recorder has never told the length
+  uploads = make()
+  assert uploads.take(sent(uploads, bytes(content))).seconds == 2.0
+
+
 def test_a_large_file_is_not_even_opened(make):
   uploads = make(upload_mib=1)
   with pytest.raises(uploads_lib.TooLarge, match='larger than 1 MiB'):
@@ -109,6 +120,8 @@ def test_the_process_is_limited():
 
 @pytest.mark.parametrize('start, known', [
     (b'RIFF\1\2\3\4WAVE', True), (b'fLaC\0\0\0\x22', True), (b'OggS', True),
+    (b'FORM\1\2\3\4AIFF', True), (b'FORM\1\2\3\4AIFC', True),
+    (b'FORM\1\2\3\48SVX', False),
     (b'ID3\4', True), (b'\xff\xfb\x90', True), (b'RIFF\1\2\3\4AVI ', False),
     (b'\xff\xd8\xff\xe0', False), (b'PK\3\4', False), (b'<html>', False),
 ])
