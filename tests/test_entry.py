@@ -173,7 +173,7 @@ def test_python_m_is_musiclm():
   assert done.stdout.startswith('musiclm_jax ')
 
 
-def test_without_a_home_there_is_no_cache(monkeypatch, capsys, tmp_path):
+def test_without_a_home_there_is_no_cache(monkeypatch, capsys):
   def none(self):
     raise RuntimeError('Could not determine home directory.')
 
@@ -182,7 +182,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(pathlib.Path, 'expanduser', none)
   assert process.keep_programs() == ''
   with pytest.raises(SystemExit) as stopped:
-    cli.main(['evaluate', 'joint', '-o', str(tmp_path)])
+    cli.main(['evaluate', 'joint'])
   assert stopped.value.code == 2
   assert 'there is no home folder to keep' in capsys.readouterr().err
 

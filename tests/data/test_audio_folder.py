@@ -12,6 +12,7 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.data import audio_folder
 from musiclm_jax.data.audio_folder import corpus as corpus_lib
+from musiclm_jax.data.audio_folder import labels as labels_lib
 
 
 def _tone(seconds, rate, hertz=440.0, level=0.5):
@@ -308,7 +309,7 @@ def test_half_a_character_is_refused(tmp_path, field):
   row[field] = ['x\ud800'] if field == 'aspects' else 'x\ud800'
   (tmp_path / 'captions.jsonl').write_text(json.dumps(row))
   with pytest.raises(errors.UserError, match='holds half a character') as told:
-    labels.load(tmp_path)
+    labels_lib.load(tmp_path)
   str(told.value).encode()
   assert 'captions.jsonl' in str(told.value)
 

@@ -33,8 +33,8 @@ def _evaluate(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(bundle_lib, 'Bundle', Bundle)
   monkeypatch.setattr(quick, 'evaluate', lambda *args: types.SimpleNamespace(
       figures={}, sections=[], data=data, ladder=None, stages=[]))
-  monkeypatch.setattr(codec, 'evaluate', lambda *args: types.SimpleNamespace(
-      figures={}, sections=[], judged=[]))
+  monkeypatch.setattr(codec, 'evaluate', lambda *args, **how: (
+      types.SimpleNamespace(figures={}, sections=[], judged=[])))
   monkeypatch.setattr(pictures, 'draw', draw)
   monkeypatch.setattr(codec_report, 'draw', draw)
   home = tmp_path / 'here'
