@@ -11,6 +11,8 @@ built. Both are mistakes, so both are errors here.
 """
 
 import dataclasses
+import functools
+import os
 import pathlib
 import re
 
@@ -19,6 +21,7 @@ import gin
 from musiclm_jax import entry
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import macro_values
 from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 
@@ -76,7 +79,13 @@ def resolve(name):
 
 
 def add_search_path():
-  """Lets gin find what leaves include, whatever the working directory is."""
+  """Lets gin find what leaves include, whatever the working directory is.
+
+  A byte order mark, with which some editors begin a file, is passed over.
+  """
+  readers = gin.config._FILE_READERS  # pylint: disable=protected-access
+  if readers[0][0] is open:
+    readers[0] = (functools.partial(open, encoding='utf-8-sig'), os.path.isfile)
   prefixes = gin.config._LOCATION_PREFIXES  # pylint: disable=protected-access
   if str(gin_root()) not in prefixes:
     # First: an include means the same file everywhere.
@@ -95,8 +104,8 @@ def load(names, bindings=(), run=RUN):
   Returns:
     A `Config`.
   Raises:
-    UserError: an unknown file, name or value; a required macro without value;
-      a binding that nothing reads.
+    UserError: an unknown file, name or value; a value out of range; a required
+      macro without value; a binding that nothing reads.
   """
   files = _parse(names, bindings, run)
   _require_macros()
@@ -138,7 +147,14 @@ def _parse(names, bindings, run):
   for line in _lines(bindings):
     with _explained(f'--gin.{line}'):
       gin.parse_config(line)
+  check_values()
   return files
+
+
+def check_values():
+  """Raises UserError where a macro that is bound has a value out of range."""
+  macro_values.check(
+      macros(), lambda value: isinstance(value, gin.config.ConfigurableReference))
 
 
 def _lines(bindings):
