@@ -144,6 +144,11 @@ class Records:
             f'{path} is shorter than index.{split}.npz says '
             f'({path.stat().st_size} bytes, expected {size}); {_AGAIN}.')
 
+  @property
+  def paths(self):
+    """The files, by number of the shard."""
+    return list(self._paths)
+
   def read(self, number):
     """The bytes of record `number`, a serialised tf.train.Example."""
     shard = int(self._index.shard[number])

@@ -65,6 +65,11 @@ def feature_lengths(stage):
   return dict(inputs=layout.target.start, targets=layout.target.length)
 
 
+def crop_counts(seconds, crop_seconds):
+  """[n] how many crops each track stands for: all that fit, at least one."""
+  return np.maximum(1, np.asarray(seconds) // crop_seconds)
+
+
 class Order:
   """Which track and which crop every example has, as a function of its index.
 
@@ -86,7 +91,7 @@ class Order:
       crop_seconds: seconds of one crop.
       seed: any non-negative int.
     """
-    counts = np.maximum(1, np.asarray(seconds) // crop_seconds)
+    counts = crop_counts(seconds, crop_seconds)
     self._tracks = np.repeat(np.arange(len(counts)), counts)
     self._seed = seed
     self._permutation = functools.lru_cache(_KEPT_EPOCHS)(self._permute)
