@@ -170,6 +170,37 @@ def macros():
           if selector == _MACRO}
 
 
+def check_macros_of_other_runs(others):
+  """Looks at the macros of what another launcher (T5X) has parsed.
+
+  Args:
+    others: paths of its own gin files, whose macros may go unread, as may those
+      of ours in runs/.
+  Returns:
+    Lines to be said: macros that our own loop alone reads.
+  Raises:
+    UserError: a macro that nothing reads and no run knows: misspelt.
+  """
+  ours = {path.stem: _macros_in(path)
+          for path in gin_root().glob('runs/*.gin')}
+  known = set().union(*ours.values(), *map(_macros_in, others))
+  loose = set(macros()) - _used_macros()
+  unknown = sorted(loose - known)
+  if unknown:
+    raise errors.UserError(
+        f'{", ".join(unknown)} is bound but nothing reads it; macros that are '
+        f'read: {", ".join(sorted(_used_macros() & set(macros())))}.')
+  alone = ours['local'].difference(
+      *(names for run, names in ours.items() if run != 'local'))
+  return [f'{name} is read by our own loop alone; T5X passes over it.'
+          for name in sorted(loose & alone)]
+
+
+def _macros_in(path):
+  return set(re.findall(
+      r'^([A-Z]\w*) *=', path.read_text(encoding='utf-8'), re.M))
+
+
 def unread():
   """Bindings that building the arguments did not touch: 'codec.Config.width'.
 
@@ -198,12 +229,17 @@ def _config():
   return list(gin.config._CONFIG.items())  # pylint: disable=protected-access
 
 
+def _used_macros():
+  """Names of the macros that some binding refers to."""
+  references = gin.config.iterate_references(
+      [params for _, params in _config()])
+  return {ref.scopes[0] for ref in references if ref.selector == _MACRO}
+
+
 def _missing():
   """Macros that are required or used, and have no value."""
   bound = macros()
-  references = list(gin.config.iterate_references(
-      [params for _, params in _config()]))
-  used = {ref.scopes[0] for ref in references if ref.selector == _MACRO}
+  used = _used_macros()
   missing = {name for name, value in bound.items()
              if getattr(value, 'scopes', None) == ['gin.REQUIRED']}
   return missing | (used - set(bound))

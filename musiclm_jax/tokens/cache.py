@@ -163,7 +163,8 @@ class Cache:
   """A finished token cache."""
 
   def __init__(self, directory):
-    self.directory = pathlib.Path(directory)
+    # Readers of it, seqio among them, are asked for it at any later time.
+    self.directory = pathlib.Path(directory).absolute()
     path = self.directory / FINGERPRINT
     if not path.is_file() or not (self.streams_dir / COMPLETED).is_file():
       raise errors.UserError(

@@ -164,13 +164,16 @@ class TaskBatches:
         self.train_split, self.seed, start_step * self.batch_size,
         melody_dropout=self.melody_dropout)
 
+  @property
+  def held_out(self):
+    """The split of the evaluation; the training split where there is none."""
+    known = self.eval_split in self.cache.splits
+    return self.eval_split if known else self.train_split
+
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
-    split = self.eval_split
-    if split not in self.cache.splits:
-      split = self.train_split
     count = self.eval_batches_count * self.batch_size
-    yield from self._dataset(split, _EVAL_SEED, 0, count)
+    yield from self._dataset(self.held_out, _EVAL_SEED, 0, count)
 
   def baselines(self):
     """What a stage's evaluation losses have to beat, in nats per token.
