@@ -153,8 +153,9 @@ def _parse(names, bindings, run):
 
 def check_values():
   """Raises UserError where a macro that is bound has a value out of range."""
-  macro_values.check(
-      macros(), lambda value: isinstance(value, gin.config.ConfigurableReference))
+  is_reference = lambda value: isinstance(
+      value, gin.config.ConfigurableReference)
+  macro_values.check(macros(), is_reference)
 
 
 def _lines(bindings):

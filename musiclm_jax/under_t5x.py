@@ -4,8 +4,8 @@
       --gin_file=gin/semantic_base.gin --gin.MODEL_DIR="'runs/semantic'" ...
 
 `bash launch/local.sh t5x train ...` does it, and installs T5X. It is `python -m
-t5x.train` (or eval, infer) with the same words, and with what `musiclm train`
-does besides: gin files are found from any directory, the run file is read before
+t5x.train` (or eval, infer) with the same words, and with what `musiclm
+train` does besides: gin files are found from any directory, the run file is read before
 the leaf whatever their order, and a mistake is one line and exit code 2.
 """
 
@@ -13,6 +13,7 @@ import importlib.util
 import runpy
 import sys
 
+from musiclm_jax import entry
 from musiclm_jax import errors
 
 # program -> the run file that it needs.
@@ -54,8 +55,8 @@ def arranged(words):
 
 
 def main():
-  """Runs the program in this process; returns the exit code of a mistake."""
-  try:
+  """Runs the program in this process; a mistake exits with 2."""
+  with entry.guarded('t5x'):
     if importlib.util.find_spec('t5x') is None:
       raise errors.UserError(
           'T5X is not installed; run `bash launch/local.sh t5x ...`, which '
@@ -63,16 +64,13 @@ def main():
     program, words = arranged(sys.argv[1:])
     sys.argv[1:] = words
     # gin files of T5X bind the functions of `__main__`.
-    runpy.run_module(f't5x.{program}', run_name='__main__', alter_sys=True)
-  except errors.UserError as error:
-    text = str(error).split('\n  In call to configurable')[0]
-    print(f't5x: error: {" ".join(text.split())}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('t5x: interrupted', file=sys.stderr)
-    return 130
-  return 0
+    try:
+      runpy.run_module(f't5x.{program}', run_name='__main__', alter_sys=True)
+    except errors.UserError as error:
+      # gin adds lines about where it was.
+      text = str(error).split('\n  In call to configurable')[0]
+      raise errors.UserError(text) from error
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  main()

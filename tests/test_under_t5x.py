@@ -59,7 +59,9 @@ def test_unknown_leaves_are_listed():
 def test_mistakes_are_one_line(monkeypatch, capsys, installed, words, said):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda _: installed or None)
   monkeypatch.setattr(sys, 'argv', ['under_t5x', *words])
-  assert under_t5x.main() == 2
+  with pytest.raises(SystemExit) as caught:
+    under_t5x.main()
+  assert caught.value.code == 2
   error = capsys.readouterr().err
   assert error.startswith(f't5x: error: {said}') and error.count('\n') == 1
 

@@ -60,8 +60,8 @@ def build_sequences(dataset, stage, codebooks, melody_dropout=0.0,
     stage: a StageSpec.
     codebooks: [Q, K, D] float32, MuLan's residual codebooks.
     melody_dropout: probability that a sequence's melody segment is all padding.
-    describe: adds which crop a sequence is of: `id`, `captions` and `crop_start`
-      in seconds.
+    describe: adds which crop a sequence is of: `id`, `captions` and
+      `crop_start` in seconds.
   """
   crop = functools.partial(crop_and_build, stage=stage, codebooks=codebooks,
                            melody_dropout=melody_dropout)
