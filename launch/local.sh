@@ -8,6 +8,9 @@
 #   bash launch/local.sh t5x train --gin_file=gin/runs/t5x.gin ...
 #                                         T5X: train, eval or infer
 #
+# T5X_FROM=DIR takes T5X, airio and jestimator from DIR, where GitHub is not
+# reached: a source folder, an archive or a wheel of each, at the commits of
+# locks/t5x_commits.txt.
 # VENV=DIR puts the environment elsewhere (default: .venv in the repository).
 # A folder for compiled programs, .jax_cache, makes later starts faster; set
 # JAX_COMPILATION_CACHE_DIR to move it.
@@ -54,13 +57,43 @@ install() {  # install LOCK: does nothing when this very lock is in place
   echo "$want" >"$stamp"
 }
 
-install_commits() {  # what has no release: pinned commits, by git
+local_source() {  # local_source NAME: what T5X_FROM has of it
+  local found
+  for found in "$T5X_FROM/$1" "$T5X_FROM/$1"-*.whl "$T5X_FROM/$1"-*.tar.gz \
+      "$T5X_FROM/$1"-*.zip; do
+    if [ -f "$found" ] || [ -f "$found/setup.py" ] ||
+        [ -f "$found/pyproject.toml" ]; then
+      echo "$found"
+      return
+    fi
+  done
+  fail "T5X_FROM=$T5X_FROM has no $1: expected folders, archives or wheels named airio, jestimator and t5x"
+}
+
+install_commits() {  # what has no release: pinned commits, by git or from files
   local lock=$root/locks/t5x_commits.txt
   local stamp=$venv/installed-t5x_commits
+  local log=$venv/t5x_install.log
+  local name url source what=()
   cmp -s "$lock" "$stamp" && return
-  command -v git >/dev/null ||
-    fail "T5X is installed from its repository; run: apt-get install git"
-  "$venv/bin/pip" install --disable-pip-version-check --no-deps -r "$lock" >&2
+  if [ -n "${T5X_FROM:-}" ]; then
+    for name in airio jestimator t5x; do
+      source=$(local_source "$name") || exit
+      what+=("$source")
+    done
+  else
+    command -v git >/dev/null ||
+      fail "T5X is installed from its repository; run: apt-get install git"
+    url=$(sed -n 's/^t5x @ git+\(.*\)@.*/\1/p' "$lock")
+    GIT_TERMINAL_PROMPT=0 timeout 60 git ls-remote -q "$url" HEAD \
+      >"$log" 2>&1 ||
+      fail "$url cannot be reached; bring the commits of locks/t5x_commits.txt here as source folders or wheels, and name the folder that holds them: T5X_FROM=DIR"
+    what=(-r "$lock")
+  fi
+  echo "installing airio, jestimator and t5x from ${T5X_FROM:-GitHub}" >&2
+  "$venv/bin/pip" install --disable-pip-version-check --no-deps "${what[@]}" \
+    >"$log" 2>&1 ||
+    fail "T5X could not be installed from ${T5X_FROM:-GitHub} ($(grep -i error "$log" | tail -n 1)); all that pip said is in $log"
   cp "$lock" "$stamp"
 }
 
@@ -87,7 +120,6 @@ if [ "${1:-}" = test ]; then
 fi
 if [ "${1:-}" = t5x ]; then
   shift
-  cd "$root"
-  exec "$venv/bin/python" -m "t5x.${1:-train}" "${@:2}"
+  exec "$venv/bin/python" -m musiclm_jax.under_t5x "$@"
 fi
 exec "$venv/bin/musiclm" "$@"

@@ -11,6 +11,8 @@ built. Both are mistakes, so both are errors here.
 """
 
 import dataclasses
+import functools
+import os
 import pathlib
 import re
 
@@ -19,6 +21,7 @@ import gin
 from musiclm_jax import entry
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import macro_values
 from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 
@@ -76,7 +79,13 @@ def resolve(name):
 
 
 def add_search_path():
-  """Lets gin find what leaves include, whatever the working directory is."""
+  """Lets gin find what leaves include, whatever the working directory is.
+
+  A byte order mark, with which some editors begin a file, is passed over.
+  """
+  readers = gin.config._FILE_READERS  # pylint: disable=protected-access
+  if readers[0][0] is open:
+    readers[0] = (functools.partial(open, encoding='utf-8-sig'), os.path.isfile)
   prefixes = gin.config._LOCATION_PREFIXES  # pylint: disable=protected-access
   if str(gin_root()) not in prefixes:
     # First: an include means the same file everywhere.
@@ -95,8 +104,8 @@ def load(names, bindings=(), run=RUN):
   Returns:
     A `Config`.
   Raises:
-    UserError: an unknown file, name or value; a required macro without value;
-      a binding that nothing reads.
+    UserError: an unknown file, name or value; a value out of range; a required
+      macro without value; a binding that nothing reads.
   """
   files = _parse(names, bindings, run)
   _require_macros()
@@ -138,7 +147,15 @@ def _parse(names, bindings, run):
   for line in _lines(bindings):
     with _explained(f'--gin.{line}'):
       gin.parse_config(line)
+  check_values()
   return files
+
+
+def check_values():
+  """Raises UserError where a macro that is bound has a value out of range."""
+  is_reference = lambda value: isinstance(
+      value, gin.config.ConfigurableReference)
+  macro_values.check(macros(), is_reference)
 
 
 def _lines(bindings):
@@ -152,6 +169,37 @@ def macros():
   """{name: value} of all macros now bound; references stay references."""
   return {scope: params['value'] for (scope, selector), params in _config()
           if selector == _MACRO}
+
+
+def check_macros_of_other_runs(others):
+  """Looks at the macros of what another launcher (T5X) has parsed.
+
+  Args:
+    others: paths of its own gin files, whose macros may go unread, as may those
+      of ours in runs/.
+  Returns:
+    Lines to be said: macros that our own loop alone reads.
+  Raises:
+    UserError: a macro that nothing reads and no run knows: misspelt.
+  """
+  ours = {path.stem: _macros_in(path)
+          for path in gin_root().glob('runs/*.gin')}
+  known = set().union(*ours.values(), *map(_macros_in, others))
+  loose = set(macros()) - _used_macros()
+  unknown = sorted(loose - known)
+  if unknown:
+    raise errors.UserError(
+        f'{", ".join(unknown)} is bound but nothing reads it; macros that are '
+        f'read: {", ".join(sorted(_used_macros() & set(macros())))}.')
+  alone = ours['local'].difference(
+      *(names for run, names in ours.items() if run != 'local'))
+  return [f'{name} is read by our own loop alone; T5X passes over it.'
+          for name in sorted(loose & alone)]
+
+
+def _macros_in(path):
+  return set(re.findall(
+      r'^([A-Z]\w*) *=', path.read_text(encoding='utf-8'), re.M))
 
 
 def unread():
@@ -182,12 +230,17 @@ def _config():
   return list(gin.config._CONFIG.items())  # pylint: disable=protected-access
 
 
+def _used_macros():
+  """Names of the macros that some binding refers to."""
+  references = gin.config.iterate_references(
+      [params for _, params in _config()])
+  return {ref.scopes[0] for ref in references if ref.selector == _MACRO}
+
+
 def _missing():
   """Macros that are required or used, and have no value."""
   bound = macros()
-  references = list(gin.config.iterate_references(
-      [params for _, params in _config()]))
-  used = {ref.scopes[0] for ref in references if ref.selector == _MACRO}
+  used = _used_macros()
   missing = {name for name, value in bound.items()
              if getattr(value, 'scopes', None) == ['gin.REQUIRED']}
   return missing | (used - set(bound))

@@ -32,10 +32,10 @@ def embedding(mark):
   return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def write_corpus(directory):
+def write_corpus(directory, splits=tuple(SECONDS)):
   with records.Writer(directory, 'fake', RATE_HZ, licence='CC0') as writer:
-    for split, lengths in SECONDS.items():
-      for track, seconds in enumerate(lengths):
+    for split in splits:
+      for track, seconds in enumerate(SECONDS[split]):
         whole = np.repeat(marks(track, int(seconds) + 1), RATE_HZ)
         writer.add(split, f'{split}{track}',
                    whole[:round(seconds * RATE_HZ)].astype(np.int16),

@@ -108,6 +108,28 @@ def test_mistakes_are_one_line(leaf, extra, words):
     assert word in str(caught.value)
 
 
+def test_macros_under_another_launcher(leaf, tmp_path):
+  """What T5X parses is looked at in the same way."""
+  other = tmp_path / 'pretrain.gin'
+  other.write_text('USE_CACHED_TASKS = True\nOTHER = %TRAIN_STEPS\n')
+  look = lambda: configs.check_macros_of_other_runs([other])
+  configs.required(leaf('USE_CACHED_TASKS = False\nSAVE_DATASET = True\n'))
+  assert look() == []
+  configs.required(leaf('TRAIN_STEPZ = 3\n'))
+  with pytest.raises(errors.UserError, match='TRAIN_STEPZ is bound but') as one:
+    look()
+  assert 'read: BATCH_SIZE, ' in str(one.value) and 'TRAIN_STEPS' in str(
+      one.value)
+
+
+def test_macros_of_our_loop_alone_are_said(tmp_path):
+  run = tmp_path / 'run.gin'
+  run.write_text("GENERATOR = 'rbg'\nSEED = 3\n")
+  configs.required(str(run), run=str(run))
+  assert configs.check_macros_of_other_runs([]) == [
+      'GENERATOR is read by our own loop alone; T5X passes over it.']
+
+
 def test_a_missing_macro_is_named(leaf):
   with pytest.raises(errors.UserError, match='no value for MODEL_DIR'):
     configs.load(leaf())

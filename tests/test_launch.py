@@ -63,24 +63,92 @@ def test_scripts_are_sound(script):
     assert not found.returncode, found.stdout
 
 
+def installs(calls):
+  """The last words of the calls of pip that install."""
+  return [c.split('--no-deps ')[1].replace(f'{LAUNCH.parent}/', '')
+          for c in calls if c.startswith('pip install') and 'cuda' not in c
+          and '-e ' not in c]
+
+
 def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
   venv = tmp_path / 'venv'
   for name in ('pip', 'python'):
     stand_in(name, at=venv / 'bin')
   words = ('t5x', 'eval', '--gin_file=a b.gin')
   for _ in range(2):
-    code, _, err = run('local.sh', *words, VENV=str(venv))
+    code, _, err = run('local.sh', *words, VENV=str(venv),
+                       PATH=stand_in('git'))
     assert code == 0, err
-  calls = [c for c in stand_in.calls() if 'cuda.txt' not in c]
-  ran = 'python -m t5x.eval --gin_file=a b.gin'
-  assert calls[-2:] == [ran, ran]
-  locks = [c.split('/')[-1] for c in calls[:-2] if ' -r ' in c]
-  assert locks == ['t5x.txt', 't5x_commits.txt']
-  assert all('--no-deps' in c for c in calls[:-2])
+  calls = stand_in.calls()
+  assert installs(calls) == ['--require-hashes -r locks/t5x.txt',
+                             '-r locks/t5x_commits.txt']
+  ran = 'python -m musiclm_jax.under_t5x eval --gin_file=a b.gin'
+  assert [c for c in calls if c.startswith('python')] == [ran, ran]
   commits = (LAUNCH.parent / 'locks/t5x_commits.txt').read_text()
   found = re.findall(r'^(\w+) @ git\+https://\S+/\1@[0-9a-f]{40}$', commits,
                      re.MULTILINE)
   assert found == ['airio', 'jestimator', 't5x']
+  assert [c for c in calls if c.startswith('git')] == [
+      'git ls-remote -q https://github.com/google-research/t5x HEAD']
+
+
+@pytest.fixture(name='t5x')
+def _t5x(stand_in, tmp_path):
+  """t5x(script of pip, script of git, **environment): local.sh t5x, once."""
+  venv = tmp_path / 'venv'
+  stand_in('python', at=venv / 'bin')
+
+  def start_t5x(pip='', git='exit 9', **environment):
+    stand_in('pip', pip, at=venv / 'bin')
+    return run('local.sh', 't5x', 'train', VENV=str(venv),
+               PATH=stand_in('git', git), **environment)
+
+  start_t5x.stamp = venv / 'installed-t5x_commits'
+  return start_t5x
+
+
+def test_without_github_one_line_says_what_to_do(t5x, stand_in):
+  code, out, err = t5x(git='echo "fatal: no such host" >&2; exit 128')
+  assert code == 2 and not out and not t5x.stamp.exists()
+  last = err.splitlines()[-1]
+  assert 'google-research/t5x cannot be reached' in last
+  assert 'T5X_FROM=DIR' in last and 'fatal' not in err
+  assert not any('t5x_commits' in c or c.startswith('python')
+                 for c in stand_in.calls())
+
+
+def test_t5x_is_installed_from_files(t5x, stand_in, tmp_path):
+  files = tmp_path / 'brought along'
+  for folder in ('airio', 't5x'):
+    (files / folder).mkdir(parents=True)
+    (files / folder / 'setup.py').touch()
+  wheel = files / 'jestimator-0.3.3-py3-none-any.whl'
+  code, out, err = t5x(T5X_FROM=str(files))
+  assert code == 2 and f'T5X_FROM={files} has no jestimator' in err
+  assert not out and not t5x.stamp.exists()
+  wheel.touch()
+  for _ in range(2):  # the second has nothing to install
+    code, _, err = t5x(T5X_FROM=str(files))
+    assert code == 0, err
+  assert installs(stand_in.calls())[1:] == [
+      f'{files}/airio {wheel} {files}/t5x']
+  assert not any(c.startswith('git') for c in stand_in.calls())
+  # What is there stays, whether or not the files are named again.
+  assert t5x()[0] == 0
+
+
+def test_what_pip_says_of_a_failure_is_one_line(t5x, tmp_path):
+  for folder in ('airio', 't5x', 'jestimator'):
+    (tmp_path / 'files' / folder).mkdir(parents=True)
+    (tmp_path / 'files' / folder / 'pyproject.toml').touch()
+  code, _, err = t5x(
+      'case "$*" in *airio*) printf "%s\\n" Processing "ERROR: no flit_core" '
+      'note; exit 1 ;; esac', T5X_FROM=str(tmp_path / 'files'))
+  assert code == 2 and not t5x.stamp.exists()
+  last = err.splitlines()[-1]
+  assert '(ERROR: no flit_core); all that pip said is in' in last
+  assert 'Processing' not in err
+  assert 'Processing' in (tmp_path / 'venv/t5x_install.log').read_text()
 
 
 def test_the_recipe_names_leaves_and_settings_that_are_there(tmp_path):

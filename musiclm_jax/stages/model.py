@@ -121,8 +121,8 @@ class StageModel:
 
     Returns:
       (scalar, metrics): `loss` in nats per token without z-loss and smoothing,
-      `accuracy`, and `loss_level_<n>` where a frame has several levels, n
-      counted from 1 as the papers do.
+      `accuracy`, `z_loss_per_token` where there is one, and `loss_level_<n>`
+      where a frame has several levels, n counted from 1 as the papers do.
     """
     average, top, log_z, chosen, weights = self._scores(
         params, batch, dropout_rng)
@@ -131,10 +131,12 @@ class StageModel:
     if self.label_smoothing:
       total = ((1 - self.label_smoothing) * nats +
                self.label_smoothing * (log_z - average))
-    if self.z_loss:
-      total = total + self.z_loss * jnp.square(log_z)
     mean = lambda x: (x * weights).sum() / jnp.maximum(weights.sum(), 1.0)
     metrics = {'loss': mean(nats), 'accuracy': mean(chosen >= top)}
+    if self.z_loss:
+      z_loss = self.z_loss * jnp.square(log_z)
+      total = total + z_loss
+      metrics['z_loss_per_token'] = mean(z_loss)
     metrics.update(self._per_level(nats, weights))
     return mean(total), metrics
 

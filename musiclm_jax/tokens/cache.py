@@ -144,6 +144,11 @@ class Records:
             f'{path} is shorter than index.{split}.npz says '
             f'({path.stat().st_size} bytes, expected {size}); {_AGAIN}.')
 
+  @property
+  def paths(self):
+    """The files, by number of the shard."""
+    return list(self._paths)
+
   def read(self, number):
     """The bytes of record `number`, a serialised tf.train.Example."""
     shard = int(self._index.shard[number])
@@ -158,7 +163,8 @@ class Cache:
   """A finished token cache."""
 
   def __init__(self, directory):
-    self.directory = pathlib.Path(directory)
+    # Readers of it, seqio among them, are asked for it at any later time.
+    self.directory = pathlib.Path(directory).absolute()
     path = self.directory / FINGERPRINT
     if not path.is_file() or not (self.streams_dir / COMPLETED).is_file():
       raise errors.UserError(

@@ -51,7 +51,8 @@ def crops_by_length(dataset, crop_seconds):
   return dataset.flat_map(repeat)
 
 
-def build_sequences(dataset, stage, codebooks, melody_dropout=0.0):
+def build_sequences(dataset, stage, codebooks, melody_dropout=0.0,
+                    describe=False):
   """Crops every track at random and builds `stage`'s `inputs` and `targets`.
 
   Args:
@@ -59,9 +60,20 @@ def build_sequences(dataset, stage, codebooks, melody_dropout=0.0):
     stage: a StageSpec.
     codebooks: [Q, K, D] float32, MuLan's residual codebooks.
     melody_dropout: probability that a sequence's melody segment is all padding.
+    describe: adds which crop a sequence is of: `id`, `captions` and
+      `crop_start` in seconds.
   """
-  build = functools.partial(crop_and_build, stage=stage, codebooks=codebooks,
-                            melody_dropout=melody_dropout)
+  crop = functools.partial(crop_and_build, stage=stage, codebooks=codebooks,
+                           melody_dropout=melody_dropout)
+
+  def build(example, seed):
+    built = crop(example, seed)
+    if describe:
+      start = crop_start(example['seconds'], stage.crop_seconds, seed)
+      built.update(id=example['id'], captions=example['captions'],
+                   crop_start=start)
+    return built
+
   if CROP_SEED in dataset.element_spec:
     return dataset.map(lambda example: build(example, example[CROP_SEED]),
                        num_parallel_calls=tf.data.AUTOTUNE)

@@ -65,6 +65,11 @@ def feature_lengths(stage):
   return dict(inputs=layout.target.start, targets=layout.target.length)
 
 
+def crop_counts(seconds, crop_seconds):
+  """[n] how many crops each track stands for: all that fit, at least one."""
+  return np.maximum(1, np.asarray(seconds) // crop_seconds)
+
+
 class Order:
   """Which track and which crop every example has, as a function of its index.
 
@@ -86,7 +91,7 @@ class Order:
       crop_seconds: seconds of one crop.
       seed: any non-negative int.
     """
-    counts = np.maximum(1, np.asarray(seconds) // crop_seconds)
+    counts = crop_counts(seconds, crop_seconds)
     self._tracks = np.repeat(np.arange(len(counts)), counts)
     self._seed = seed
     self._permutation = functools.lru_cache(_KEPT_EPOCHS)(self._permute)
@@ -159,13 +164,16 @@ class TaskBatches:
         self.train_split, self.seed, start_step * self.batch_size,
         melody_dropout=self.melody_dropout)
 
+  @property
+  def held_out(self):
+    """The split of the evaluation; the training split where there is none."""
+    known = self.eval_split in self.cache.splits
+    return self.eval_split if known else self.train_split
+
   def eval_batches(self):
     """The fixed evaluation batches, `eval_batches_count` of them."""
-    split = self.eval_split
-    if split not in self.cache.splits:
-      split = self.train_split
     count = self.eval_batches_count * self.batch_size
-    yield from self._dataset(split, _EVAL_SEED, 0, count)
+    yield from self._dataset(self.held_out, _EVAL_SEED, 0, count)
 
   def baselines(self):
     """What a stage's evaluation losses have to beat, in nats per token.

@@ -5,18 +5,23 @@
                     feature_converter.StageFeatureConverter(), use_cached=True)
 
 All three read the same cached code streams. A task without its cache refuses to
-run: nothing is ever tokenised on the fly.
+run: nothing is ever tokenised on the fly. Shuffled, the crops of all tracks come
+mixed (tokens/shuffled.py). Sizes count crops, so that a mixture of tasks draws
+from each by the music in it.
 """
 
 import functools
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
+from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import preprocessors
+from musiclm_jax.tokens import shuffled
 from musiclm_jax.tokens import source
 from musiclm_jax.tokens import task_metrics
 from musiclm_jax.tokens import vocabularies
@@ -26,33 +31,80 @@ tf.config.set_visible_devices([], 'GPU')
 
 
 class CachedTask(seqio.Task):
-  """A seqio task whose cached files are in a given directory."""
+  """A stage's task over a `cache.Cache`, as seqio reads it."""
 
-  def __init__(self, name, streams_dir, **kwargs):
+  def __init__(self, name, cache, stage, **kwargs):
     super().__init__(name, **kwargs)
-    self._streams_dir = str(streams_dir)
+    self._cache = cache
+    self._stage = stage
 
   @property
   def cache_dir(self):
-    return self._streams_dir
+    return str(self._cache.streams_dir)
+
+  def get_cached_stats(self, split='train'):
+    """seqio's statistics of a split; its examples are crops."""
+    counts = source.crop_counts(
+        self._cache.index(split).seconds, self._stage.crop_seconds)
+    return dict(super().get_cached_stats(split), examples=int(counts.sum()))
+
+  def get_dataset(self, sequence_length=None, split='train', use_cached=False,
+                  shuffle=True, shuffle_buffer_size=None, seed=None,
+                  shard_info=None, num_epochs=1, trim_output_features=True,
+                  try_in_mem_cache=True):
+    """As seqio's; shuffled, the crops of all tracks come mixed.
+
+    Raises:
+      UserError: `sequence_length` is not the stage's. Cut or padded, a position
+        would no longer say which segment and level it is of.
+    """
+    self._check_lengths(sequence_length)
+    if not (shuffle and use_cached):
+      return super().get_dataset(
+          sequence_length, split, use_cached, shuffle, shuffle_buffer_size,
+          seed, shard_info, num_epochs, trim_output_features, try_in_mem_cache)
+    if seed is None:
+      seed = np.random.default_rng().integers(1 << 31)
+    shard = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
+    dataset = shuffled.records(self._cache, split, self._stage.crop_seconds,
+                               seed, num_epochs, shard)
+    dataset = dataset.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = self.preprocess_postcache(dataset, sequence_length)
+    return self._validate_preprocessing(dataset).prefetch(tf.data.AUTOTUNE)
+
+  def _load(self, serialised, crop_seed):
+    example = parse(serialised, self._cache.tokens, self._cache.has_melody)
+    return dict(example, **{preprocessors.CROP_SEED: crop_seed})
+
+  def _check_lengths(self, given):
+    own = source.feature_lengths(self._stage)
+    wrong = {name: length for name, length in (given or {}).items()
+             if name in own and length != own[name]}
+    if wrong:
+      raise errors.UserError(
+          f'{self.name} was asked for with lengths {dict(given)}; crops of '
+          f'{self._stage.crop_seconds} s have {own}.')
 
 
-def stage_task(cache, stage, melody_dropout=0.0):
+def stage_task(cache, stage, melody_dropout=0.0, describe=False):
   """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
 
-  `melody_dropout` is as in `preprocessors.build_sequences`.
+  `melody_dropout` and `describe` are as in `preprocessors.build_sequences`.
   """
   cache.check(stage)
   return CachedTask(
-      cache_lib.task_name(stage), cache.streams_dir,
-      source=seqio.FunctionDataSource(_refuse, splits=cache.splits),
+      cache_lib.task_name(stage), cache, stage,
+      source=seqio.FunctionDataSource(
+          _refuse, splits=cache.splits, num_input_examples={
+              split: len(cache.index(split)) for split in cache.splits}),
       preprocessors=[
           seqio.CacheDatasetPlaceholder(required=True),
           functools.partial(preprocessors.crops_by_length,
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
                             codebooks=cache.codebooks['mulan'],
-                            melody_dropout=melody_dropout),
+                            melody_dropout=melody_dropout,
+                            describe=describe),
       ],
       metric_fns=[task_metrics.nats_per_token, task_metrics.agreement],
       output_features=vocabularies.stage_features(stage))
@@ -60,6 +112,8 @@ def stage_task(cache, stage, melody_dropout=0.0):
 
 def register(cache_dir, stages=None, melody_dropout=0.0):
   """Registers the tasks of a cache with seqio, in place of earlier ones.
+
+  Their examples say which crop they are of; feature converters pass over that.
 
   Args:
     cache_dir: what `musiclm_jax.precompute` wrote.
@@ -75,7 +129,7 @@ def register(cache_dir, stages=None, melody_dropout=0.0):
               for name in specs.STAGE_CROP_SECONDS]
   names = []
   for stage in stages:
-    task = stage_task(cache, stage, melody_dropout)
+    task = stage_task(cache, stage, melody_dropout, describe=True)
     seqio.TaskRegistry.remove(task.name)
     seqio.TaskRegistry.add_provider(task.name, task)
     names.append(task.name)

@@ -11,8 +11,10 @@ position.
 """
 
 import itertools
+import json
 import logging
 import pathlib
+import re
 import shutil
 
 import jax
@@ -22,6 +24,14 @@ import orbax.checkpoint as ocp
 
 from musiclm_jax import errors
 from musiclm_jax.nn import layers
+
+# Without these, beside the arrays, nothing of a checkpoint can be read.
+_NEEDED = ('state/_METADATA', 'data/metadata')
+# How TensorStore begins what it says of a file that is broken...
+_BROKEN = {'DATA_LOSS': 'changed', 'OUT_OF_RANGE': 'cut short',
+           'NOT_FOUND': 'missing'}
+# ...or any other trouble, such as PERMISSION_DENIED or RESOURCE_EXHAUSTED.
+_TROUBLE = re.compile(r'[A-Z]+(_[A-Z]+)*: ')
 
 
 class Checkpoints:
@@ -71,16 +81,20 @@ class Checkpoints:
   def restore(self, abstract_state, say=print):
     """The newest readable checkpoint.
 
-    A damaged one is moved to `damaged/` and the one before is tried. Stacked
-    and unrolled layers (nn/layers.py) are read into each other.
+    Where one is damaged the one before it is tried. Damage is a file that is
+    missing, cut or changed, and nothing else: a disk that does not answer or
+    memory that runs out says nothing about the checkpoint. Stacked and unrolled
+    layers (nn/layers.py) are read into each other.
 
     Args:
       abstract_state: ShapeDtypeStructs with shardings.
       say: called with a line about each damaged checkpoint.
     Returns:
       (step, state, data), or None where there is no checkpoint.
+    Raises:
+      UserError: all are damaged, or one cannot be read though it is not.
     """
-    tried = []
+    tried = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       stored, convert = self._as_stored(step, abstract_state)
       try:
@@ -89,14 +103,15 @@ class Checkpoints:
             data=ocp.args.JsonRestore()))
         return step, convert(restored['state']), restored['data']
       except Exception as error:  # pylint: disable=broad-exception-caught
-        tried.append(step)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        say(f'checkpoint {step} is damaged ({reason[:120]}); trying the one '
+        tried[step] = self._damage(step, error)
+        say(f'checkpoint {step} is damaged ({tried[step]}); trying the one '
             f'before it.')
     if tried:
+      reasons = '; '.join(f'{step}: {why}' for step, why in tried.items())
       raise errors.UserError(
-          f'no checkpoint of {self._directory} can be read (tried '
-          f'{", ".join(map(str, tried))}); remove the directory to start over.')
+          f'no checkpoint of {self._directory} can be read ({reasons}); they '
+          f'were left as they are. Put a copy in their place, or train in '
+          f'another MODEL_DIR.')
     return None
 
   def set_aside(self, newer_than):
@@ -115,6 +130,36 @@ class Checkpoints:
   def reload(self):
     """Looks again which checkpoints there are."""
     self._manager.reload()
+
+  def _damage(self, step, error):
+    """What is broken in a checkpoint that could not be restored, as text.
+
+    Raises:
+      UserError: it could not be read just now.
+      Exception: `error` itself, where it says nothing about files.
+    """
+    path = self._directory / 'checkpoints' / str(step)
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    gone = [name for name in _NEEDED if not (path / name).is_file()]
+    if gone and path.is_dir():
+      return f'{" and ".join(gone)} missing'
+    status = text.split(':')[0]
+    if isinstance(error, ValueError) and status in _BROKEN:
+      # The innermost file is named last.
+      files = re.findall(r'local file "([^"]+)"', text)
+      name = str(pathlib.Path(files[-1])) if files else 'a file'
+      return f'{name.removeprefix(f"{path}/")} {_BROKEN[status]}'
+    # What should be JSON, or text at least, is not.
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+      return text[:120]
+    if isinstance(error, OSError) or (
+        isinstance(error, ValueError) and _TROUBLE.match(text)):
+      reason = getattr(error, 'strerror', None) or text[:200]
+      raise errors.UserError(
+          f'checkpoint {step} of {self._directory} cannot be read now '
+          f'({reason}); it was left as it is. Run the same command again when '
+          f'that is mended.') from error
+    raise error
 
   def _as_stored(self, step, abstract_state):
     """(the state as the checkpoint has it, the function that leads back).

@@ -110,7 +110,7 @@ class _Run:
     self.trainable = trainable
     self.gates = trainable.gates() if hasattr(trainable, 'gates') else ()
     self.source = source
-    self.model_dir = pathlib.Path(model_dir)
+    self.model_dir = pathlib.Path(model_dir).absolute()
     self.num_steps = num_steps
     self.seed = seed
     self.generator = generator

@@ -1,5 +1,7 @@
 """A stage under T5X: the same steps as under our loop. Needs T5X installed."""
 
+import types
+
 from flax import core
 import jax
 from jax import numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import tiny_stage
+from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.stages import model as model_lib
 from musiclm_jax.stages import trainer
@@ -56,17 +59,19 @@ def our_steps(trainable, batches):
   return rows, jax.device_get(evaluated), first, jax.device_get(state.params)
 
 
-def t5x_steps(adapter, trainable, batches, first):
-  """The same from T5X's trainer, from the parameters `first`."""
+def t5x_steps(adapter, trainable, batches, first, parts):
+  """The same from T5X's trainer, from the parameters `first`.
+
+  It makes `parts` of a batch, whatever the leaf says.
+  """
   # pylint: disable=g-import-not-at-top
   from t5x import partitioning as t5x_partitioning
   from t5x import train_state as train_state_lib
   from t5x import trainer as t5x_trainer
   # pylint: enable=g-import-not-at-top
-  parts = None
-  if trainable.microbatch:
-    parts = len(batches[0]['decoder_loss_weights']) // trainable.microbatch
-  model = adapter.T5XStage(trainable, microbatches=parts)
+  model = adapter.T5XStage(trainable)
+  adapter.stage_trainer(trainer_like(parts, adapter.learning_rate_fn(trainable)),
+                        model=model)
   variables = model.get_initial_variables(jax.random.PRNGKey(0), {})
   assert jax.tree.map(np.shape, variables['params'].unfreeze()) == jax.tree.map(
       np.shape, first)
@@ -88,22 +93,31 @@ def t5x_steps(adapter, trainable, batches, first):
   return rows, computed(evaluated), core.unfreeze(state.params)
 
 
+def trainer_like(parts, rate):
+  """What a trainer of T5X keeps of its settings."""
+  def make(model):
+    del model
+    return types.SimpleNamespace(_num_microbatches=parts, _learning_rate_fn=rate)
+  return make
+
+
 def computed(metrics):
   return {name: float(metric.compute()) for name, metric in metrics.items()
           if not name.startswith('timing/')}
 
 
-@pytest.mark.parametrize('name, settings, microbatch', [
-    ('semantic', dict(head='vocab'), 0), ('coarse', {}, 0),
-    ('fine', dict(scan_layers=True, remat='full'), 2)])
-def test_both_loops_take_the_same_steps(adapter, name, settings, microbatch):
+@pytest.mark.parametrize('name, settings, microbatch, parts', [
+    ('semantic', dict(head='vocab'), 0, None), ('coarse', {}, 0, None),
+    ('coarse', {}, 0, 4), ('fine', dict(scan_layers=True, remat='full'), 2, 2)])
+def test_both_loops_take_the_same_steps(
+    adapter, name, settings, microbatch, parts):
   stage = stage_of(name, **settings)
   # T5X averages over microbatches, not over tokens: the same without padding.
-  batches = [batch_of(stage, seed, ends=not microbatch) for seed in range(3)]
+  batches = [batch_of(stage, seed, ends=not parts) for seed in range(3)]
   trainable = trainer.StageTrainable(stage, OPTIMIZER, microbatch)
   rows, evaluated, first, last = our_steps(trainable, batches)
   t5x_rows, t5x_evaluated, t5x_last = t5x_steps(
-      adapter, trainable, batches, first)
+      adapter, trainable, batches, first, parts)
   assert rows[2]['loss'] < rows[0]['loss'] - 0.01
   for ours, theirs in zip(rows + [evaluated], t5x_rows + [t5x_evaluated]):
     assert set(evaluated) <= set(theirs)
@@ -189,3 +203,58 @@ def test_microbatches(adapter):
   count = lambda size: adapter.num_microbatches(
       trainer.StageTrainable(microbatch=size), batches)
   assert count(0) is None and count(2) == 4
+  with pytest.raises(errors.UserError, match='microbatch is 3 for a batch of 8'):
+    count(3)
+
+
+def test_another_learning_rate_is_refused(adapter):
+  trainable = trainer.StageTrainable(stage_of('semantic'), OPTIMIZER)
+  model = adapter.T5XStage(trainable)
+  own = adapter.learning_rate_fn(trainable)
+  assert float(own(1)) == float(OPTIMIZER.schedule_fn()(1))
+  adapter.stage_trainer(trainer_like(4, own), model=model)
+  assert model.microbatches == 4
+  for other in (lambda step: 1e-3, adapter.LearningRate(optim.OptimizerConfig())):
+    with pytest.raises(errors.UserError, match='OptimizerConfig.learning_rate'):
+      adapter.stage_trainer(trainer_like(4, other), model=model)
+
+
+def test_it_has_the_metrics_that_t5x_users_look_for(adapter):
+  """By T5X's own function, on the logits and losses of the same batch."""
+  # pylint: disable-next=g-import-not-at-top
+  from t5x import models as t5x_models
+  stage = stage_of('coarse', head='vocab')
+  batch = jax.tree.map(jnp.asarray, batch_of(stage, 0))
+  params = tiny_stage.init(stage)
+  _, found = adapter.T5XStage(trainer.StageTrainable(stage)).loss_fn(
+      params, batch, None)
+  mean, means = stage.loss(params, batch)
+  weights = batch['decoder_loss_weights']
+  count = weights.sum()
+  expected = t5x_models.compute_base_metrics(
+      jnp.zeros((*weights.shape, 2)), batch['decoder_target_tokens'], weights,
+      mean * count, means['z_loss_per_token'] * count)
+  assert means['z_loss_per_token'] > 0
+  assert set(expected) <= set(found)
+  fraction = float(count / weights.size)
+  assert 0.3 < fraction < 0.95
+  for name, metric in expected.items():
+    if name in ('accuracy', 'loss') or name.startswith('timing/'):
+      continue  # ours by our rules: `loss` is the mean of the target tokens
+    if hasattr(metric, 'steps'):  # a mean of steps, of which there was one
+      assert float(found[name].total) == pytest.approx(
+          float(metric.total), rel=1e-5), name
+    else:
+      assert float(found[name].compute()) == pytest.approx(
+          float(metric.compute()), rel=1e-5), name
+
+
+@pytest.mark.parametrize('path, expected', [
+    ('runs/x', '{cwd}/runs/x'), ('/runs//x', '/runs/x'), ('~/x', '{home}/x'),
+    ('gs://bucket/x', 'gs://bucket/x'), ('', ''), ([], []), (None, None)])
+def test_paths_are_absolute(adapter, path, expected, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', '/home/someone')
+  if expected:
+    expected = expected.format(cwd=tmp_path, home='/home/someone')
+  assert adapter.absolute(path) == expected

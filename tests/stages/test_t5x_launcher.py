@@ -1,4 +1,7 @@
-"""`python -m t5x.train`, eval and infer on a tiny cache; minutes. Needs T5X."""
+"""T5X's train, eval and infer on a tiny cache; minutes. Needs T5X.
+
+They are started in the folder of the cache, with paths relative to it.
+"""
 
 import json
 import os
@@ -23,7 +26,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import fake_tokens  # pylint: disable=g-import-not-at-top,wrong-import-position
 
 pytestmark = pytest.mark.t5x
-ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 8
 
 
@@ -36,15 +38,20 @@ def _cache(tmp_path_factory):
   return root / 'cache'
 
 
+def relative(path, cache):
+  return os.path.relpath(path, cache.parent)
+
+
 def t5x(program, run, cache, log, devices=1, **bindings):
   """Starts a program of T5X on the tiny semantic stage."""
   flags = f'--xla_force_host_platform_device_count={devices}'
   words = [f'--gin.{name}={value!r}' if not str(value).startswith('@')
            else f'--gin.{name}={value}'
-           for name, value in dict(bindings, CACHE_DIR=str(cache)).items()]
+           for name, value in dict(bindings, CACHE_DIR=cache.name).items()]
   return subprocess.Popen(
-      [sys.executable, '-m', f't5x.{program}', f'--gin_file=gin/runs/{run}.gin',
-       '--gin_file=gin/semantic_tiny.gin', *words], cwd=ROOT,
+      [sys.executable, '-m', 'musiclm_jax.under_t5x', program,
+       '--gin_file=semantic_tiny', f'--gin_file=gin/runs/{run}.gin', *words],
+      cwd=cache.parent,
       env=dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS='cpu'),
       stdout=open(log, 'w', encoding='utf-8'), stderr=subprocess.STDOUT)
 
@@ -55,8 +62,9 @@ def finish(process, log):
 
 def start_training(cache, model_dir, steps, **more):
   return t5x('train', 't5x', cache, f'{model_dir}.log',
-             MODEL_DIR=str(model_dir), TRAIN_STEPS=steps, CHECKPOINT_EVERY=2,
-             EVAL_EVERY=4, KEEP=99, DROPOUT_RATE=0.1, **more)
+             **dict(MODEL_DIR=relative(model_dir, cache), TRAIN_STEPS=steps,
+                    CHECKPOINT_EVERY=2, EVAL_EVERY=4, KEEP=99,
+                    DROPOUT_RATE=0.1) | more)
 
 
 @pytest.fixture(name='trained', scope='module')
@@ -145,8 +153,8 @@ def test_inference_evaluator_and_eval_agree(cache, trained):
   assert metrics['step'] == STEPS
   out = cache.parent / 'eval'
   finish(t5x('eval', 't5x_eval', cache, f'{out}.log',
-             CHECKPOINT_PATH=f'{trained}/checkpoint_{STEPS}',
-             EVAL_OUTPUT_DIR=str(out)), f'{out}.log')
+             CHECKPOINT_PATH=f'{relative(trained, cache)}/checkpoint_{STEPS}',
+             EVAL_OUTPUT_DIR=relative(out, cache)), f'{out}.log')
   again, same = evaluated(out)
   assert len(examples) == len(same) == 4  # crops of 31 and 14 s
   assert again['nats_per_token'] == pytest.approx(
@@ -158,15 +166,25 @@ def test_inference_evaluator_and_eval_agree(cache, trained):
   assert 0 <= again['agreement'] < 0.5
 
 
-def test_infer_draws_legal_tokens(cache, trained):
+def test_infer_draws_legal_tokens_and_says_of_which_crop(cache, trained):
   out = cache.parent / 'infer'
   finish(t5x('infer', 't5x_infer', cache, f'{out}.log',
-             CHECKPOINT_PATH=f'{trained}/checkpoint_{STEPS}',
-             INFER_OUTPUT_DIR=str(out)), f'{out}.log')
+             CHECKPOINT_PATH=f'{relative(trained, cache)}/checkpoint_{STEPS}',
+             INFER_OUTPUT_DIR=relative(out, cache)), f'{out}.log')
   path, = out.glob('*-predict.jsonl-00000-of-00001')
-  drawn = [json.loads(line)['prediction']
-           for line in path.read_text().splitlines()]
-  target = leaf(cache)['trainable'].model.layout.target
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  drawn = [row['prediction'] for row in rows]
+  layout = leaf(cache)['trainable'].model.layout
+  target = layout.target
+  for row, track in zip(rows, [0, 0, 0, 1], strict=True):
+    crop = row['inputs']
+    assert set(crop) == {'id', 'crop_start', 'captions', 'inputs'}
+    assert crop['id'] == f'validation{track}'
+    assert crop['captions'] == [f'tune {track}', 'lively']
+    codes = fake_tokens.crop_codes(
+        track, (31, 14)[track], int(crop['crop_start']), 8)
+    assert crop['inputs'] == list(layout.build(
+        {name: codes[name] for name in ('mulan', 'semantic')})[:target.start])
   assert np.shape(drawn) == (4, target.length)
   assert np.min(drawn) >= target.first_id and np.max(drawn) < target.last_id
   assert len(np.unique(drawn)) > 8  # of 16
@@ -222,8 +240,57 @@ def test_t5x_goes_on_from_our_checkpoint(cache, tmp_path):
   for name, values in expected.items():
     np.testing.assert_array_equal(found[name], values)
   model_dir = tmp_path / 't5x'
-  finish(start_training(cache, model_dir, 4, SAVE_DATASET=False,
-                        INITIAL_CHECKPOINT_PATH=str(path)), f'{model_dir}.log')
+  for steps in (4, 6):  # the second goes on from its own
+    finish(start_training(
+        cache, model_dir, steps,
+        INITIAL_CHECKPOINT_PATH=relative(path, cache)), f'{model_dir}.log')
   steps = {p.name for p in model_dir.glob('checkpoint_*')}
-  assert steps == {'checkpoint_3', 'checkpoint_4'}
-  assert everything(model_dir, 4)['state/param_states/1/0/count'] == 4
+  assert steps == {f'checkpoint_{n}' for n in (3, 4, 6)}
+  assert all((model_dir / name / 'dataset').is_dir() for name in steps)
+  assert everything(model_dir, 6)['state/param_states/1/0/count'] == 6
+
+
+@pytest.fixture(name='unheld', scope='module')
+def _unheld(cache):
+  """A cache without a validation split."""
+  place = cache.parent / 'unheld'
+  corpus = fake_tokens.write_corpus(cache.parent / 'unheld_corpus', ['train'])
+  precompute.tokenize(fake_tokens.tokenizers(), corpus, place)
+  return place
+
+
+def test_microbatches_are_those_of_the_trainer(cache, unheld):
+  """And without a validation split it evaluates on the training split."""
+  settings = {'optim.OptimizerConfig.eps': 1.0, 'DROPOUT_RATE': 0.0,
+              'optim.OptimizerConfig.clip_norm': 0.0,
+              'optim.OptimizerConfig.learning_rate': 1.0}
+  ends = []
+  for parts in (None, 4):
+    model_dir = cache.parent / f'parts_{parts}'
+    finish(start_training(unheld, model_dir, 4, **settings, **{
+        'trainer.Trainer.num_microbatches': parts}), f'{model_dir}.log')
+    ends.append(everything(model_dir, 4))
+    assert list((model_dir / 'training_eval/musiclm_semantic').glob('events.*'))
+  begun = everything(model_dir, 0)
+  # So large an epsilon leaves steps in proportion to gradients. Of a batch in
+  # parts T5X takes the mean over the parts, not over their tokens: nearly the
+  # same; gradients that were summed would be four times as large.
+  moved = [np.sqrt(sum(np.square(end[name] - values).sum()
+                       for name, values in begun.items()
+                       if name.startswith('target/'))) for end in ends]
+  assert moved[0] > 1e-2
+  assert moved[1] / moved[0] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize('bindings, said', [
+    ({'TRAIN_STEPZ': 3}, 'TRAIN_STEPZ is bound but nothing reads it'),
+    ({'BATCH_SIZE': 2.5}, 'BATCH_SIZE is 2.5; expected a whole number'),
+    ({'trainer.Trainer.learning_rate_fn':
+          '@utils.create_learning_rate_scheduler()'},
+     'bind optim.OptimizerConfig.learning_rate')])
+def test_mistakes_are_one_line_before_the_first_step(
+    cache, tmp_path, bindings, said):
+  process = start_training(cache, tmp_path / 'run', 4, **bindings)
+  assert process.wait(timeout=600) == 2
+  last = pathlib.Path(f'{tmp_path}/run.log').read_text().splitlines()[-1]
+  assert last.startswith('t5x: error: ') and said in last

@@ -75,7 +75,7 @@ def test_seqio_get_dataset_gives_true_sequences(names, name):
 def test_live_tokenisation_is_refused(names):
   task = seqio.get_mixture_or_task(names[0])
   with pytest.raises(ValueError, match='requires caching'):
-    task.get_dataset({'inputs': 1, 'targets': 1}, 'train', use_cached=False)
+    task.get_dataset(None, 'train', use_cached=False)
   with pytest.raises(ValueError, match='without its cache'):
     task.source.get_dataset('train')
 
@@ -85,3 +85,44 @@ def test_register_refuses_another_spec(cache_dir):
       fake_tokens.TOKENS, joint=specs.JointSpec(num_codebooks=12))
   with pytest.raises(errors.UserError, match='joint.num_codebooks: 3, expected'):
     tasks.register(cache_dir, [specs.StageSpec('semantic', tokens)])
+
+
+@pytest.mark.parametrize('lengths', [
+    {'inputs': 4, 'targets': 100}, {'inputs': 4, 'targets': 2000},
+    {'inputs': 3, 'targets': 750}])
+@pytest.mark.parametrize('shuffle', [True, False])
+def test_nothing_is_cut_or_padded_in_silence(names, lengths, shuffle):
+  del names
+  with pytest.raises(errors.UserError, match="crops of 30 s have {'inputs': 4"):
+    seqio.get_dataset(
+        'musiclm_semantic', lengths, feature_converter.StageFeatureConverter(),
+        use_cached=True, shuffle=shuffle)
+
+
+def test_sizes_count_crops(names):
+  task = seqio.get_mixture_or_task('musiclm_fine')
+  assert names[2] == task.name
+  # Tracks of 45, 33, 12, 7 and 3 s; the one under a second is not there.
+  assert task.num_input_examples('train') == 5
+  assert task.get_cached_stats('train')['examples'] == 15 + 11 + 4 + 2 + 1
+  assert seqio.mixing_rate_num_examples(task) == 33
+  assert task.get_cached_stats('validation')['examples'] == 10 + 4
+
+
+def test_examples_say_which_crop_they_are_of(names):
+  stage = specs.StageSpec('coarse', fake_tokens.TOKENS)
+  layout = layout_lib.for_stage(stage)
+  task = seqio.get_mixture_or_task(names[1])
+  rows = list(task.get_dataset(None, 'validation', use_cached=True, seed=5,
+                               shuffle=False).as_numpy_iterator())
+  assert len(rows) == 4
+  for row in rows:
+    track = int(row['id'][-1:])
+    assert row['id'] == b'validation%d' % track
+    assert list(row['captions']) == [b'tune %d' % track, b'lively']
+    codes = fake_tokens.crop_codes(
+        track, (31, 14)[track], row['crop_start'], stage.crop_seconds)
+    np.testing.assert_array_equal(
+        np.concatenate([row['inputs'], row['targets']]),
+        layout.build({name: codes[name] for name in (
+            'mulan', 'semantic', 'coarse')}))

@@ -214,8 +214,12 @@ def test_an_emptied_checkpoint_falls_back_too(tmp_path, whole):
 def test_only_damaged_checkpoints_never_start_over(tmp_path):
   _train(tmp_path, 10)
   _damage(tmp_path / 'checkpoints' / '10')
-  with pytest.raises(errors.UserError, match='remove the directory'):
+  with pytest.raises(errors.UserError, match='left as they are') as caught:
     _train(tmp_path, 20)
+  assert 'can be read (10: ' in str(caught.value)
+  assert 'remove' not in str(caught.value)
+  assert (tmp_path / 'checkpoints' / '10').is_dir()
+  assert not (tmp_path / 'damaged').exists()
 
 
 def test_half_written_checkpoints_are_not_picked(tmp_path, whole):
