@@ -29,17 +29,18 @@ phase() {  # phase LEAF NAME PLACE BINDING...
   [ -e "$place/config.json" ] && return
   local bindings=("${gin[@]}" "--gin.MODEL_DIR='$out/train/$name'" "$@")
   musiclm train "$leaf" "${bindings[@]}"
-  [ "$place" = later ] ||
-    musiclm export "$leaf" "${bindings[@]}" --out "$place" --storage float16
+  musiclm export "$leaf" "${bindings[@]}" --out "$place" --storage float16
 }
 
 mkdir -p "$out"
 [ -e "$out/corpus" ] || musiclm data folk_gm --hours 20 --out "$out/corpus"
 [ -e "$out/recordings" ] ||
   musiclm data debian_music --hours 7 --out "$out/recordings"
-# Two cosines, the second from a third of the first one's rate.
-phase framecodec_demo codec later
-phase framecodec_demo codec "$out/first/codec" "--gin.TRAIN_STEPS=4500" \
-  "--gin.generator/optim.OptimizerConfig.learning_rate=1e-3"
+# The first phase heard the audio as it is: the changes of gain and the mixed clips
+# of the leaf came with the second.
+phase framecodec_demo codec "$out/first/codec" \
+  "--gin.augment.AugmentConfig.gain_db=(0.0, 0.0)" \
+  "--gin.augment.AugmentConfig.mixed_share=0.0"
 phase framecodec_demo_decoder decoder "$out/bundle/codec" \
-  "--gin.START_FROM='$out/first/codec'"
+  "--gin.START_FROM='$out/first/codec'" \
+  "--gin.trainer.CodecTrainable.discriminator_start_step=-1"
