@@ -109,8 +109,9 @@ class ComplexConfig:
     """(real and imaginary parts, magnitudes) of |X|^power e^(i phase)."""
     parts = _spectrum(signal, window)
     power = sum(map(jnp.square, parts)) + _TINY
-    shrink = power**((self.power - 1.0) / 2)
-    return [x * shrink for x in parts], power**(self.power / 2)
+    shrink = audio_lib.compress(power, (self.power - 1.0) / 2)
+    return [x * shrink for x in parts], audio_lib.compress(
+        power, self.power / 2)
 
 
 @dataclasses.dataclass(frozen=True)

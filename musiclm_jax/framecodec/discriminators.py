@@ -130,6 +130,7 @@ def compressed(audio, window, fourier='fft'):
   audio = jnp.pad(audio, ((0, 0), (half, half)))
   real, imaginary = spectra.spectrum(
       audio_lib.frame(audio, window, window // 4), fourier)
-  shrink = _SCALE * (real**2 + imaginary**2 + _TINY)**((_POWER - 1.0) / 2)
+  shrink = _SCALE * audio_lib.compress(
+      real**2 + imaginary**2 + _TINY, (_POWER - 1.0) / 2)
   parts = jnp.stack([real * shrink, imaginary * shrink], axis=-1)
   return parts[..., :-1, :]

@@ -26,6 +26,7 @@ import side_by_side
 
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
+from musiclm_jax.codecs import augment
 from musiclm_jax.codecs import codec
 
 try:
@@ -55,12 +56,13 @@ CODECS = {'soundstream': Subject('', 4, torch_codec),
 
 
 def base(kind):
-  """The trainable of a codec's base leaf, its decoder given all levels."""
+  """The trainable of a codec's base leaf, nothing drawn at random in a step."""
   settings = {'MODEL_DIR': 'unused', 'CORPUS_DIR': 'unused'}
   trainable = configs.load(f'{kind}_base', settings).arguments['trainable']
-  # A number drawn for each example would make losses differ from a twin's.
+  # What is drawn for each example would make losses differ from a twin's.
   return dataclasses.replace(
-      trainable, rvq=dataclasses.replace(trainable.rvq, dropout_rate=0.0))
+      trainable, rvq=dataclasses.replace(trainable.rvq, dropout_rate=0.0),
+      augment=augment.AugmentConfig())
 
 
 def ready(function, *arguments):
