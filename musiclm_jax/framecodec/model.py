@@ -55,7 +55,8 @@ class FrameCodecConfig:
     decoder_lookahead: frames behind its own that a hop of audio waits for, 0 to
       window_frames - 1. With window_frames - 1 for both together, a frame is
       decoded to the very samples that it was made of.
-    fourier: 'fft', or 'product' with a matrix, which a TPU does faster.
+    fourier: 'fft', or 'product' with a matrix in full precision, which
+      preflight finds slower on TPUs too (gin/pods/README.md).
   """
 
   spec: specs.CodecSpec = specs.CodecSpec()
