@@ -155,6 +155,8 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   if joint is not None and all(clips.captions):
     text = joint.embed_text(list(clips.captions))
   pipeline = pipeline_lib.Pipeline(bundle)
+  decode = lambda codes: streams_lib.by_batch(
+      bundle.get('codec').decode, codes, _BATCH)
   embeddings = {'real': joint.embed_audio(real)} if joint else {}
   rungs = {}
   for name in RUNGS:
@@ -164,7 +166,11 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
       continue
     given = _given(name, codes, joint, text)
     report = progress and functools.partial(progress, name)
-    drawn, audio = pipeline.complete(given, seconds, seed, progress=report)
+    if name == 'codec':  # a bundle need not have stages
+      drawn, audio = given, decode(np.concatenate(
+          [codes['coarse'], codes['fine']], axis=-1))
+    else:
+      drawn, audio = pipeline.complete(given, seconds, seed, progress=report)
     audio = audio[:, :real.shape[1]]
     if joint:
       embeddings[name] = joint.embed_audio(audio)
@@ -172,8 +178,7 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
         name, audio, drawn, mel_distance_db(real, audio),
         _cosine(embeddings, name, embeddings.get('real')),
         _cosine(embeddings, name, text))
-  coarse = streams_lib.by_batch(
-      bundle.get('codec').decode, codes['coarse'], _BATCH)[:, :real.shape[1]]
+  coarse = decode(codes['coarse'])[:, :real.shape[1]]
   return Ladder(
       real=real, rungs=rungs, coarse_db=mel_distance_db(real, coarse),
       si_sdr_db=np.asarray(losses.si_sdr_each(real, rungs['codec'].audio)),
