@@ -4,9 +4,9 @@
       --gin_file=gin/semantic_base.gin --gin.MODEL_DIR="'runs/semantic'" ...
 
 `bash launch/local.sh t5x train ...` does it, and installs T5X. It is `python -m
-t5x.train` (or eval, infer) with the same words, and with what `musiclm
-train` does besides: gin files are found from any directory, the run file is read before
-the leaf whatever their order, and a mistake is one line and exit code 2.
+t5x.train` (or eval, infer) with the same words, and with what `musiclm train`
+does besides: gin files are found from any directory, the run file is read
+before the leaf whatever their order, and a mistake is one line and exit code 2.
 """
 
 import importlib.util

@@ -15,6 +15,19 @@ SETTINGS = 'config.gin'
 _HEADER = '# What the last start of this run read.\n'
 
 
+def place(model_dir):
+  """The absolute path of `model_dir`: where it is, whoever asks and when.
+
+  Raises:
+    UserError: it is the address of a bucket.
+  """
+  if re.match(r'\w+:/', str(model_dir)):  # once absolute it looks like a path
+    raise errors.UserError(
+        f'MODEL_DIR is {model_dir}; expected a directory. Mount the bucket on '
+        f'every host (gcsfuse, or a shared disk) and give its path.')
+  return pathlib.Path(model_dir).absolute()
+
+
 def check(model_dir):
   """Makes `model_dir`.
 
@@ -22,11 +35,7 @@ def check(model_dir):
     UserError: nothing can be written there, or it holds files that a run would
       write over and no run of this program left.
   """
-  path = pathlib.Path(model_dir)
-  if re.match(r'\w+:/', str(model_dir)):
-    raise errors.UserError(
-        f'MODEL_DIR is {model_dir}; expected a directory. Mount the bucket on '
-        f'every host (gcsfuse, or a shared disk) and give its path.')
+  path = place(model_dir)
   _check_own(path)
   try:
     path.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,6 @@ rates (training/health.py); run.json keeps the record.
 import contextlib
 import dataclasses
 import functools
-import pathlib
 import sys
 import time
 
@@ -110,7 +109,7 @@ class _Run:
     self.trainable = trainable
     self.gates = trainable.gates() if hasattr(trainable, 'gates') else ()
     self.source = source
-    self.model_dir = pathlib.Path(model_dir).absolute()
+    self.model_dir = directory.place(model_dir)
     self.num_steps = num_steps
     self.seed = seed
     self.generator = generator
