@@ -43,14 +43,14 @@ def config_class(kind, place):
   """
   if kind not in ARCHITECTURES:
     raise errors.UserError(
-        f'{place} is a codec of the architecture {kind!r}; known are '
+        f'{place} has the architecture {kind!r}; known are '
         f'{", ".join(sorted(ARCHITECTURES))}. Export the codec again, or use '
         f'the version of musiclm_jax that made it.')
   module, name = ARCHITECTURES[kind]
   return getattr(importlib.import_module(module), name)
 
 
-def config_of(component, place='the codec'):
+def config_of(component, place="the bundle's codec"):
   """The configuration that a `bundle.Component` was saved with."""
   return specs.from_dict(
       config_class(component.kind, place), component.config)
