@@ -141,7 +141,8 @@ def test_a_full_disk_leaves_nothing_half_written(capsys, tmp_path, write):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing(tmp_path, number):
-  code = ('import sys, time\n'
+  code = ('import signal, sys, time\n'
+          'signal.signal(signal.SIGHUP, signal.SIG_DFL)\n'  # nohup ignores it
           'from musiclm_jax import entry, files, records\n'
           'with entry.guarded("musiclm"):\n'
           '  with records.Writer(sys.argv[1] + "/c", "x", 100) as corpus:\n'

@@ -14,6 +14,7 @@ _TENSORFLOW = {'tensorflow', 'seqio', 'tensorflow_datasets', 'tensorflow_text',
                'clu'}
 _MAY_TENSORFLOW = {
     'tokens/vocabularies.py', 'tokens/preprocessors.py', 'tokens/tasks.py',
+    'tokens/shuffled.py',
     'tokens/feature_converter.py', 'precompute.py', 'ingest.py',
     'stages/t5x_adapter.py', 'metrics/embedders.py'}
 _MAY_GIN = {'train.py', 'export.py', 'configs.py', 'demo.py', 'precompute.py'}

@@ -30,6 +30,9 @@ _NEEDED = ('state/_METADATA', 'data/metadata')
 # How TensorStore begins what it says of a file that is broken...
 _BROKEN = {'DATA_LOSS': 'changed', 'OUT_OF_RANGE': 'cut short',
            'NOT_FOUND': 'missing'}
+# Without a code before it, it says so in words: what was inflated or decoded is
+# not what was written.
+_CORRUPT = re.compile(r'data corruption|error decoding|checksum', re.I)
 # ...or any other trouble, such as PERMISSION_DENIED or RESOURCE_EXHAUSTED.
 _TROUBLE = re.compile(r'[A-Z]+(_[A-Z]+)*: ')
 
@@ -144,11 +147,13 @@ class Checkpoints:
     if gone and path.is_dir():
       return f'{" and ".join(gone)} missing'
     status = text.split(':')[0]
-    if isinstance(error, ValueError) and status in _BROKEN:
+    if isinstance(error, ValueError) and (
+        status in _BROKEN or _CORRUPT.search(text)):
       # The innermost file is named last.
       files = re.findall(r'local file "([^"]+)"', text)
       name = str(pathlib.Path(files[-1])) if files else 'a file'
-      return f'{name.removeprefix(f"{path}/")} {_BROKEN[status]}'
+      name = name.removeprefix(f'{path}/')
+      return f'{name} {_BROKEN.get(status, "changed")}'
     # What should be JSON, or text at least, is not.
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
       return text[:120]

@@ -324,7 +324,7 @@ def test_from_the_shell(folder, place, tmp_path, monkeypatch, capsys):
   assert figures['data'] == ['music'] and figures['wall_seconds'] > 0
   assert (tmp_path / 'out/codec_1.png').stat().st_size > 1000
   page = (tmp_path / 'c.html').read_text()
-  assert page.count('<audio') == 2 * 8 and 'Left out' in page
+  assert page.count('<audio') == 2 * 9 and 'Left out' in page
 
 
 @pytest.mark.parametrize('arguments, message', [
