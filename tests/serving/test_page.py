@@ -293,7 +293,7 @@ def test_a_melody_that_cannot_be_used(page, tmp_path):
   page.click('#melody-part button')
   for content, line in (
       (b'this is text', 'melody is not a file of sound that is known here; '
-       'expected WAV, FLAC, OGG or MP3.'),
+       'expected WAV, FLAC, OGG, Opus, AIFF or MP3.'),
       (sound.getvalue(), 'melody has 0.50 s; expected 1 to 600 s.')):
     (tmp_path / 'hum.wav').write_bytes(content)
     page.set_input_files('#melody input[type=file]', tmp_path / 'hum.wav')

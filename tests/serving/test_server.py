@@ -218,7 +218,7 @@ def test_a_damaged_bundle_ends_it(tiny, tmp_path, installed):
       check=False)
   assert done.returncode == 2
   assert done.stderr.splitlines()[-1].startswith(
-      f'musiclm: error: {tmp_path}/coarse is damaged (')
+      f'musiclm: error: {tmp_path}/coarse/weights.safetensors is damaged (')
   assert 'Traceback' not in done.stderr
 
 
