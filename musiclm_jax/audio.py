@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 

@@ -123,6 +123,13 @@ def encodable(text):
   return data.decode('utf-8', 'backslashreplace')
 
 
+def try_writing(folder):
+  """Makes a file in a folder and removes it; OSError where that fails."""
+  trial = temporary(pathlib.Path(folder) / 'trial')
+  trial.touch()
+  trial.unlink()
+
+
 def check_folder(folder, what):
   """UserError unless a folder can be made, or written to, at `folder`.
 
@@ -136,9 +143,7 @@ def check_folder(folder, what):
       raise errors.UserError(f'{what} {folder} is a file; choose another.')
     near = next(path for path in (folder, *folder.absolute().parents)
                 if path.is_dir())
-    trial = temporary(near / 'trial')
-    trial.touch()
-    trial.unlink()
+    try_writing(near)
   except OSError as error:
     raise errors.UserError(
         f'cannot write to {what} {folder} ({error.strerror}); choose '

@@ -21,8 +21,20 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 
 
+class _OverWindows:
+  """A distance that is the mean of `at` over `windows`."""
+
+  def __post_init__(self):
+    object.__setattr__(self, 'windows', tuple(self.windows))
+
+  def distance(self, real, fake, sample_rate_hz):
+    """Scalar distance of two [B, N] waveforms, mean over windows."""
+    return sum(self.at(real, fake, window, sample_rate_hz)
+               for window in self.windows) / len(self.windows)
+
+
 @dataclasses.dataclass(frozen=True)
-class MagnitudeConfig:
+class MagnitudeConfig(_OverWindows):
   """Distance of magnitudes at several windows.
 
   Attributes:
@@ -41,14 +53,6 @@ class MagnitudeConfig:
   log_weight: float = 1.0
   power_weight: float = 1.0
   power: float = 0.3
-
-  def __post_init__(self):
-    object.__setattr__(self, 'windows', tuple(self.windows))
-
-  def distance(self, real, fake, sample_rate_hz):
-    """Scalar distance of two [B, N] waveforms, mean over windows."""
-    return sum(self.at(real, fake, window, sample_rate_hz)
-               for window in self.windows) / len(self.windows)
 
   def at(self, real, fake, window, sample_rate_hz):
     """The distance at one window."""
@@ -74,7 +78,7 @@ class MagnitudeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ComplexConfig:
+class ComplexConfig(_OverWindows):
   """Distance of spectra with their phases, magnitudes compressed.
 
   Attributes:
@@ -85,16 +89,7 @@ class ComplexConfig:
   windows: tuple = (256, 512, 1024, 2048)
   power: float = 0.3
 
-  def __post_init__(self):
-    object.__setattr__(self, 'windows', tuple(self.windows))
-
-  def distance(self, real, fake, sample_rate_hz):
-    """Scalar distance of two [B, N] waveforms, mean over windows."""
-    del sample_rate_hz
-    return sum(self.at(real, fake, window)
-               for window in self.windows) / len(self.windows)
-
-  def at(self, real, fake, window):
+  def at(self, real, fake, window, unused_sample_rate_hz=None):
     """The distance at one window: L1 of real parts plus that of imaginary ones.
 
     Over the mean of |X|^power: 4 / pi where `fake` is silent, and more where
@@ -115,7 +110,7 @@ class ComplexConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class PhaseConfig:
+class PhaseConfig(_OverWindows):
   """Distance of phases by how they turn, in radians, 0 to pi.
 
   From frame to frame at one bin that is the instantaneous frequency; from bin
@@ -134,16 +129,7 @@ class PhaseConfig:
   frequency_weight: float = 1.0
   delay_weight: float = 1.0
 
-  def __post_init__(self):
-    object.__setattr__(self, 'windows', tuple(self.windows))
-
-  def distance(self, real, fake, sample_rate_hz):
-    """Scalar distance of two [B, N] waveforms, mean over windows."""
-    del sample_rate_hz
-    return sum(self.at(real, fake, window)
-               for window in self.windows) / len(self.windows)
-
-  def at(self, real, fake, window):
+  def at(self, real, fake, window, unused_sample_rate_hz=None):
     """The distance at one window, parts weighted and added."""
     ours, theirs = (_spectrum(x, window) for x in (real, fake))
     total = 0.0

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import specs
+from musiclm_jax.codecs import generator
 from musiclm_jax.framecodec import spectra
 from musiclm_jax.nn import conv
 from musiclm_jax.nn import streams
@@ -255,23 +256,8 @@ class Head(nn.Module):
         2 * np.pi * (turns % period) / period, jnp.float32)
 
 
-class FrameCodec(nn.Module):
+class FrameCodec(generator.Generator):
   """The codec without its quantizer."""
 
-  config: FrameCodecConfig
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-    self.decoder = Decoder(self.config)
-
-  def __call__(self, audio):
-    return self.decode(self.encode(audio))
-
-  def encode(self, audio):
-    """[B, N] audio -> [B, ceil(N / hop), D]; the last frame is zero-padded."""
-    hop = self.config.spec.hop_samples
-    return self.encoder(jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % hop))))
-
-  def decode(self, latents):
-    """[B, T, D] -> [B, T * hop] audio."""
-    return self.decoder(latents)
+  encoder_class = Encoder
+  decoder_class = Decoder

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax import specs
+from musiclm_jax.codecs import generator
 from musiclm_jax.nn import conv
 
 # Without normalisation the sizes at the start are ours to set: units begin near
@@ -175,23 +176,8 @@ class Decoder(nn.Module):
     return x[..., 0]
 
 
-class SoundStream(nn.Module):
+class SoundStream(generator.Generator):
   """The generator without its quantizer."""
 
-  config: SoundStreamConfig
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-    self.decoder = Decoder(self.config)
-
-  def __call__(self, audio):
-    return self.decode(self.encode(audio))
-
-  def encode(self, audio):
-    """[B, N] audio -> [B, ceil(N / hop), D]; the last frame is zero-padded."""
-    hop = self.config.spec.hop_samples
-    return self.encoder(jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % hop))))
-
-  def decode(self, latents):
-    """[B, T, D] -> [B, T * hop] audio."""
-    return self.decoder(latents)
+  encoder_class = Encoder
+  decoder_class = Decoder

@@ -4,8 +4,6 @@ import contextlib
 import pathlib
 import re
 
-import jax
-
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.training import run_record
@@ -39,9 +37,7 @@ def check(model_dir):
   _check_own(path)
   try:
     path.mkdir(parents=True, exist_ok=True)
-    trial = files.temporary(path / f'writable_{jax.process_index()}')
-    trial.touch()
-    trial.unlink()
+    files.try_writing(path)
   except OSError as error:
     raise errors.UserError(
         f'cannot write to MODEL_DIR {path} ({error.strerror}); choose '
