@@ -11,6 +11,7 @@ they come back as float32 in every case.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -243,6 +244,21 @@ class Bundle:
     """Name and version for people and for the metadata of what it makes."""
     return self.manifest.get('name', self.directory.resolve().name)
 
+  @functools.cached_property
+  def defaults(self):
+    """{setting: value} that its music is drawn with unless it is said.
+
+    Out of `defaults.json`, which a bundle may have, such as
+    {"guidance_semantic": 3.0}; names and ranges are those of
+    generation.settings.Settings.
+    """
+    path = self.directory / 'defaults.json'
+    if not path.is_file():
+      return {}
+    from musiclm_jax.generation import settings  # pylint: disable=g-import-not-at-top
+    return settings.check_defaults(
+        files.read_json(path, 'write {} there, or remove it'), path)
+
   def component_hash(self, name):
     """16 hex digits that change with the weights or settings of a component."""
     digest = hashlib.sha256()
@@ -278,6 +294,10 @@ class Bundle:
   def stored_spec(self, name):
     """The spec of component `name` as a dict, without its weights."""
     return _stored(self.place(name) / 'config.json', 'spec')
+
+  def stored_metadata(self, name):
+    """What component `name` says of its training, without its weights."""
+    return _stored(self.place(name) / 'config.json', 'metadata')
 
   def get(self, name):
     """The object of component `name`, checked against the manifest."""

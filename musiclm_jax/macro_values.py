@@ -89,6 +89,11 @@ LENGTHS = Values("lengths by name, such as {'inputs': 264, 'targets': 2000}",
                  lambda value: isinstance(value, dict) and all(
                      _is_whole(length) for length in value.values()))
 
+SHARES = Values("shares of 0 to 1 by name, such as {'mulan': 0.15}",
+                lambda value: isinstance(value, dict) and all(
+                    _is_number(each) and 0 <= each <= 1
+                    for each in value.values()))
+
 KNOWN = {
     # The run, under our loop.
     'MODEL_DIR': DIRECTORY,
@@ -123,7 +128,9 @@ KNOWN = {
     'MIXTURE_OR_TASK_NAME': TEXT,
     'TASK_FEATURE_LENGTHS': or_none(LENGTHS),
     'DROPOUT_RATE': share(to_one=False),
-    'MELODY_DROPOUT': share(to_one=True),
+    'CONDITION_DROPOUT': SHARES,
+    'CONDITION_NOISE': number(0),
+    'TEXT_SHARE': share(to_one=True),
     'LABEL_SMOOTHING': share(to_one=False),
     'Z_LOSS': number(0),
     'SKIP_DEVIATIONS': number(0),

@@ -287,11 +287,12 @@ def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   offsets, lengths, position = [], [], 0
   encoded = _encode_shard(tokenizers, split, shard, meter)
+  texts = _embed_captions(tokenizers, shard)
   files.sweep(path)  # this cache is ours alone
   with files.whole(path) as temporary:
     with tf.io.TFRecordWriter(str(temporary)) as writer:
       for (track, seconds), streams in zip(shard, encoded):
-        payload = _example(track, seconds, *streams)
+        payload = _example(track, seconds, texts[track.id], *streams)
         writer.write(payload)
         offsets.append(position + cache_lib.RECORD_HEADER_BYTES)
         lengths.append(len(payload))
@@ -304,13 +305,14 @@ def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
   return index
 
 
-def _example(track, seconds, acoustic, semantic, mulan, *melody):
+def _example(track, seconds, text, acoustic, semantic, mulan, *melody):
   """One serialised tf.train.Example, as `cache.features` describes it."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   ints = lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=v))
   texts = lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(
       value=[t.encode('utf-8') for t in v]))
-  floats = tf.train.FloatList(value=mulan.reshape(-1).tolist())
+  floats = lambda v: tf.train.Feature(
+      float_list=tf.train.FloatList(value=v.reshape(-1).tolist()))
   rest = {'melody': ints(codes.reshape(-1).tolist()) for codes in melody}
   return tf.train.Example(features=tf.train.Features(feature={
       'id': texts([track.id]),
@@ -318,8 +320,18 @@ def _example(track, seconds, acoustic, semantic, mulan, *melody):
       'captions': texts(track.captions),
       'acoustic': ints(acoustic.reshape(-1).tolist()),
       'semantic': ints(semantic.reshape(-1).tolist()),
-      'mulan': tf.train.Feature(float_list=floats), **rest,
+      'mulan': floats(mulan), 'mulan_text': floats(text), **rest,
   })).SerializeToString(deterministic=True)
+
+
+def _embed_captions(tokenizers, shard):
+  """{track id: [C, D] embeddings of its captions} of a shard, in one go."""
+  captions = sorted({c for track, _ in shard for c in track.captions})
+  width = tokenizers.tokens.joint.embedding_dim
+  found = dict(zip(captions, np.asarray(
+      tokenizers.joint.embed_text(captions), np.float32))) if captions else {}
+  return {track.id: np.reshape([found[c] for c in track.captions], (-1, width))
+          for track, _ in shard}
 
 
 def _write_split_info(streams_dir, name, indices, tokenizers):

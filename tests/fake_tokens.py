@@ -5,6 +5,8 @@ Code q of a codec frame is mark + q, a semantic token mark + 5, both modulo 16; 
 embedding of a window is a fixed random vector chosen by the window's mark.
 """
 
+import zlib
+
 import numpy as np
 
 from musiclm_jax import frozen
@@ -76,6 +78,15 @@ class Joint:
     seconds = _marks(audio)[:, ::RATE_HZ]
     count = TOKENS.joint.num_windows(seconds.shape[1])
     return np.stack([[embedding(m) for m in row[:count]] for row in seconds])
+
+
+  def embed_text(self, texts):
+    return np.stack([text_embedding(text) for text in texts])
+
+
+def text_embedding(text):
+  """[8] another fixed vector for each text."""
+  return embedding(1_000 + zlib.crc32(text.encode()) % 1_000)
 
 
 def _marks(audio):

@@ -43,7 +43,7 @@ def content(directory):
 def read(cache, split):
   stored = cache.records(split)
   return [{k: v.numpy() for k, v in
-           tasks.parse(stored.read(i), cache.tokens).items()}
+           tasks.parse(stored.read(i), cache.described()).items()}
           for i in range(len(cache.index(split)))]
 
 

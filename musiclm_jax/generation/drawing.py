@@ -20,12 +20,15 @@ class Draw:
     levels: draw the first ones of each frame only, and go on as if the others
       were not there; 0 draws all. Stages are trained on all of them, so the
       draw is from what the stage makes of a frame it has never seen.
+    guidance: pairs of a condition's name and its scale (generation/guidance.py);
+      conditions that are not named, or that the stage lacks, are as trained.
   """
 
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
   levels: int = 0
+  guidance: tuple = ()
 
   @property
   def filtered(self):

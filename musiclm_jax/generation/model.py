@@ -201,7 +201,9 @@ class Model:
     Yields:
       After each program, so that who waits for something else can have it.
     """
-    return self._pipeline.prepare(sampler_lib.padded_rows(samples))
+    usual = settings_lib.make(defaults=self.bundle.defaults)
+    return self._pipeline.prepare(
+        sampler_lib.padded_rows(samples), usual.draws())
 
   def how(self, settings):
     """'seed=3 top_k_fine=10 weights=int8': what is not the default."""

@@ -64,19 +64,28 @@ class Pipeline:
     return Generation(self, request, draws or settings_lib.Settings().draws(),
                       levels)
 
-  def prepare(self, rows):
+  def prepare(self, rows, draws=None):
     """Compiles what so many rows take, of any length, story or beginning.
 
     What draws among a part of the ids or of the levels has programs of its own,
     and so have the components beside the stages.
 
+    Args:
+      rows: of a request.
+      draws: as of `start`; guided ones have rows of their own.
+
     Yields:
       After each program.
     """
+    draws = draws or settings_lib.Settings().draws()
     for name in settings_lib.STAGES:
       sampler = self.sampler(name)
       lanes = self.lanes(rows) if name == 'fine' else 1
-      yield from sampler.prepare(lanes * rows, long.prompts(sampler))
+      # Without a melody: it is not guided.
+      guided = tuple(x for x in draws[name].guidance if x[0] != 'melody')
+      yield from sampler.prepare(
+          lanes * rows, long.prompts(sampler),
+          dataclasses.replace(draws[name], guidance=guided))
 
   def lanes(self, rows):
     """Fine windows that fit beside each other for so many rows."""

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax.generation import drawing
+from musiclm_jax.generation import guidance
 from musiclm_jax.generation import settings
 from musiclm_jax.nn import cached_transformer
 from musiclm_jax.nn import causal
@@ -45,24 +46,32 @@ class Decoding:
   """Rows that are being drawn: on the device, but for how far they are.
 
   Attributes:
-    tokens: [B, L] int32, 0 where not drawn yet.
+    variants: [R * B, L] int32, 0 where not drawn yet: the rows, then the same
+      without each guided condition.
     cache: pairs of keys and values of all blocks before the current one.
     recent: pairs of the current block.
     logits: [B, T * Q, K] float32 where they were asked for, else a scalar.
     keys: [B] random keys.
+    mix: [R] what the logits of each variant weigh; R is 1 without guidance.
     draw: the `drawing.Draw`.
     prompt: positions that were given; blocks are counted from here.
     position: the next position to draw.
   """
 
-  tokens: Any
+  variants: Any
   cache: Any
   recent: Any
   logits: Any
   keys: Any
+  mix: Any
   draw: drawing.Draw
   prompt: int
   position: int
+
+  @property
+  def tokens(self):
+    """[B, L] int32, 0 where not drawn yet."""
+    return self.variants[:len(self.keys)]
 
 
 class Sampler:
@@ -136,12 +145,16 @@ class Sampler:
           f'blocks of {BLOCK} positions do not hold whole frames.')
     padded, size = self._prompt_shape(prompt)
     shape = (len(tokens), target.length, target.codebook_size)
+    guidance.check(self.stage.spec.name, self.stage.spec.conditions,
+                   self.stage.optional, draw.guidance)
+    scales = guidance.in_force(self.layout, tokens, draw.guidance)
+    tokens, mix = guidance.variants(self.layout, tokens, scales)
     tokens = jnp.asarray(tokens)
     cache, recent = self._prefill(
         self._weights, tokens, jnp.int32(prompt), padded=padded, size=size,
         levels=self._kept(draw))
     return Decoding(
-        tokens=tokens, cache=cache, recent=recent,
+        variants=tokens, cache=cache, recent=recent, mix=jnp.asarray(mix),
         logits=jnp.zeros(shape if with_logits else (), jnp.float32),
         keys=keys, draw=draw, prompt=prompt, position=prompt)
 
@@ -170,6 +183,9 @@ class Sampler:
       After each program.
     """
     tokens = np.zeros((rows, self.layout.length), np.int32)
+    if draw.guidance:  # a condition that is not there is not guided
+      start = self.layout.target.start
+      tokens[:, :start] = self.layout.legal_ranges()[0][:start]
     keys = drawing.row_keys(0, self.stage.spec.name, 0, np.arange(rows))
     shapes = set()
     for prompt in prompts:
@@ -244,10 +260,11 @@ class Sampler:
     draw = decoding.draw
     if decoding.cache[0][1].shape[2] < size:
       decoding.cache = self._grow(decoding.cache, size)
-    (decoding.tokens, decoding.cache, decoding.recent,
+    (decoding.variants, decoding.cache, decoding.recent,
      decoding.logits) = self._advance(
-         self._weights, decoding.tokens, decoding.cache, decoding.recent,
-         decoding.logits, decoding.keys, jnp.int32(decoding.prompt),
+         self._weights, decoding.variants, decoding.cache, decoding.recent,
+         decoding.logits, decoding.keys, decoding.mix,
+         jnp.int32(decoding.prompt),
          jnp.int32(decoding.position), jnp.int32(end),
          jnp.float32(draw.temperature), jnp.int32(draw.top_k),
          jnp.float32(draw.top_p), filtered=draw.filtered,
@@ -303,7 +320,7 @@ class Sampler:
                 self._config, len(tokens), BLOCK))
 
   def _advance_program(
-      self, weights, tokens, cache, recent, logits, keys, prompt, position,
+      self, weights, tokens, cache, recent, logits, keys, mix, prompt, position,
       stop, temperature, top_k, top_p, *, filtered, levels, with_logits):
     """(tokens, cache, recent, logits) with `position` .. `stop` - 1 drawn."""
     self.compilations += 1
@@ -328,11 +345,15 @@ class Sampler:
       scores = lax.dot_general(
           x.astype(row.dtype), row, (((1,), (1,)), ((), ())),
           preferred_element_type=jnp.float32)
+      if len(mix) > 1:
+        scores = guidance.mixed(scores, mix)
       if with_logits:
         logits = lax.dynamic_update_slice(
             logits, scores[:, None], (0, position - target.start, 0))
       code = drawing.draw_codes(scores, keys, position, temperature,
                         (top_k, top_p) if filtered else None)
+      # Variants go on from the same tokens.
+      code = jnp.tile(code, len(mix))
       drawn = target.first_id + level * target.codebook_size + code
       given = at(position)
       token = jnp.where(given != layout_lib.PAD_ID, given, drawn)

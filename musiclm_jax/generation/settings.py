@@ -16,6 +16,7 @@ WEIGHTS = ('float32', 'bfloat16', 'int8')  # what the stages calculate with
 VARIATIONS = ('semantics', 'acoustics')
 MIN_SECONDS, MAX_SECONDS = 1, 600
 MAX_SAMPLES = 64
+MAX_GUIDANCE = 20.0
 
 
 def _number(default, low, high, text):
@@ -63,6 +64,14 @@ class Settings:
       'probability p')
   top_p_coarse: float = _number(1.0, 0.001, 1.0, '')
   top_p_fine: float = _number(1.0, 0.001, 1.0, '')
+  guidance_semantic: float = _number(
+      1.0, 0.0, MAX_GUIDANCE, 'how much the semantic stage heeds the prompt: '
+      '0 not at all, 1 as it has learned, above 1 more; all but 1 draw one row '
+      'more')
+  guidance_coarse: float = _number(1.0, 0.0, MAX_GUIDANCE, '')
+  guidance_melody: float = _number(
+      1.0, 0.0, MAX_GUIDANCE, 'likewise of --melody, in every stage that takes '
+      'it')
 
   @property
   def drawn(self):
@@ -88,14 +97,23 @@ class Settings:
     get = lambda name, stage: getattr(self, f'{name}_{stage}')
     return {stage: drawing.Draw(
         float(get('temperature', stage)), int(get('top_k', stage)),
-        float(get('top_p', stage))) for stage in STAGES}
+        float(get('top_p', stage)), guidance=self.guidance(stage))
+            for stage in STAGES}
+
+  def guidance(self, stage):
+    """Pairs of a condition and its scale, those that are not 1."""
+    prompt = getattr(self, f'guidance_{stage}', 1.0)
+    scales = dict(mulan=float(prompt), melody=float(self.guidance_melody))
+    return tuple((k, v) for k, v in scales.items() if v != 1.0)
 
 
-def make(named=str, **values):
+def make(named=str, defaults=None, **values):
   """Checked `Settings`.
 
   Args:
     named: how messages call a field, for example `option` for the shell.
+    defaults: {field: value} that stand in for what is not said, such as a
+      bundle's own; others have those of the class.
     **values: of the fields; None stands for the default.
 
   Raises:
@@ -106,6 +124,7 @@ def make(named=str, **values):
     if name not in fields:
       raise errors.choice('setting', name, fields)
   values = {k: v for k, v in values.items() if v is not None}
+  values = {**(defaults or {}), **values}
   for name, value in values.items():
     _check(fields[name], named(name), value)
   settings = Settings(**values)
@@ -133,6 +152,16 @@ def check_levels(levels, spec, name='levels'):
         f'{name} is {levels}; expected {spec.coarse_codebooks} to '
         f'{spec.num_codebooks}, or 0 for all.')
   return levels or spec.num_codebooks
+
+
+def check_defaults(values, path):
+  """`values`, defaults of a bundle; UserError for what cannot be one."""
+  fields = {f.name: f for f in dataclasses.fields(Settings)}
+  for name, value in values.items():
+    if name not in fields:
+      raise errors.choice(f'setting in {path}', name, fields)
+    _check(fields[name], f'{name} in {path}', value)
+  return values
 
 
 def check_weights(weights):

@@ -15,8 +15,10 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import text as text_lib
+from musiclm_jax.generation import guidance
 from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.generation import story as story_lib
+from musiclm_jax.tokens import conditioning
 
 MIN_SECONDS = 1  # of a recording that is given
 _SILENT = 1e-4
@@ -86,7 +88,11 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
     story = story_lib.load(story)
   if story and values.get('seconds') is None:
     values['seconds'] = story_seconds(story)
-  settings = settings_lib.make(named, **values)
+  settings = settings_lib.make(named, bundle.defaults, **values)
+  if values.get('guidance_melody') is not None and melody is None:
+    raise errors.UserError(
+        f'{named("guidance_melody")} is for {named("melody")}; give one, or '
+        f'leave it out.')
   if values.get('like_weight') is not None and (
       like is None or prompt is None and story is None):
     raise errors.UserError(
@@ -97,6 +103,12 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
   steering = read(settings, bundle.tokens.audio.sample_rate_hz, prompt, story,
                   like, melody, continue_from, named)
   components(steering, bundle, settings.levels)
+  for name in ('semantic', 'coarse'):
+    guidance.check(
+        name, bundle.stored_spec(name)['conditions'],
+        conditioning.optional(bundle.stored_metadata(name)), [
+            (condition, scale) for condition, scale in settings.guidance(name)
+            if condition != 'melody' or melody is not None])
   return settings, steering
 
 

@@ -75,7 +75,7 @@ def read(values, bundle, limits, sound):
   asked = {k: values[k] for k in SETTINGS if k in values}
   if 'story' in values and 'seconds' not in values:
     asked['seconds'] = steering_lib.story_seconds(values['story'])
-  limits.check(settings_lib.make(**asked))
+  limits.check(settings_lib.make(defaults=bundle.defaults, **asked))
   for name in SOUNDS:
     if name in values:
       if not isinstance(values[name], str):

@@ -9,6 +9,7 @@ from musiclm_jax.serving import actions as actions_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import pieces
 from musiclm_jax.serving import service as service_lib
+from musiclm_jax.tokens import conditioning
 
 _STORY = '''- at: 0:00
   prompt: a slow air on a harp
@@ -20,7 +21,8 @@ _MONO = ('ui-monospace', 'Consolas', 'monospace')
 _DEFAULTS = settings_lib.Settings()
 # What of the settings the page asks for as they are; the API takes all.
 _ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
-          'temperature_semantic', 'temperature_coarse', 'temperature_fine')
+          'temperature_semantic', 'temperature_coarse', 'temperature_fine',
+          'guidance_semantic', 'guidance_coarse')
 # name -> (title, what it is for)
 _RECORDINGS = dict(
     melody=('Melody', 'Hum, whistle or play what it should follow.'),
@@ -149,6 +151,14 @@ def _advanced(service, found):
     found[name] = gr.Slider(
         0, 2, getattr(_DEFAULTS, name), step=0.05,
         label=f'Temperature, {stage} tokens')
+  usual = settings_lib.make(defaults=service.bundle.defaults)
+  for stage in ('semantic', 'coarse'):
+    name = f'guidance_{stage}'
+    found[name] = gr.Slider(
+        0, 8, getattr(usual, name), step=0.25, elem_id=name,
+        label=f'Guidance, {stage} tokens', visible='mulan' in (
+            conditioning.optional(service.bundle.stored_metadata(stage))),
+        info='How much the prompt is heeded: 0 not at all, 1 as learned.')
   found['format'] = gr.Radio(
       list(asking.FORMATS), value=asking.FORMATS[0], label='File')
 

@@ -137,7 +137,8 @@ class Worker:
 
   def _practise(self, model, samples=1, seconds=1, **steering):
     """Makes a clip and drops it, so that its programs are compiled."""
-    settings = settings_lib.make(seconds=seconds, samples=samples)
+    settings = settings_lib.make(
+        defaults=model.bundle.defaults, seconds=seconds, samples=samples)
     prompt = None if 'story' in steering else _PRACTICE
     wanted = steering_lib.read(
         settings, model.sample_rate_hz, prompt, **steering)

@@ -21,6 +21,7 @@ from musiclm_jax import specs
 from musiclm_jax.stages import decoder
 from musiclm_jax.stages import start
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import conditioning
 from musiclm_jax.tokens import layout as layout_lib
 
 
@@ -179,10 +180,17 @@ class StageModel:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedStage:
-  """A stage as a bundle holds it: what the sampler needs."""
+  """A stage as a bundle holds it: what the sampler needs.
+
+  Attributes:
+    model: the StageModel.
+    params: its parameters.
+    optional: names of the conditions that it has learned to go without.
+  """
 
   model: StageModel
   params: Any
+  optional: tuple = ()
 
   @property
   def spec(self):
@@ -201,4 +209,5 @@ def from_component(component):
   """bundle.Component of kind semantic, coarse or fine -> `TrainedStage`."""
   model = StageModel(specs.from_dict(specs.StageSpec, component.spec),
                      decoder.DecoderConfig(**component.config))
-  return TrainedStage(model, component.tree())
+  return TrainedStage(
+      model, component.tree(), conditioning.optional(component.metadata))

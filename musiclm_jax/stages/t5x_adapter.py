@@ -277,14 +277,14 @@ def task(source, training=False):
 
   Args:
     source: a `tokens.source.TaskBatches`.
-    training: whether melodies are dropped as in training.
+    training: whether conditions are dropped as in training.
 
   Returns:
     In training the task itself; else its name, registered.
   """
   cache = source.cache  # refuses what does not fit
   if training:
-    return tasks.stage_task(cache, source.stage, source.melody_dropout)
+    return tasks.stage_task(cache, source.stage, source.conditioning)
   tasks.register(source.cache_dir, [source.stage])
   return cache_lib.task_name(source.stage)
 

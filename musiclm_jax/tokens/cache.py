@@ -18,6 +18,8 @@ One record is one track, cut to whole seconds:
   acoustic  [T * Q] int32 codes, time outer, level inner; T = seconds * 50
   semantic  [seconds * 25] int32 codes
   mulan     [W, 128] float32, an embedding per 10 s window, one window a second
+  mulan_text [C, 128] float32, an embedding per caption; not in a cache of
+            format v2, which is read as well
   melody    [W, 24] int32 codes, a row per 4 s window, one window a second;
             where the bundle had a melody embedder
 
@@ -36,7 +38,8 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import specs
 
-FORMAT = 'musiclm_jax.tokens.v2'
+FORMAT = 'musiclm_jax.tokens.v3'
+_WITHOUT_TEXT = 'musiclm_jax.tokens.v2'
 STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
 CODEBOOKS = 'codebooks.npz'
@@ -49,8 +52,14 @@ RECORD_HEADER_BYTES = 12
 RECORD_FOOTER_BYTES = 4
 
 
-def features(tokens, melody=False):
-  """A record under TokenSpec `tokens`: shapes and types as seqio states them."""
+def features(tokens, melody=False, text=True):
+  """A record under TokenSpec `tokens`: shapes and types as seqio states them.
+
+  Args:
+    tokens: the TokenSpec.
+    melody: whether records hold melody codes.
+    text: whether they hold the captions' embeddings.
+  """
   described = {
       'id': dict(shape=[], dtype='string'),
       'seconds': dict(shape=[], dtype='int32'),
@@ -59,6 +68,8 @@ def features(tokens, melody=False):
       'semantic': dict(shape=[None], dtype='int32'),
       'mulan': dict(shape=[None, tokens.joint.embedding_dim], dtype='float32'),
   }
+  if text:
+    described['mulan_text'] = described['mulan']
   if melody:
     described['melody'] = dict(
         shape=[None, tokens.melody.num_codebooks], dtype='int32')
@@ -171,7 +182,7 @@ class Cache:
           f'{directory or "CACHE_DIR"} is not a finished token cache; make one '
           f'with `musiclm precompute --bundle DIR --corpus DIR --cache DIR`.')
     self.about = files.read_json(path, _AGAIN)
-    if self.about.get('format') != FORMAT:
+    if self.about.get('format') not in (FORMAT, _WITHOUT_TEXT):
       raise errors.UserError(
           f'{path} has format {self.about.get("format")!r}, expected '
           f'{FORMAT!r}; {_AGAIN}.')
@@ -206,6 +217,15 @@ class Cache:
   def has_melody(self):
     """Whether the records hold melody codes."""
     return 'melody' in self.about['bundle']
+
+  @property
+  def has_text(self):
+    """Whether the records hold the captions' embeddings."""
+    return self.about['format'] != _WITHOUT_TEXT
+
+  def described(self):
+    """Shapes and types of a record, as of `features`."""
+    return features(self.tokens, self.has_melody, self.has_text)
 
   @functools.cached_property
   def codebooks(self):

@@ -26,12 +26,15 @@ import functools
 import seqio
 import tensorflow as tf
 
+from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import layout as layout_lib
 
 # An example that carries this feature brings its own seed, and stands for one
 # crop already.
 CROP_SEED = 'crop_seed'
-_MELODY_DRAW = 1  # sets the draw of the melody's dropout apart
+# Set draws that one seed decides apart; whether a condition is dropped adds its
+# place among the segments.
+_TEXT_DRAW, _NOISE_DRAW, _DROPOUT_DRAW = 1, 2, 16
 
 
 def crops_by_length(dataset, crop_seconds):
@@ -51,7 +54,8 @@ def crops_by_length(dataset, crop_seconds):
   return dataset.flat_map(repeat)
 
 
-def build_sequences(dataset, stage, codebooks, melody_dropout=0.0,
+def build_sequences(dataset, stage, codebooks,
+                    conditioning=conditioning_lib.Conditioning(),
                     describe=False):
   """Crops every track at random and builds `stage`'s `inputs` and `targets`.
 
@@ -59,12 +63,12 @@ def build_sequences(dataset, stage, codebooks, melody_dropout=0.0,
     dataset: records as `cache.features` describes them.
     stage: a StageSpec.
     codebooks: [Q, K, D] float32, MuLan's residual codebooks.
-    melody_dropout: probability that a sequence's melody segment is all padding.
+    conditioning: a `conditioning.Conditioning`.
     describe: adds which crop a sequence is of: `id`, `captions` and
       `crop_start` in seconds.
   """
   crop = functools.partial(crop_and_build, stage=stage, codebooks=codebooks,
-                           melody_dropout=melody_dropout)
+                           conditioning=conditioning)
 
   def build(example, seed):
     built = crop(example, seed)
@@ -81,16 +85,17 @@ def build_sequences(dataset, stage, codebooks, melody_dropout=0.0,
       lambda example, seed: build(example, seed), num_seeds=1)(dataset)
 
 
-def crop_and_build(example, seed, stage, codebooks, melody_dropout=0.0):
+def crop_and_build(example, seed, stage, codebooks,
+                   conditioning=conditioning_lib.Conditioning()):
   """One stage sequence from one track.
 
   Args:
     example: a record as `cache.features` describes it.
-    seed: [2] int, stateless; it decides where the crop starts, and whether it
-      keeps its melody.
+    seed: [2] int, stateless; it decides where the crop starts, and what becomes
+      of its conditions.
     stage: a StageSpec.
     codebooks: [Q, K, D] float32.
-    melody_dropout: see `build_sequences`.
+    conditioning: see `build_sequences`.
 
   Returns:
     {'inputs': conditions and separators, 'targets': the target}, int32; the two
@@ -100,9 +105,15 @@ def crop_and_build(example, seed, stage, codebooks, melody_dropout=0.0):
   start = crop_start(example['seconds'], stage.crop_seconds, seed)
   parts = []
   for index, placed in enumerate(layout.placed):
-    codes = _segment_codes(example, placed, start, stage, codebooks)
-    if placed.name == 'melody' and melody_dropout:
-      codes = tf.where(_drops(seed, melody_dropout), -1, codes)
+    if placed.name == 'mulan':
+      codes = quantize(
+          _embedding(example, start, seed, stage, conditioning), codebooks)
+    else:
+      codes = _segment_codes(example, placed, start, stage)
+    share = conditioning.share(placed.name)
+    if share and index < len(layout.placed) - 1:
+      dropped = _draw(seed, _DROPOUT_DRAW + index) < share
+      codes = tf.where(dropped, -1, codes)
     first_ids = placed.level_first_ids().astype('int32')
     tokens = tf.where(codes >= 0, codes + first_ids, layout_lib.PAD_ID)
     if index:
@@ -118,11 +129,35 @@ def crop_start(seconds, crop_seconds, seed):
       [], seed, minval=0, maxval=spare + 1, dtype=tf.int32)
 
 
-def _drops(seed, probability):
-  """[] bool: a draw of its own, whatever else the seed decides."""
-  seed = tf.random.experimental.stateless_fold_in(
-      tf.cast(seed, tf.int32), _MELODY_DRAW)
-  return tf.random.stateless_uniform([], seed) < probability
+def _draw(seed, which):
+  """[] in 0..1: a draw of its own, whatever else the seed decides."""
+  return tf.random.stateless_uniform([], _folded(seed, which))
+
+
+def _folded(seed, which):
+  return tf.random.experimental.stateless_fold_in(
+      tf.cast(seed, tf.int32), which)
+
+
+def _embedding(example, start, seed, stage, conditioning):
+  """[D] what a crop's MuLan tokens stand for: its audio, or a caption."""
+  embedding = crop_embedding(
+      example['mulan'], start, stage.crop_seconds, stage.tokens.joint)
+  if conditioning.noise:
+    noise = tf.math.l2_normalize(tf.random.stateless_normal(
+        tf.shape(embedding), _folded(seed, _NOISE_DRAW)))
+    embedding = tf.math.l2_normalize(embedding + conditioning.noise * noise)
+  if conditioning.text_share:
+    texts = example['mulan_text']
+    draw, count = _draw(seed, _TEXT_DRAW), tf.shape(texts)[0]
+    # Below the share the draw is uniform over the captions as well.
+    which = tf.cast(draw / conditioning.text_share * tf.cast(
+        count, tf.float32), tf.int32)
+    chosen = tf.concat([texts, embedding[None]], axis=0)[
+        tf.minimum(which, count)]
+    embedding = tf.where(
+        draw < conditioning.text_share, chosen, embedding)
+  return embedding
 
 
 def melody_codes(windows, start, num_frames, melody):
@@ -175,13 +210,9 @@ def quantize(vector, codebooks):
   return tf.stack(codes)
 
 
-def _segment_codes(example, placed, start, stage, codebooks):
+def _segment_codes(example, placed, start, stage):
   """[T * Q] int32 codes of one segment of a crop, -1 past the track's end."""
   tokens = stage.tokens
-  if placed.name == 'mulan':
-    embedding = crop_embedding(
-        example['mulan'], start, stage.crop_seconds, tokens.joint)
-    return quantize(embedding, codebooks)
   if placed.name == 'melody' and 'melody' in example:
     return melody_codes(
         example['melody'], start, placed.num_frames, tokens.melody)

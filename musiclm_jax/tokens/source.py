@@ -50,6 +50,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import frequencies
 from musiclm_jax.tokens import layout as layout_lib
 
@@ -129,8 +130,8 @@ class TaskBatches:
     eval_split: split of the evaluation sequences; the training split stands in
       where the cache has none by this name.
     eval_batches_count: evaluation batches; the same ones each time.
-    melody_dropout: in training, the share of sequences whose melody segment is
-      padding throughout, so that the stage serves with a melody and without.
+    conditioning: what training does to the conditions; evaluation sees them as
+      they are.
   """
 
   cache_dir: str = ''
@@ -142,7 +143,8 @@ class TaskBatches:
   train_split: str = 'train'
   eval_split: str = 'validation'
   eval_batches_count: int = 4
-  melody_dropout: float = 0.0
+  conditioning: conditioning_lib.Conditioning = (
+      conditioning_lib.Conditioning())
 
   @functools.cached_property
   def cache(self):
@@ -150,19 +152,24 @@ class TaskBatches:
     self._check_task()
     cache = cache_lib.Cache(self.cache_dir)
     cache.check(self.stage)
+    self.conditioning.check(self.stage, cache.has_text)
     return cache
 
   @property
   def origin(self):
     """What a stage's export says of its data: corpus and cache."""
     return dict(corpus=self.cache.about['corpus']['name'],
-                cache=self.cache.fingerprint)
+                cache=self.cache.fingerprint,
+                conditioning=dict(
+                    dropout=dict(self.conditioning.dropout),
+                    text_share=self.conditioning.text_share,
+                    noise=self.conditioning.noise))
 
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""
     yield from self._dataset(
         self.train_split, self.seed, start_step * self.batch_size,
-        melody_dropout=self.melody_dropout)
+        conditioning=self.conditioning)
 
   @property
   def held_out(self):
@@ -204,12 +211,12 @@ class TaskBatches:
                 decoder_loss_weights=make(np.float32))
 
   def _dataset(self, split, seed, start, count: Optional[int] = None,
-               melody_dropout: float = 0.0) -> Any:
+               conditioning=conditioning_lib.Conditioning()) -> Any:
     index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
     order = Order(index.seconds, self.stage.crop_seconds, seed)
     dataset = tasks.ordered_dataset(
-        self.cache, self.stage, split, order, start, count, melody_dropout)
+        self.cache, self.stage, split, order, start, count, conditioning)
     dataset = dataset.batch(self.batch_size, drop_remainder=True)
     return dataset.prefetch(2).as_numpy_iterator()
 
@@ -220,12 +227,6 @@ class TaskBatches:
       raise errors.UserError(
           f'MIXTURE_OR_TASK_NAME is {self.task_name!r}, but the stage is '
           f'{self.stage.name!r}; expected {own_name!r}.')
-    if not 0.0 <= self.melody_dropout <= 1.0 or (
-        self.melody_dropout and 'melody' not in self.stage.conditions):
-      raise errors.UserError(
-          f'melody_dropout is {self.melody_dropout}; expected 0 to 1, and 0 '
-          f'for a stage without melody among its conditions '
-          f'{self.stage.conditions}.')
     lengths = feature_lengths(self.stage)
     given = self.task_feature_lengths
     if given is not None and dict(given) != lengths:

@@ -19,6 +19,7 @@ import tensorflow as tf
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import shuffled
@@ -73,7 +74,7 @@ class CachedTask(seqio.Task):
     return self._validate_preprocessing(dataset).prefetch(tf.data.AUTOTUNE)
 
   def _load(self, serialised, crop_seed):
-    example = parse(serialised, self._cache.tokens, self._cache.has_melody)
+    example = parse(serialised, self._cache.described())
     return dict(example, **{preprocessors.CROP_SEED: crop_seed})
 
   def _check_lengths(self, given):
@@ -86,10 +87,10 @@ class CachedTask(seqio.Task):
           f'{self._stage.crop_seconds} s have {own}.')
 
 
-def stage_task(cache, stage, melody_dropout=0.0, describe=False):
+def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(), describe=False):
   """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
 
-  `melody_dropout` and `describe` are as in `preprocessors.build_sequences`.
+  `conditioning` and `describe` are as in `preprocessors.build_sequences`.
   """
   cache.check(stage)
   return CachedTask(
@@ -103,14 +104,14 @@ def stage_task(cache, stage, melody_dropout=0.0, describe=False):
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
                             codebooks=cache.codebooks['mulan'],
-                            melody_dropout=melody_dropout,
+                            conditioning=conditioning,
                             describe=describe),
       ],
       metric_fns=[task_metrics.nats_per_token, task_metrics.agreement],
       output_features=vocabularies.stage_features(stage))
 
 
-def register(cache_dir, stages=None, melody_dropout=0.0):
+def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning()):
   """Registers the tasks of a cache with seqio, in place of earlier ones.
 
   Their examples say which crop they are of; feature converters pass over that.
@@ -118,7 +119,7 @@ def register(cache_dir, stages=None, melody_dropout=0.0):
   Args:
     cache_dir: what `musiclm_jax.precompute` wrote.
     stages: StageSpecs; None for the paper's three, over the cache's grids.
-    melody_dropout: as in `preprocessors.build_sequences`.
+    conditioning: as in `preprocessors.build_sequences`.
 
   Returns:
     The tasks' names.
@@ -129,7 +130,7 @@ def register(cache_dir, stages=None, melody_dropout=0.0):
               for name in specs.STAGE_CROP_SECONDS]
   names = []
   for stage in stages:
-    task = stage_task(cache, stage, melody_dropout, describe=True)
+    task = stage_task(cache, stage, conditioning, describe=True)
     seqio.TaskRegistry.remove(task.name)
     seqio.TaskRegistry.add_provider(task.name, task)
     names.append(task.name)
@@ -137,7 +138,7 @@ def register(cache_dir, stages=None, melody_dropout=0.0):
 
 
 def ordered_dataset(cache, stage, split, order, start, count=None,
-                    melody_dropout=0.0):
+                    conditioning=conditioning_lib.Conditioning()):
   """A task's examples in a given order, from any place in it, converted.
 
   The records, the preprocessors and the converter are the task's own; only the
@@ -150,12 +151,12 @@ def ordered_dataset(cache, stage, split, order, start, count=None,
     order: `example(index) -> (track, [2] seed)`.
     start: the first index.
     count: how many examples; None for no end.
-    melody_dropout: as in `preprocessors.build_sequences`.
+    conditioning: as in `preprocessors.build_sequences`.
 
   Returns:
     A tf.data.Dataset of model features.
   """
-  task = stage_task(cache, stage, melody_dropout)
+  task = stage_task(cache, stage, conditioning)
   records = cache.records(split)
 
   def read(index):
@@ -164,7 +165,7 @@ def ordered_dataset(cache, stage, split, order, start, count=None,
 
   def load(index):
     serialised, seed = tf.numpy_function(read, [index], (tf.string, tf.int32))
-    example = parse(serialised, cache.tokens, cache.has_melody)
+    example = parse(serialised, cache.described())
     example[preprocessors.CROP_SEED] = tf.ensure_shape(seed, [2])
     return example
 
@@ -176,9 +177,13 @@ def ordered_dataset(cache, stage, split, order, start, count=None,
   return feature_converter.StageFeatureConverter()(dataset, lengths)
 
 
-def parse(serialised, tokens, melody=False):
-  """A cached record's features, as seqio's own reader gives them."""
-  described = cache_lib.features(tokens, melody)
+def parse(serialised, described):
+  """A cached record's features, as seqio's own reader gives them.
+
+  Args:
+    serialised: the tf.train.Example.
+    described: as of `cache.features`.
+  """
   stored = {}
   for name, feature in described.items():
     dtype = tf.int64 if feature['dtype'] == 'int32' else feature['dtype']

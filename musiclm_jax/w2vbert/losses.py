@@ -117,6 +117,23 @@ def prediction(logits, ids, masked):
           masked_mean(jnp.argmax(logits, -1) == ids, masked))
 
 
+def unexplained(predicted, truth, mask):
+  """The share of a spectrum's variance that is not predicted.
+
+  Squared errors over the squared distances from each bin's mean: 1 is what the
+  mean alone gives, 0 a perfect prediction.
+
+  Args:
+    predicted: [B, T, D].
+    truth: the same shape.
+    mask: [B, T] bool, the steps that count.
+  """
+  weights = mask[..., None] / jnp.maximum(mask.sum(), 1)
+  mean = jnp.sum(truth * weights, axis=(0, 1))
+  wrong = jnp.sum(jnp.square(predicted - truth) * weights)
+  return wrong / (jnp.sum(jnp.square(truth - mean) * weights) + _EPS)
+
+
 def masked_mean(values, mask):
   """Mean of `values` where `mask`; 0 where it is nowhere."""
   return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)

@@ -19,6 +19,7 @@ noise; a row in which no span would start has one all the same.
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -29,6 +30,7 @@ from musiclm_jax import audio
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.nn import conformer
+from musiclm_jax.w2vbert import spectrum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,12 @@ class W2vBertConfig:
     gumbel_noise: scale of the noise. Over 1024 ids it drowns logits of unit
       size: a short training wants less of it, or larger logits.
     logit_scale: deviation of the quantizer's logits at the start.
+    spectrum_weight: of an auxiliary task: a linear map of the tokenizer's
+      features names the spectrum of each frame (spectrum.py), heard or masked;
+      MERT asks for the constant-Q one of masked frames. 0: no such head.
+    spectrum_input: the feature encoder is given that spectrum beside the
+      log-mel, so that a short training need not first find out how to tell one
+      semitone from the next.
   """
 
   num_mels: int = 80  # paper
@@ -106,6 +114,8 @@ class W2vBertConfig:
   quantizer_standardize: bool = True  # ours
   gumbel_noise: float = 1.0  # paper
   logit_scale: float = 1.0  # ours
+  spectrum_weight: float = 0.0  # paper
+  spectrum_input: bool = False  # paper
 
   def __post_init__(self):
     object.__setattr__(self, 'conv_channels', tuple(self.conv_channels))
@@ -127,6 +137,12 @@ class W2vBertConfig:
   def semantic_spec(self):
     return specs.SemanticSpec(codebook_size=self.num_clusters)
 
+  def constant_q_spec(self):
+    spec = self.semantic_spec()
+    return spectrum.ConstantQSpec(
+        sample_rate_hz=spec.sample_rate_hz,
+        hop_samples=spec.mel_hop_samples * spec.subsampling)
+
 
 @flax.struct.dataclass
 class Outputs:
@@ -137,17 +153,18 @@ class Outputs:
   code_logits: jax.Array  # [B, T, codebook_size] of the quantizer
   ids: jax.Array  # [B, T] int32, the quantizer's choice
   prediction_logits: jax.Array  # [B, T, codebook_size] of the second stack
+  spectrum: Any  # [B, T, bins + mels] as read off the features; None without
   masked: jax.Array  # [B, T] bool, steps that were masked
   valid: jax.Array  # [B, T] bool, steps that are not padding
 
 
 class FeatureEncoder(nn.Module):
-  """[B, M, mels] log-mel -> [B, ceil(M / 4), dim]."""
+  """[B, M, mels] log-mel -> [B, ceil(M / 4), dim]; `spectrum` [B, T, D] or None."""
 
   config: W2vBertConfig
 
   @nn.compact
-  def __call__(self, mels, num_frames):
+  def __call__(self, mels, num_frames, spectrum=None):
     cfg = self.config
     x = mels[..., None]
     for i, channels in enumerate(cfg.conv_channels):
@@ -157,9 +174,10 @@ class FeatureEncoder(nn.Module):
       num_frames = -(-num_frames // 2)
       valid = jnp.arange(x.shape[1]) < num_frames[:, None]
       x = jnp.where(valid[:, :, None, None], nn.swish(x), 0.0)
-    x = x.reshape(x.shape[:2] + (-1,))
-    x = nn.LayerNorm(name='norm')(nn.Dense(cfg.dim, name='project')(x))
-    return x, valid
+    x = nn.Dense(cfg.dim, name='project')(x.reshape(x.shape[:2] + (-1,)))
+    if spectrum is not None:
+      x += nn.Dense(cfg.dim, name='project_spectrum')(spectrum)
+    return nn.LayerNorm(name='norm')(x), valid
 
 
 class Quantizer(nn.Module):
@@ -205,6 +223,8 @@ class W2vBert(nn.Module):
     self.context = nn.Dense(cfg.codebook_dim)
     self.prediction = [block() for _ in range(cfg.prediction_blocks)]
     self.logits = nn.Dense(cfg.codebook_size)
+    if cfg.spectrum_weight:
+      self.spectrum = nn.Dense(cfg.constant_q_spec().num_bins + cfg.num_mels)
 
   def __call__(self, waveform, temperature=1.0, rngs=None,
                deterministic=True):
@@ -233,10 +253,13 @@ class W2vBert(nn.Module):
     for block in self.contrastive:
       x = block(x, valid, deterministic)
     context = self.context(x)
-    for block in self.prediction:
+    heard = None
+    for number, block in enumerate(self.prediction, 1):
       x = block(x, valid, deterministic)
+      if number == self.config.feature_block and self.config.spectrum_weight:
+        heard = self.spectrum(x)
     return Outputs(context, quantized, code_logits, ids, self.logits(x),
-                   masked, valid)
+                   heard, masked, valid)
 
   def encode(self, waveform, num_samples=None):
     """[B, N] at 24 kHz -> features [B, ceil(N / 960), dim] and [B, T] valid.
@@ -260,7 +283,11 @@ class W2vBert(nn.Module):
         jnp.arange(signal.shape[-1]) < end[:, None], signal, 0.0)
     mels = (audio.log_mel(signal, spec) - cfg.mel_mean) / cfg.mel_std
     valid = jnp.arange(mels.shape[1]) < num_frames[:, None]
-    return self.encoder(jnp.where(valid[..., None], mels, 0.0), num_frames)
+    heard = None
+    if cfg.spectrum_input:
+      heard = spectrum.targets(signal, cfg.constant_q_spec(), spec, end)
+    return self.encoder(
+        jnp.where(valid[..., None], mels, 0.0), num_frames, heard)
 
   def features(self, waveform, num_samples=None):
     """[B, N] at 24 kHz -> [B, ceil(N / 960), dim], the tokenizer's features.

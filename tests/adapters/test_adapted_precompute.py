@@ -69,7 +69,7 @@ def test_streams_are_the_adapters_codes(cache, models, corpus):
       str(models('codec', 'encodec')), codebooks=6))
   split = corpus.split('train')
   for number, track in enumerate(split):
-    stored = tasks.parse(cache.records('train').read(number), cache.tokens)
+    stored = tasks.parse(cache.records('train').read(number), cache.described())
     seconds = track.num_samples // 24_000
     audio = split.read(track, 0, seconds * 24_000)
     found = stored['acoustic'].numpy().reshape(-1, 6)

@@ -22,6 +22,7 @@ from musiclm_jax.generation import sampler
 from musiclm_jax.generation import windows
 from musiclm_jax.stages import model as stage_lib
 from musiclm_jax.stages import trainer
+from musiclm_jax.tokens import conditioning
 from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import source as source_lib
@@ -90,7 +91,7 @@ def test_the_cache_holds_a_window_for_every_second(caches):
   assert cache.about['bundle']['melody'] == 'm'
   stored = cache.records('train')
   for track, seconds in enumerate((45, 33, 12, 7, 3)):
-    found = tasks.parse(stored.read(track), cache.tokens, True)['melody']
+    found = tasks.parse(stored.read(track), cache.described())['melody']
     marks = fake_tokens.marks(track, max(1, seconds - 3))
     np.testing.assert_array_equal(found, marks[:, None] + np.arange(24))
   info = json.loads((cache.streams_dir / 'info.train.json').read_text())
@@ -109,7 +110,7 @@ def test_a_cache_without_melody_serves_stages_without(caches):
 
 
 def _example(cache, track):
-  return tasks.parse(cache.records('train').read(track), cache.tokens, True)
+  return tasks.parse(cache.records('train').read(track), cache.described())
 
 
 @pytest.mark.parametrize('name, crop, conditions', [
@@ -143,7 +144,8 @@ def test_dropout_takes_its_share_and_nothing_else(caches):
   count, dropped = 300, 0
   build = lambda seed, share: {k: v.numpy() for k, v in (
       preprocessors.crop_and_build(
-          example, seed, stage, fake_tokens.Joint.codebooks, share)).items()}
+          example, seed, stage, fake_tokens.Joint.codebooks,
+          conditioning.Conditioning({'melody': share}))).items()}
   for index in range(count):
     found = build([7, index], 0.3)
     part = found['inputs'][place.start:place.stop]
@@ -167,7 +169,8 @@ def test_batches_drop_in_training_and_keep_for_evaluation(caches):
   stage = _stage(crop=10)
   place = layout_lib.for_stage(stage).segment('melody')
   source = source_lib.TaskBatches(
-      str(caches[True].directory), stage, 8, melody_dropout=0.5)
+      str(caches[True].directory), stage, 8,
+      conditioning=conditioning.Conditioning({'melody': 0.5}))
   part = lambda batch: batch['decoder_target_tokens'][:, place.start]
   stream = source.batches(0)
   first = np.concatenate([part(next(stream)) for _ in range(4)])
@@ -176,13 +179,11 @@ def test_batches_drop_in_training_and_keep_for_evaluation(caches):
   assert all(np.all(part(b) > 0) for b in source.eval_batches())
 
 
-@pytest.mark.parametrize('share, conditions', [
-    (1.5, _WITH), (0.5, ('mulan',))])
-def test_a_share_that_cannot_be_is_refused(caches, share, conditions):
+def test_a_condition_that_the_stage_lacks_cannot_be_dropped(caches):
   source = source_lib.TaskBatches(
-      str(caches[True].directory), _stage(conditions=conditions), 8,
-      melody_dropout=share)
-  with pytest.raises(errors.UserError, match='melody_dropout'):
+      str(caches[True].directory), _stage(conditions=('mulan',)), 8,
+      conditioning=conditioning.Conditioning({'melody': 0.5}))
+  with pytest.raises(errors.UserError, match="names 'melody'"):
     next(source.batches(0))
 
 
@@ -279,7 +280,7 @@ def test_the_leaf(size):
       MODEL_DIR='x', CACHE_DIR='y')).arguments
   stage, source = arguments['trainable'].model, arguments['source']
   assert stage.spec.conditions == _WITH == source.stage.conditions
-  assert source.melody_dropout == 0.5
+  assert source.conditioning.share('melody') == 0.5
   header = re.search(r'Parameters: ([\d,]+)', configs.resolve(
       f'semantic_melody_{size}').read_text())[1]
   assert stage.num_params() == int(header.replace(',', ''))

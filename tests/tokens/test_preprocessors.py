@@ -23,7 +23,7 @@ def stage(name, crop=0, conditions=()):
 def examples_fixture(cache_dir):
   cache = cache_lib.Cache(cache_dir)
   stored = cache.records('train')
-  return [tasks.parse(stored.read(i), cache.tokens) for i in range(len(WHOLE))]
+  return [tasks.parse(stored.read(i), cache.described()) for i in range(len(WHOLE))]
 
 
 @pytest.mark.parametrize('spec', [

@@ -120,7 +120,8 @@ def test_shapes_are_known_without_a_cache(cache_dir):
 def test_it_names_the_corpus_that_was_tokenised(cache_dir):
   kept = json.loads((cache_dir / 'fingerprint.json').read_text())
   assert make(cache_dir).origin == dict(
-      corpus=kept['corpus']['name'], cache=kept['fingerprint'])
+      corpus=kept['corpus']['name'], cache=kept['fingerprint'],
+      conditioning=dict(dropout={}, text_share=0.0, noise=0.0))
 
 
 def test_unigram_entropies_are_those_of_the_evaluation_targets(cache_dir):
