@@ -6,6 +6,7 @@
   musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
   musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 300]
   musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
+  musiclm evaluate conditions [--bundle DIR] [--corpus DIR] [--clips 64]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. --out or
@@ -26,13 +27,19 @@ chroma-DTW. --corpus has tunes in several versions, as folk_gm has.
 semantic: what do w2v-BERT's features and tokens know? Linear classifiers of
 instrument family, rhythm type and the melody's pitch class, beside log-mel, the
 network before its training, and chance. --corpus says what they are, as folk_gm
-does; without it, as for quick. A run is judged like a bundle, once `musiclm
+does; without it, as for quick. Beside the tokens stands a k-means of log-mel
+frames with as many clusters. A run is judged like a bundle, once `musiclm
 export` has made it one.
 
 joint: do captions and recordings find each other in MuLan's space? Retrieval in
 both directions and zero-shot tags beside chance, the RVQ's distortion by level,
 the gap between both clouds. --corpus is a corpus, of which the test split
 counts, or a folder of audio files with captions; without it, as for quick.
+
+conditions: is text where audio is, and do the stages heed it? Equal codes and
+variance left of recordings and their captions; nats of the semantic and coarse
+stages under M of the recording, of its caption, of others and under none, in
+the first second and in all.
 """
 
 import contextlib
@@ -45,14 +52,15 @@ import time
 from musiclm_jax import errors
 from musiclm_jax import files
 
-EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint')
+EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint', 'conditions')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
-_CLIPS = dict(quick=24, codec=12, melody=24, semantic=300, joint=200)
+_CLIPS = dict(quick=24, codec=12, melody=24, semantic=300, joint=200,
+              conditions=64)
 _TRAIN_CLIPS = 1_500
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
-_ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint'),
+_ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint', 'conditions'),
              record=('quick',), data=('codec',), train_clips=('semantic',),
              modelability=('codec',), modelability_levels=('codec',),
              modelability_steps=('codec',), out=('quick', 'codec'))
@@ -64,8 +72,8 @@ def add_arguments(parser):
   parser.add_argument('--bundle', metavar='DIR',
                       help='trained components (default: the shipped ones)')
   parser.add_argument('--corpus', metavar='DIR',
-                      help='quick, melody, semantic, joint: music to judge '
-                      'on, its test or validation split')
+                      help='all but codec: music to judge on, its test or '
+                      'validation split')
   parser.add_argument('--data', metavar='DIR', action='append',
                       help='codec: a corpus or a folder of audio files; may be '
                       'given again')
@@ -136,7 +144,8 @@ def run(args):
       flush=True)
   show = lambda section: print(section.text() + '\n', flush=True)
   evaluate = dict(quick=_quick, codec=_codec, melody=_melody,
-                  semantic=_semantic, joint=_joint)[args.what]
+                  semantic=_semantic, joint=_joint,
+                  conditions=_conditions)[args.what]
   with contextlib.ExitStack() as stack:
     if out is None and args.report:  # which has the pictures in it
       out = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -269,6 +278,20 @@ def _joint(args, bundle, out, say, show):
       f'The joint embedding of {bundle.identity}',
       f'{len(result.pairs.tracks)} recordings of {corpus}, split '
       f'{result.pairs.name}')
+
+
+def _conditions(args, bundle, out, say, show):
+  """What the stages' conditions are worth."""
+  del out  # there is nothing to draw
+  from musiclm_jax.evaluation import conditions  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  bundle.require('mulan')
+  corpus = args.corpus or held_out.default_corpus(say)
+  result = conditions.evaluate(bundle, corpus, args.clips, say, show)
+  return _Done(
+      result.figures, result.sections, dict(corpus=str(corpus)),
+      f'The conditions of {bundle.identity}',
+      f'{result.figures["conditions_clips"]:.0f} clips of {corpus}')
 
 
 def _write(args, bundle, done):

@@ -22,11 +22,14 @@ import numpy as np
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.metrics import probes
+from musiclm_jax.nn import kmeans
+from musiclm_jax.nn import lloyd
 from musiclm_jax.w2vbert import model as w2vbert_model
 from musiclm_jax.w2vbert import tokenizer as tokenizer_lib
 
@@ -35,8 +38,15 @@ FRAMES_PER_CLIP = 20  # of those with a note, for the pitch class
 _BATCH = 8
 _HELD_SHARE = 5  # one cluster in so many validates, without a split for it
 INPUTS = dict(features='w2v-BERT features', tokens='semantic tokens',
-              untrained='untrained network', mel='log-mel')
-BASELINES = dict(mel='log-mel', untrained='untrained')
+              untrained='untrained network', mel='log-mel',
+              mel_tokens='k-means of log-mels')
+# What each is held against.
+BASELINES = dict(
+    features=dict(mel='log-mel', untrained='the untrained network'),
+    tokens=dict(mel='log-mel', untrained='the untrained network',
+                mel_tokens='k-means of log-mels'))
+_IDS = ('tokens', 'mel_tokens')
+_MEL_VECTORS, _MEL_ITERS = 100_000, 20  # ours
 CLIP_TASKS = dict(family='instrument family', rhythm='rhythm type')
 TASKS = dict(CLIP_TASKS, pitch='pitch class of the melody, every 40 ms')
 SPLITS = ('train', 'validation', 'test')
@@ -160,8 +170,9 @@ def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
   tokenizer = bundle.get('w2vbert')
   say(', '.join(f'{len(chosen[s])} {s} clips' for s in SPLITS))
   untrained = _untrained(tokenizer, seed)
-  heard = {name: _hear(tokenizer, untrained, chosen[name], seed, say, name)
-           for name in SPLITS}
+  clusters = _mel_clusters(tokenizer, chosen['train'], seed, say)
+  heard = {name: _hear(tokenizer, untrained, clusters, chosen[name], seed, say,
+                       name) for name in SPLITS}
   result = report.Evaluation(
       {f'semantic_{name}_clips': float(len(chosen[name])) for name in SPLITS},
       [])
@@ -194,7 +205,7 @@ class _Heard:
   Attributes:
     clips: [Clip].
     pooled: {input: [n, D] of clips}.
-    frames: {input: [m, D] of frames with a note}; 'tokens' is sparse.
+    frames: {input: [m, D] of frames with a note}; ids are sparse.
     pitches: [m] pitch classes.
     pieces: [m] the tune of each frame.
   """
@@ -225,7 +236,28 @@ def _untrained(tokenizer, seed):
   return tokenizer_lib.FeatureExtractor(tokenizer.config, params)
 
 
-def _hear(tokenizer, untrained, clips, seed, say, split):
+def _mel_clusters(tokenizer, clips, seed, say):
+  """[B, T, D] log-mel -> [B, T] ids: as many clusters as there are tokens.
+
+  Fitted on training clips as the tokens' own are (nn/kmeans.py).
+  """
+  say('k-means of log-mels')
+  per_clip = CLIP_SECONDS * tokenizer.spec.frame_rate_hz
+  most = -(-_MEL_VECTORS // per_clip)
+  some = clips[::max(1, len(clips) // most)]
+  with kmeans.VectorFile() as vectors:
+    for start in range(0, len(some), _BATCH):
+      rows = some[start:start + _BATCH]
+      mels = _mels(tokenizer, _audio(rows))[:len(rows)]
+      vectors.append(mels.reshape(-1, mels.shape[-1]))
+    fitted = kmeans.fit(vectors, len(tokenizer.centroids), seed, _MEL_ITERS,
+                        1e-4, _MEL_VECTORS, progress.seldom(say))
+  return lambda mels: np.asarray(lloyd.nearest(
+      ((mels - fitted.mean) / fitted.std).reshape(-1, mels.shape[-1]),
+      fitted.centroids)).reshape(mels.shape[:-1])
+
+
+def _hear(tokenizer, untrained, clusters, clips, seed, say, split):
   """`_Heard` of some clips."""
   rng = np.random.default_rng([seed, SPLITS.index(split)])
   size = len(tokenizer.centroids)
@@ -235,7 +267,7 @@ def _hear(tokenizer, untrained, clips, seed, say, split):
     if start and not start % (10 * _BATCH):
       say(f'{split}: {start} of {len(clips)} clips')
     rows = clips[start:start + _BATCH]
-    made = _inputs(tokenizer, untrained, rows)
+    made = _inputs(tokenizer, untrained, clusters, rows)
     for row, clip in enumerate(rows):
       mine = {name: made[name][row] for name in INPUTS}
       known = clip.pitch_classes(
@@ -248,7 +280,8 @@ def _hear(tokenizer, untrained, clips, seed, say, split):
       pitches.append(known[drawn])
       pieces += [_piece(clip.track)] * len(drawn)
   flat = {name: np.concatenate(parts) for name, parts in frames.items()}
-  flat['tokens'] = _one_hot(flat['tokens'], size)
+  for name in _IDS:
+    flat[name] = _one_hot(flat[name], size)
   return _Heard(clips, {n: np.stack(x) for n, x in pooled.items()}, flat,
                 np.concatenate(pitches), np.array(pieces))
 
@@ -271,18 +304,29 @@ def _one_hot(tokens, size):
       (np.ones(count, np.float32), (np.arange(count), tokens)), (count, size))
 
 
-def _inputs(tokenizer, untrained, clips):
-  """{name of INPUTS: [B, T, D], or of 'tokens' [B, T]} of clips."""
-  samples = CLIP_SECONDS * clips[0].split.sample_rate_hz
-  audio = np.zeros((_BATCH, samples), np.float32)  # one shape for all
-  for row, clip in enumerate(clips):
-    audio[row] = clip.split.read(clip.track, clip.start, samples)
-  features = tokenizer.features(audio)
+def _inputs(tokenizer, untrained, clusters, clips):
+  """{name of INPUTS: [B, T, D], or of ids [B, T]} of clips."""
+  audio = _audio(clips)
+  features, mels = tokenizer.features(audio), _mels(tokenizer, audio)
   return dict(
       features=features, tokens=tokenizer.quantize(features),
-      untrained=np.asarray(untrained(audio, np.full(_BATCH, samples))),
-      mel=np.asarray(_log_mel(audio, tokenizer.config.mel_spec(),
-                              tokenizer.spec.subsampling)))
+      untrained=np.asarray(untrained(
+          audio, np.full(len(audio), audio.shape[1]))),
+      mel=mels, mel_tokens=clusters(mels))
+
+
+def _audio(clips):
+  """[_BATCH, N]: one shape for all; rows beyond the clips are silent."""
+  samples = CLIP_SECONDS * clips[0].split.sample_rate_hz
+  audio = np.zeros((_BATCH, samples), np.float32)
+  for row, clip in enumerate(clips):
+    audio[row] = clip.split.read(clip.track, clip.start, samples)
+  return audio
+
+
+def _mels(tokenizer, audio):
+  return np.asarray(_log_mel(
+      audio, tokenizer.config.mel_spec(), tokenizer.spec.subsampling))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -299,7 +343,7 @@ def _probe(task, heard):
   found = {}
   for name in INPUTS:
     splits = [heard[split].examples(task, name) for split in SPLITS]
-    found[name] = probes.probe(*splits, standardise=name != 'tokens')
+    found[name] = probes.probe(*splits, standardise=name not in _IDS)
   train, _, test = splits
   key = f'semantic_{task}'
   count, pieces = len(test.labels), len(np.unique(test.groups))
@@ -313,14 +357,13 @@ def _probe(task, heard):
     figures.update({f'{key}_{name}': result.accuracy, f'{key}_{name}_low': low,
                     f'{key}_{name}_high': high})
     said = [f'95 % interval {low:.2f} to {high:.2f}']
-    if name not in BASELINES:
-      for other, title in BASELINES.items():
-        gained = _gain(result, found[other])
-        figures.update(zip(
-            (f'{key}_{name}_over_{other}{x}' for x in ('', '_low', '_high')),
-            gained))
-        said.append(
-            'over {} {:+.2f}, {:+.2f} to {:+.2f}'.format(title, *gained))
+    for other, title in BASELINES.get(name, {}).items():
+      gained = _gain(result, found[other])
+      figures.update(zip(
+          (f'{key}_{name}_over_{other}{x}' for x in ('', '_low', '_high')),
+          gained))
+      said.append(
+          'over {} {:+.2f}, {:+.2f} to {:+.2f}'.format(title, *gained))
     lines.append(report.Line(INPUTS[name], f'{result.accuracy:.2f}',
                              '; '.join(said)))
   lines.append(report.Line('chance', f'{found["mel"].chance:.2f}',
@@ -340,14 +383,14 @@ def _gain(result, other):
 def _verdict(figures, key):
   """What the intervals allow to say."""
   said = []
-  for name in ('features', 'tokens'):
+  for name, others in BASELINES.items():
     if figures[f'{key}_{name}_low'] <= figures[f'{key}_chance']:
       said.append(f'the {name} cannot be told from chance')
       continue
     against = [f'{_side(figures, f"{key}_{name}_over_{other}")} {title}'
-               for other, title in (('mel', 'log-mel'),
-                                    ('untrained', 'the untrained network'))]
-    said.append(f'the {name} know more than chance, {" and ".join(against)}')
+               for other, title in others.items()]
+    said.append(f'the {name} know more than chance, '
+                f'{", ".join(against[:-1])} and {against[-1]}')
   return '; '.join(said)
 
 

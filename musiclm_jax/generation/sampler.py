@@ -147,9 +147,11 @@ class Sampler:
     shape = (len(tokens), target.length, target.codebook_size)
     guidance.check(self.stage.spec.name, self.stage.spec.conditions,
                    self.stage.optional, draw.guidance)
-    scales = guidance.in_force(self.layout, tokens, draw.guidance)
-    tokens, mix = guidance.variants(self.layout, tokens, scales)
-    tokens = jnp.asarray(tokens)
+    mix = np.ones(1, np.float32)
+    if draw.guidance:  # else they may be traced
+      scales = guidance.in_force(self.layout, tokens, draw.guidance)
+      tokens, mix = guidance.variants(self.layout, tokens, scales)
+      tokens = jnp.asarray(tokens)
     cache, recent = self._prefill(
         self._weights, tokens, jnp.int32(prompt), padded=padded, size=size,
         levels=self._kept(draw))

@@ -143,8 +143,13 @@ class StageModel:
 
   def log_likelihood(self, params, batch):
     """[B] float32: log-probability of each sequence's weighted target."""
+    nats, weights = self.target_nats(params, batch)
+    return -(nats * weights).sum(axis=-1)
+
+  def target_nats(self, params, batch):
+    """([B, P] what each target token costs, [B, P] its weight), float32."""
     _, _, log_z, chosen, weights = self._scores(params, batch, None)
-    return ((chosen - log_z) * weights).sum(axis=-1)
+    return log_z - chosen, weights
 
   def _scores(self, params, batch, dropout_rng):
     """Over the target, [B, P] each: the mean logit, the largest, the

@@ -87,6 +87,9 @@ def test_figures_say_who_knows_what(tmp_path, monkeypatch):
   np.testing.assert_allclose(
       found['semantic_pitch_features_over_mel'], gained, atol=1e-6)
   assert found['semantic_pitch_features_over_mel_high'] < 0
+  # Three clusters of log-mels cannot tell four notes, but most of them.
+  assert 0.6 < found['semantic_pitch_mel_tokens'] < 0.9
+  assert found['semantic_pitch_tokens_over_mel_tokens_high'] < 0
   family, pitch = shown
   assert shown == result.sections
   assert family.title.endswith('8 clips of 8 tunes')
@@ -94,7 +97,7 @@ def test_figures_say_who_knows_what(tmp_path, monkeypatch):
   assert 'the tokens cannot be told from chance' in family.verdict
   assert [line.name for line in pitch.lines] == [
       'w2v-BERT features', 'semantic tokens', 'untrained network', 'log-mel',
-      'chance']
+      'k-means of log-mels', 'chance']
 
 
 def test_the_notes_of_a_melody_at_moments():

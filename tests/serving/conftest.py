@@ -27,6 +27,7 @@ class FakeBundle:
 
   identity = 'fake'
   tokens = specs.TokenSpec()
+  defaults = {}
 
   def __init__(self, melody=True):
     self._melody = melody
@@ -39,6 +40,9 @@ class FakeBundle:
 
   def stored_spec(self, unused_name):
     return {'conditions': ['mulan'] + ['melody'] * self._melody}
+
+  def stored_metadata(self, unused_name):
+    return {'conditioning': {'dropout': {'mulan': 0.15, 'melody': 0.5}}}
 
 
 class FakeModel:
