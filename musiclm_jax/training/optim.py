@@ -12,9 +12,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from musiclm_jax import errors
 from musiclm_jax.training import spikes
+
+_MUON_BETA = 0.95  # Jordan's
 
 
 @flax.struct.dataclass
@@ -31,7 +34,7 @@ class OptimizerConfig:
   """An optimiser, its schedule and its gradient clipping.
 
   Attributes:
-    name: 'adamw', 'adam' or 'adafactor'.
+    name: 'adamw', 'adam', 'adafactor' or 'muon'.
     learning_rate: the peak of the schedule, reached at the end of warm-up.
     warmup_steps: steps of linear warm-up from 0; 0 starts at the peak.
     schedule: 'rsqrt' (peak * sqrt(warmup / step)), 'cosine' (to
@@ -206,10 +209,37 @@ def _adafactor(config, rate):
       optax.scale_by_learning_rate(rate))
 
 
+def _muon(config, rate):
+  """Muon on kernels (Jordan, 2024), AdamW with Nesterov's momentum on all else.
+
+  A kernel's update is the nearest matrix with equal singular values, brought to
+  the mean square that AdamW's usually have (0.2^2; Liu et al., 2025), so that
+  one rate and decay serve both. Embeddings, which name codes, are no maps, and
+  stay AdamW's whatever their shape.
+  """
+  return contrib.muon(
+      rate, beta=_MUON_BETA, weight_decay=config.weight_decay,
+      adam_b1=config.b1, adam_b2=config.b2,
+      adam_weight_decay=config.weight_decay, weight_decay_mask=_decayed,
+      consistent_rms=0.2, muon_weight_dimension_numbers=_kernels)
+
+
+def _kernels(params):
+  """Which arrays Muon takes: [..., in, out] that are called 'kernel'."""
+  def take(path, array):
+    axes = jnp.ndim(array)
+    if getattr(path[-1], 'key', '') != 'kernel' or axes < 2:
+      return None
+    return contrib.MuonDimensionNumbers(axes - 2, axes - 1)
+
+  return jax.tree_util.tree_map_with_path(take, params)
+
+
 def _decayed(params):
   """True for arrays of two or more axes: kernels and embeddings."""
   return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
 
 
-OPTIMIZERS = {'adamw': _adamw, 'adam': _adam, 'adafactor': _adafactor}
+OPTIMIZERS = {'adamw': _adamw, 'adam': _adam, 'adafactor': _adafactor,
+              'muon': _muon}
 SCHEDULES = {'rsqrt': rsqrt, 'cosine': cosine, 'constant': constant}

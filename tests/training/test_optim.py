@@ -126,3 +126,49 @@ def test_rates_scale_at_any_depth_and_nothing_else_changes():
   for step in (0, 6, 100):
     assert float(half.first.schedule_fn()(step)) == pytest.approx(
         0.5 * float(a.schedule_fn()(step)))
+
+
+def test_muon_turns_kernels_into_rotations_and_leaves_the_rest_to_adamw():
+  config = optim.OptimizerConfig(
+      name='muon', learning_rate=0.1, warmup_steps=0, schedule='constant',
+      weight_decay=0.0)
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (48, 16), 'bias': (16,), 'token_embedding': (8, 4)}
+  params = {k: jnp.asarray(rng.normal(size=v), jnp.float32)
+            for k, v in shapes.items()}
+  grads = {k: jnp.asarray(rng.normal(size=v), jnp.float32) * 1e-3
+           for k, v in shapes.items()}
+  new = _first_update(config, grads, params)
+  update = np.asarray(params['kernel'] - new['kernel'])
+  left, sizes, right = np.linalg.svd(update, full_matrices=False)
+  u, _, v = np.linalg.svd(np.asarray(grads['kernel']), full_matrices=False)
+  # Singular values are nearly alike, where those of the gradient are not; the
+  # directions are the gradient's.
+  assert sizes.max() / sizes.min() < 1.8
+  np.testing.assert_allclose(
+      left @ right, u @ v, atol=0.02)
+  # One that is orthogonal has mean square 1 / 48; 0.2 is asked for.
+  np.testing.assert_allclose(
+      np.sqrt(np.mean(update**2)), 0.1 * 0.2, rtol=0.25)
+  # Adam's first step is rate * sign(gradient); Nesterov adds the next one's
+  # share, b1 (1 - b1) / (1 - b1^2).
+  nesterov = 1 + 0.9 * 0.1 / 0.19
+  for name in ('bias', 'token_embedding'):
+    np.testing.assert_allclose(
+        params[name] - new[name], 0.1 * nesterov * np.sign(grads[name]),
+        rtol=1e-3)
+
+
+def test_muon_takes_stacked_layers_one_by_one():
+  config = optim.OptimizerConfig(
+      name='muon', learning_rate=0.1, warmup_steps=0, schedule='constant',
+      weight_decay=0.0, clip_norm=0.0)
+  rng = np.random.default_rng(1)
+  params = {'kernel': jnp.zeros((3, 8, 8))}
+  grads = {'kernel': jnp.asarray(rng.normal(size=(3, 8, 8)), jnp.float32)}
+  whole = _first_update(config, grads, params)['kernel']
+  for i in range(3):
+    part = lambda tree: {'kernel': tree['kernel'][i]}
+    np.testing.assert_allclose(
+        whole[i], _first_update(config, part(grads), part(params))['kernel'],
+        atol=1e-5)
