@@ -95,6 +95,9 @@ def run(args):
     sections = _write_report(args.report, result, paths, steering, bundle, how)
   for take, path in zip(result.takes, paths):
     print(_line(take, path, result))
+  told = _guidance(settings, steering)
+  if told:
+    print(told)
   for section in sections:
     print(section.text())
 
@@ -115,6 +118,21 @@ def _line(take, path, result):
   if take.similarity is not None:
     text += f', sample {take.sample + 1}, similarity {take.similarity:.3f}'
   return text
+
+
+def _guidance(settings, steering):
+  """What guidance cost, or ''."""
+  parts = []
+  for stage in ('semantic', 'coarse'):
+    scales = [(condition, scale) for condition, scale in
+              settings.guidance(stage)
+              if condition != 'melody' or steering.melody is not None]
+    if scales:
+      said = ' and '.join(
+          f'{scale:g} on the {dict(mulan="prompt").get(condition, condition)}'
+          for condition, scale in scales)
+      parts.append(f'{stage} stage {said}, {1 + len(scales)} rows for one')
+  return 'guidance: ' + '; '.join(parts) if parts else ''
 
 
 def _story_place(args):

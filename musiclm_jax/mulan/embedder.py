@@ -16,7 +16,10 @@ _ROW_COUNTS = {1: (1, 16), 7: (1, 4), 21: (1, 2)}
 
 
 class JointEmbedder:
-  """The joint embedding of a bundle; `averages` are BatchNorm's, if any.
+  """The joint embedding of a bundle.
+
+  `averages` are BatchNorm's, if any; `text_map` and `text_shift` move text
+  embeddings towards audio (rvq.py).
 
   Attributes:
     config: `MulanConfig`.
@@ -24,7 +27,8 @@ class JointEmbedder:
     codebooks: [Q, K, D] float32 of the RVQ.
   """
 
-  def __init__(self, config, params, codebooks, text_shift, averages=None):
+  def __init__(self, config, params, codebooks, text_shift, averages=None,
+               text_map=None):
     self.config = config
     self.spec = config.joint
     self.codebooks = np.asarray(codebooks)
@@ -33,6 +37,7 @@ class JointEmbedder:
         params=dict(dict(raw_temperature=0.0), **params),
         batch_stats=averages or {}))
     self._shift = np.asarray(text_shift)
+    self._map = None if text_map is None else np.asarray(text_map)
     self._rate = specs.AudioSpec().sample_rate_hz
     module = mulan_model.Mulan(config)
     self._windows = jax.jit(
@@ -105,12 +110,12 @@ class JointEmbedder:
     for i in range(0, len(texts), 64):
       ids, mask = self._tokenizer.batch(texts[i:i + 64], text.max_tokens)
       parts.append(np.asarray(self._text_ids(self._variables, ids, mask)))
-    return shifted(np.concatenate(parts), self._shift)
+    return moved(np.concatenate(parts), self._shift, self._map)
 
   def embed_text_features(self, features):
     """[B, F] features of the frozen text encoder -> [B, D]."""
-    return shifted(
-        np.asarray(self._text(self._variables, features)), self._shift)
+    return moved(np.asarray(self._text(self._variables, features)),
+                 self._shift, self._map)
 
   def quantize(self, embeddings):
     """[B, D] -> [B, Q] int32 codes, 0..K-1."""
@@ -118,9 +123,17 @@ class JointEmbedder:
         jnp.asarray(embeddings, jnp.float32), jnp.asarray(self.codebooks)))
 
 
-def shifted(embeddings, shift):
-  """Text embeddings moved by `shift` and brought back to unit length."""
-  if not np.any(shift):
+def moved(embeddings, shift, matrix=None):
+  """Text embeddings [n, D] moved towards audio, at unit length again.
+
+  Args:
+    embeddings: [n, D].
+    shift: [D], added.
+    matrix: None or [D, D], by which they are multiplied before.
+  """
+  if matrix is not None:
+    embeddings = embeddings @ matrix
+  elif not np.any(shift):
     return embeddings
   return np.asarray(mulan_model.unit(embeddings + shift))
 
@@ -130,4 +143,5 @@ def from_component(component: bundle.Component):
   config = specs.from_dict(mulan_model.MulanConfig, component.config)
   tree = component.tree()
   return JointEmbedder(config, tree['params'], tree['rvq']['codebooks'],
-                       tree['rvq']['text_shift'], tree.get('averages'))
+                       tree['rvq']['text_shift'], tree.get('averages'),
+                       tree['rvq'].get('text_map'))
