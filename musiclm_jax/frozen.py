@@ -84,12 +84,21 @@ class Tokenizers:
     mulan = np.asarray(
         self.joint.embed_audio_windows(audio[:len(seconds), :longest]),
         np.float32)
-    ids = self._by_length(self.semantic.encode, audio, seconds)
+    ids = self._semantic_ids(audio, seconds)
     return [(acoustic[row][:length * codec.frame_rate_hz],
              ids[row][:length * semantic.frame_rate_hz],
              mulan[row, :joint.num_windows(length)],
              *self._melody_codes(audio[row], length))
             for row, length in enumerate(seconds)]
+
+  def _semantic_ids(self, audio, seconds):
+    """[B, T'] or a list of [T'] of rows whose padding says nothing."""
+    if not getattr(self.semantic, 'takes_lengths', False):
+      return self._by_length(self.semantic.encode, audio, seconds)
+    rate = self.tokens.audio.sample_rate_hz
+    count = len(seconds)
+    return np.asarray(self.semantic.encode(
+        audio[:count], np.asarray(seconds) * rate))
 
   def _melody_codes(self, audio, seconds):
     """() without a melody embedder; else ([W, Q] codes, a row a second,)."""

@@ -34,7 +34,7 @@ from musiclm_jax.adapters import registry
 from musiclm_jax.tokens import cache as cache_lib
 
 _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
-_BATCH_SECONDS = 160  # ours: audio encoded at once, padding included
+_BATCH_SECONDS = 320  # ours: audio encoded at once, padding included
 _SHARD_SECONDS = 1200  # ours: audio in one shard, and at most lost by a kill
 _REPORT_SECONDS = 5.0
 # All that is written into the folder of the streams.

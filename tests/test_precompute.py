@@ -105,12 +105,12 @@ def test_shards_hold_about_shard_seconds(cache):
 
 
 def test_like_long_tracks_share_a_padded_shape():
-  shard = [('a', 7), ('b', 12), ('c', 10), ('d', 9), ('e', 6), ('f', 160)]
+  shard = [('a', 7), ('b', 12), ('c', 10), ('d', 9), ('e', 6), ('f', 320)]
   assert list(precompute._batches(shard)) == [
-      (10, 4, [0, 2, 3, 4]), (15, 1, [1]), (160, 1, [5])]
-  many = [('t', 30)] * 7  # 4 rows are 120 s, 8 would be over 160 s
+      (10, 4, [0, 2, 3, 4]), (15, 1, [1]), (320, 1, [5])]
+  many = [('t', 60)] * 7  # 4 rows are 240 s, 8 would be over 320 s
   assert list(precompute._batches(many)) == [
-      (30, 4, [0, 1, 2, 3]), (30, 4, [4, 5, 6])]
+      (60, 4, [0, 1, 2, 3]), (60, 4, [4, 5, 6])]
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(

@@ -13,7 +13,7 @@ from musiclm_jax.w2vbert import model as w2vbert_model
 
 _WINDOW_SECONDS = 30  # ours: the longest context, and the semantic crop
 _TAIL_SECONDS = (2, 10, _WINDOW_SECONDS)  # lengths that get compiled
-_ROW_COUNTS = (1, 4)
+_ROW_COUNTS = (1, 4, 8)
 
 
 def inference_params(params, config):
@@ -46,10 +46,13 @@ class SemanticTokenizer:
   padded to one of few lengths and masked, which changes no token.
 
   Attributes:
+    takes_lengths: rows of several lengths can be encoded at once.
     spec: the `SemanticSpec`.
     centroids: [K, D] float32, in the standardised space.
     hop_samples: samples at the system's rate that one token stands for.
   """
+
+  takes_lengths = True
 
   def __init__(self, config, params, mean, std, centroids):
     self.config = config
@@ -60,31 +63,39 @@ class SemanticTokenizer:
     self._extract = FeatureExtractor(config, params)
     self._weights = dict(params=params, mean=mean, std=std, centroids=centroids)
 
-  def encode(self, audio):
+  def encode(self, audio, num_samples=None):
     """Semantic tokens.
 
     Args:
       audio: [B, N] float32 at 24 kHz, N > 0.
+      num_samples: [B] samples of audio in each row; what is beyond changes no
+        token before it. None: all N.
 
     Returns:
-      [B, ceil(N / 960)] int32, 0..K-1.
+      [B, ceil(N / 960)] int32, 0..K-1; past a row's audio they say nothing.
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 2 or not audio.shape[1]:
       raise ValueError(
           f'audio has shape {audio.shape}; expected [B, N] with N > 0.')
-    batch, num_samples = audio.shape
+    batch, total = audio.shape
+    lengths = np.full(batch, total) if num_samples is None else (
+        np.asarray(num_samples))
     window = _WINDOW_SECONDS * self._rate
-    num_full = num_samples // window
+    num_full = total // window
     parts = []
     if num_full:
       full = audio[:, :num_full * window].reshape(batch * num_full, window)
-      parts.append(self._encode_rows(full, window).reshape(batch, -1))
+      inside = np.clip(
+          lengths[:, None] - window * np.arange(num_full), 1, window)
+      parts.append(self._encode_rows(
+          full, window, inside.reshape(-1)).reshape(batch, -1))
     rest = audio[:, num_full * window:]
     if rest.shape[1]:
       padded = next(s * self._rate for s in _TAIL_SECONDS
                     if s * self._rate >= rest.shape[1])
-      parts.append(self._encode_rows(rest, padded))
+      parts.append(self._encode_rows(rest, padded, np.clip(
+          lengths - num_full * window, 1, rest.shape[1])))
     return np.concatenate(parts, axis=1)
 
   def features(self, audio):
@@ -109,8 +120,11 @@ class SemanticTokenizer:
     """Features [..., D] of `features` -> tokens [...] int32."""
     return np.asarray(_nearest(self._weights, jnp.asarray(features)))
 
-  def _encode_rows(self, audio, padded_samples):
-    """[R, n] -> [R, ceil(n / hop)] through batches of few shapes."""
+  def _encode_rows(self, audio, padded_samples, lengths):
+    """[R, n] -> [R, ceil(n / hop)] through batches of few shapes.
+
+    `lengths` [R] are the samples of audio in each row, at least 1.
+    """
     rows, num_samples = audio.shape
     step = next((c for c in _ROW_COUNTS if c >= rows), _ROW_COUNTS[-1])
     tokens = []
@@ -119,7 +133,8 @@ class SemanticTokenizer:
       shape = ((0, step - len(part)), (0, padded_samples - num_samples))
       ids = _tokens(
           self.config, self._weights, jnp.asarray(np.pad(part, shape)),
-          jnp.full(step, num_samples, jnp.int32))
+          jnp.asarray(np.pad(lengths[start:start + step], (
+              0, step - len(part)), constant_values=1), jnp.int32))
       tokens.append(np.asarray(ids)[:len(part)])
     return np.concatenate(tokens)[:, :-(-num_samples // self.hop_samples)]
 

@@ -212,3 +212,14 @@ def test_a_corpus_without_audio_or_a_setting_without_sense_is_refused(
                kmeans.KMeansConfig())
   with pytest.raises(errors.UserError, match='num_vectors.* is 0'):
     kmeans.KMeansConfig(num_vectors=0)
+
+
+def test_rows_of_several_lengths_at_once(tokens):
+  """Each as if it were alone, over windows and rests; what is beyond is free."""
+  rate, lengths = 24_000, np.array([45, 31, 12, 1]) * 24_000
+  audio = _noise(4, 45 * rate)
+  found = tokens.encode(audio, lengths)
+  assert found.shape == (4, 45 * 25)
+  for row, ids, length in zip(audio, found, lengths):
+    alone = tokens.encode(row[None, :length])[0]
+    np.testing.assert_array_equal(ids[:len(alone)], alone)
