@@ -7,6 +7,7 @@
   musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 300]
   musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
   musiclm evaluate conditions [--bundle DIR] [--corpus DIR] [--clips 64]
+  musiclm evaluate following [--bundle DIR] [--corpus DIR] [--clips 24]
 
 quick: on held-out music, which part is weak? Codec, stage losses against
 unigram and bigram, the oracle ladder, retrieval, prompts, instruments. --out or
@@ -40,6 +41,10 @@ conditions: is text where audio is, and do the stages heed it? Equal codes and
 variance left of recordings and their captions; nats of the semantic and coarse
 stages under M of the recording, of its caption, of others and under none, in
 the first second and in all.
+
+following: is a melody that is given followed, and are drums heard where they are
+asked for? Clips are drawn for held-out melodies, each beside its own and others',
+and for prompts with hand drums and with no percussion.
 """
 
 import contextlib
@@ -52,15 +57,17 @@ import time
 from musiclm_jax import errors
 from musiclm_jax import files
 
-EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint', 'conditions')
+EVALUATIONS = ('quick', 'codec', 'melody', 'semantic', 'joint', 'conditions',
+               'following')
 MIN_CLIPS, MAX_CLIPS = 2, 500
 RECORD = 'evaluation.json'
 _CLIPS = dict(quick=24, codec=12, melody=24, semantic=300, joint=200,
-              conditions=64)
+              conditions=64, following=24)
 _TRAIN_CLIPS = 1_500
 _LISTEN_CLIPS = 4
 # Which evaluation an option belongs to, where it is not for all.
-_ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint', 'conditions'),
+_ONLY = dict(corpus=('quick', 'melody', 'semantic', 'joint', 'conditions',
+                     'following'),
              record=('quick',), data=('codec',), train_clips=('semantic',),
              modelability=('codec',), modelability_levels=('codec',),
              modelability_steps=('codec',), out=('quick', 'codec'))
@@ -145,7 +152,7 @@ def run(args):
   show = lambda section: print(section.text() + '\n', flush=True)
   evaluate = dict(quick=_quick, codec=_codec, melody=_melody,
                   semantic=_semantic, joint=_joint,
-                  conditions=_conditions)[args.what]
+                  conditions=_conditions, following=_following)[args.what]
   with contextlib.ExitStack() as stack:
     if out is None and args.report:  # which has the pictures in it
       out = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -292,6 +299,22 @@ def _conditions(args, bundle, out, say, show):
       result.figures, result.sections, dict(corpus=str(corpus)),
       f'The conditions of {bundle.identity}',
       f'{result.figures["conditions_clips"]:.0f} clips of {corpus}')
+
+
+def _following(args, bundle, out, say, show):
+  """Melodies and drums that were asked for."""
+  del out  # there is nothing to draw
+  from musiclm_jax.evaluation import following  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  bundle.require('codec', 'mulan', 'semantic', 'coarse', 'fine')
+  corpus = args.corpus or held_out.default_corpus(say)
+  result = following.evaluate(
+      bundle, corpus, args.clips, args.seed, say, show)
+  return _Done(
+      result.figures, result.sections, dict(corpus=str(corpus), seed=args.seed),
+      f'What {bundle.identity} follows',
+      f'{args.clips} melodies of {corpus} and as many pairs of prompts, seed '
+      f'{args.seed}')
 
 
 def _write(args, bundle, done):

@@ -17,7 +17,10 @@ Levels are predicted in a delay pattern, one position a frame:
 
 The embeddings of a position are summed, T5 blocks follow, and one softmax a
 level predicts the next position: a code is predicted from all earlier frames'
-coarser codes and its own frame's.
+coarser codes and its own frame's. A level's softmax has the level's embeddings as
+its rows: that a code lasts, which is most of what can be known of it, is then a
+matter of one number, where separate rows take thousands of steps to find each
+code's like.
 """
 
 import dataclasses
@@ -163,11 +166,13 @@ class Decoder(nn.Module):
         self.num_layers, max(1, self.dim // 64), min(64, self.dim),
         2 * self.dim), name='blocks')(x, jnp.zeros(x.shape[:2]))
     # From zero: before the first step every code is as likely.
-    heads = self.param('heads', nn.initializers.zeros,
-                       (self.levels, self.dim, self.size))
+    gains = self.param('gains', nn.initializers.zeros, (self.levels,))
+    biases = self.param('biases', nn.initializers.zeros,
+                        (self.levels, self.size))
     frames = codes.shape[1]
-    return jnp.stack([x[:, q:q + frames] @ heads[q]
-                      for q in range(self.levels)], axis=2)
+    return jnp.stack([
+        gains[q] * (x[:, q:q + frames] @ table[q, :self.size].T) + biases[q]
+        for q in range(self.levels)], axis=2)
 
 
 @dataclasses.dataclass(frozen=True)
