@@ -15,6 +15,7 @@ from musiclm_jax.data.folk_gm import phrases
 _FAST, _SLOW, _SLOW_DANCE = 5.2, 3.3, 2.0  # notes a second
 _LOW, _HIGH = 58, 77  # mean MIDI pitch
 CAPTIONS_PER_TRACK = 4
+_NAMES_NO_DRUMS = 0.3  # of the prompts of tracks without drums, that say so
 
 
 def words(entry):
@@ -108,6 +109,8 @@ def write(meta, split, rng, count=CAPTIONS_PER_TRACK):
     slots = _slots(meta, fact, choose)
     if not captions:
       text = _fill(choose.template(_kind(meta, 'prompt')), slots)
+      if _drumless(meta) and choose.chance(_NAMES_NO_DRUMS):
+        text += ', ' + choose.word(phrases.NO_DRUMS)
     else:
       text = _paragraph(meta, fact, slots, choose, 1 + (
           len(captions) + int(rng.integers(2))) % 4)
@@ -115,6 +118,11 @@ def write(meta, split, rng, count=CAPTIONS_PER_TRACK):
       captions.append(text)
       templates.append(' '.join(choose.used))
   return captions, _aspects(meta, fact, _Chooser(split, rng)), templates
+
+
+def _drumless(meta):
+  """Whether somebody might miss the drums: not where one person hums."""
+  return not meta['drums'] and meta['arrangement'] != 'hummed'
 
 
 def _kind(meta, name):
@@ -175,6 +183,8 @@ def _paragraph(meta, fact, slots, choose, sentences):
   for part in ('second', 'chords', 'bass', 'drums'):
     if slots[part]:
       details.append(part)
+  if _drumless(meta):
+    details.append('no_drums')
   if meta['drone']:
     details.append('drone')
   if meta['arrangement'] == 'hummed':

@@ -108,6 +108,8 @@ INSTRUMENTAL = 'instrumental|no vocals|*without singing'
 WORDLESS = 'wordless vocals|choir voices'
 SOLO = 'solo|unaccompanied|*by itself'
 
+NO_DRUMS = 'with no percussion|without drums|without percussion|no drums|*drumless'
+
 TEMPLATES = {
     'prompt': [
         'a {mood} {origin} {rhythm} on {lead} with {backing}',
@@ -189,6 +191,11 @@ TEMPLATES = {
         'The beat comes from {drums}.',
         'There is rhythmic support from {drums}.',
         '*A pulse of {drums} pushes the music on.'],
+    'no_drums': [
+        'There is no percussion.',
+        'No drums are played.',
+        'It has no percussion and no drums.',
+        '*Nobody plays a drum.'],
     'drone': [
         'A steady drone underlies the whole tune.',
         'Tonic and fifth are held as a drone.',

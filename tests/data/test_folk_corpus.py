@@ -157,15 +157,24 @@ def test_captions_name_the_instrument_that_plays(described):
 def test_captions_name_no_drums_where_there_are_none(described):
   drums = re.compile(r'drum|percussion|tambourine|shaker|maracas|spoons|claps|'
                      'snare|brushes|wood blocks', re.I)
-  with_drums = 0
+  # What says that there are none.
+  none = captions.words(phrases.NO_DRUMS) + [
+      t.lstrip('*') for t in phrases.TEMPLATES['no_drums']]
+  none = re.compile('|'.join(sorted(map(re.escape, none), key=len)[::-1]))
+  with_drums = saying = without = 0
   for meta, _, texts, aspects, _ in described:
-    found = [bool(drums.search(t)) for t in texts + aspects]
+    said = [bool(none.search(t)) for t in texts]
+    found = [bool(drums.search(none.sub('', t))) for t in texts + aspects]
     if not meta['drums']:
       assert not any(found), (meta['drums'], texts)
+      without += meta['arrangement'] != 'hummed'
+      saying += any(said)
+      assert not (any(said) and meta['arrangement'] == 'hummed')
     else:
       with_drums += 1
-      assert any(found[:4]) and any(found[4:])
+      assert any(found[:4]) and any(found[4:]) and not any(said)
   assert with_drums > 50
+  assert 0.3 < saying / without < 0.9
 
 
 def test_captions_name_the_dance_and_the_key(described):
