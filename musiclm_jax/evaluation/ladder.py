@@ -5,6 +5,7 @@
   fine    true A(1..4), A(5..12) drawn        ... and the fine stage
   coarse  true M and S, A drawn               ... and the coarse stage
   all     M of the caption, the rest drawn    ... and text and semantic stage
+  unguided  the same without guidance, where the bundle is drawn with it
 
 Each rung changes one thing, so where the figures fall is where the bundle is
 weak. The last rung is other music than the recording even when all is well: its
@@ -22,12 +23,15 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.generation import pipeline as pipeline_lib
+from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.metrics import retrieval
 
-RUNGS = ('codec', 'fine', 'coarse', 'all')
+RUNGS = ('codec', 'fine', 'coarse', 'all', 'unguided')
+DRAWN = ('all', 'unguided')  # for captions, not after a recording
 _NEEDS = dict(codec=('codec',), fine=('codec', 'fine'),
               coarse=('codec', 'mulan', 'w2vbert', 'coarse', 'fine'),
-              all=('codec', 'mulan', 'semantic', 'coarse', 'fine'))
+              all=('codec', 'mulan', 'semantic', 'coarse', 'fine'),
+              unguided=('codec', 'mulan', 'semantic', 'coarse', 'fine'))
 # ours: 80 bands, 50 ms, 20 ms; bands under the floor (some 70 dB below a full
 # scale sine) count as silent, since nobody hears them differ.
 MEL = audio_lib.MelSpec(
@@ -107,7 +111,7 @@ class Ladder:
     """
     result, before, last = {}, (0.0, 1.0), 'real'
     for name, rung in self.rungs.items():
-      if name == 'all':
+      if name in DRAWN:
         if rung.to_text is not None:
           result[name] = _lost(self._heeded(last), self._heeded(name), 0.0, 0.01)
         continue
@@ -155,6 +159,9 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   if joint is not None and all(clips.captions):
     text = joint.embed_text(list(clips.captions))
   pipeline = pipeline_lib.Pipeline(bundle)
+  draws = settings_lib.make(defaults=bundle.defaults).draws()
+  plain = {stage: dataclasses.replace(draw, guidance=())
+           for stage, draw in draws.items()}
   decode = lambda codes: streams_lib.by_batch(
       bundle.get('codec').decode, codes, _BATCH)
   embeddings = {'real': joint.embed_audio(real)} if joint else {}
@@ -162,7 +169,8 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   for name in RUNGS:
     if not all(bundle.has(n) for n in _NEEDS[name]):
       continue
-    if name == 'all' and text is None:
+    if name in DRAWN and text is None or name == 'unguided' and (
+        draws == plain):
       continue
     given = _given(name, codes, joint, text)
     report = progress and functools.partial(progress, name)
@@ -170,7 +178,9 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
       drawn, audio = given, decode(np.concatenate(
           [codes['coarse'], codes['fine']], axis=-1))
     else:
-      drawn, audio = pipeline.complete(given, seconds, seed, progress=report)
+      drawn, audio = pipeline.complete(
+          given, seconds, seed, progress=report,
+          draws=plain if name == 'unguided' else draws)
     audio = audio[:, :real.shape[1]]
     if joint:
       embeddings[name] = joint.embed_audio(audio)

@@ -104,8 +104,9 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
             f'ladder, {rung}: {stage} {done}/{total} s'))
     add(*_codec(result.ladder, streams, bundle.tokens.codec))
     add(*_ladder(result.ladder))
-    if 'all' in result.ladder.rungs:
-      add(*_adherence(result.ladder))
+    for rung in ladder_lib.DRAWN:
+      if rung in result.ladder.rungs:
+        add(*_adherence(result.ladder, rung))
     if judge_families:
       say('instrument families')
       add(*_families(bundle, data, train, result.ladder, tagger))
@@ -243,9 +244,9 @@ def _rung(name, mel, to_audio, to_text, note=''):
   return report.Line(name, f'{mel:.1f} dB', ', '.join(similar), note)
 
 
-def _adherence(ladder):
+def _adherence(ladder, rung):
   """Whether what is drawn for a prompt is nearer to it than to others."""
-  drawn, text = ladder.audio_embeddings['all'], ladder.text_embeddings
+  drawn, text = ladder.audio_embeddings[rung], ladder.text_embeddings
   scores = drawn @ text.T
   own, others = retrieval.own_and_shuffled(scores)
   low, high = retrieval.bootstrap_interval(own - others)
@@ -255,21 +256,30 @@ def _adherence(ladder):
       prompt_difference=(own - others).mean(), prompt_difference_low=low,
       prompt_difference_high=high, prompt_r1=retrieval.recall(scores, 1),
       prompt_r1_chance=1 / count)
+  r1, plain = figures['prompt_r1'], rung == 'unguided'
+  figures = {_named(name, plain): value for name, value in figures.items()}
   if low > 0:
     verdict = 'prompts are heard'
   elif high < 0:
     verdict = 'clips are nearer to other prompts than to their own'
   else:
     verdict = 'no difference between prompts can be heard'
-  return report.Section(f'Prompts: {count} clips drawn from captions', (
+  title = f'Prompts: {count} clips drawn from captions' + (
+      ', without guidance' if plain else '')
+  return report.Section(title, (
       report.Line('similarity to the own prompt', f'{own.mean():.3f}',
                   f'shuffled {others.mean():.3f}'),
       report.Line('difference', f'{(own - others).mean():.3f}',
                   f'95 % interval {low:.3f} to {high:.3f}'),
-      report.Line('own prompt is nearest', f'{figures["prompt_r1"]:.2f}',
+      report.Line('own prompt is nearest', f'{r1:.2f}',
                   f'chance {1 / count:.2f}'),
   ), verdict), figures
 
+
+
+def _named(name, plain):
+  """A figure's name, or what it is called of unguided clips."""
+  return f'{name}_unguided' if plain else name
 
 
 def _families(bundle, data, train, ladder, tagger):
@@ -284,7 +294,7 @@ def _families(bundle, data, train, ladder, tagger):
   rate = bundle.tokens.audio.sample_rate_hz
   asked = np.array(data.clips.families)
   heard_from = {'real': ladder.real, **{
-      name: ladder.rungs[name].audio for name in ('codec', 'all')
+      name: ladder.rungs[name].audio for name in ('codec', *ladder_lib.DRAWN)
       if name in ladder.rungs}}
   judges = []
   if tagger is not None:
@@ -308,20 +318,24 @@ def _families(bundle, data, train, ladder, tagger):
              for name, audio in heard_from.items()}
     found = {name: family.agreement(asked[rows], h)
              for name, h in heard.items()}
-    last = 'all' if 'all' in heard else 'codec'
     chance = 1 / len(set(asked[rows]))
-    shuffled = family.chance(asked[rows], heard[last])
-    p_value = family.p_value(asked[rows], heard[last])
     figures.update({
-        f'{prefix}_agreement': found[last], f'{prefix}_chance': chance,
-        f'{prefix}_shuffled': shuffled, f'{prefix}_p_value': p_value,
-        f'{prefix}_clips': int(rows.sum()),
+        f'{prefix}_chance': chance, f'{prefix}_clips': int(rows.sum()),
         f'{prefix}_real': found['real'], f'{prefix}_codec': found['codec']})
-    lines.append(report.Line(
-        title, f'{found[last]:.2f}',
-        f'guessing {chance:.2f}, shuffled {shuffled:.2f}, p {p_value:.3f}',
-        f'{rows.sum()} clips; recordings {found["real"]:.2f}, through the '
-        f'codec {found["codec"]:.2f}'))
+    for last in [n for n in ladder_lib.DRAWN if n in heard] or ['codec']:
+      plain = last == 'unguided'
+      shuffled = family.chance(asked[rows], heard[last])
+      p_value = family.p_value(asked[rows], heard[last])
+      figures.update({_named(f'{prefix}_{name}', plain): value
+                      for name, value in dict(
+                          agreement=found[last], shuffled=shuffled,
+                          p_value=p_value).items()})
+      lines.append(report.Line(
+          f'{title}, without guidance' if plain else title,
+          f'{found[last]:.2f}',
+          f'guessing {chance:.2f}, shuffled {shuffled:.2f}, p {p_value:.3f}',
+          f'{rows.sum()} clips; recordings {found["real"]:.2f}, through the '
+          f'codec {found["codec"]:.2f}'))
   title = ('drawn clips' if 'all' in heard_from else
            'clips through the codec (nothing was drawn)')
   return report.Section(

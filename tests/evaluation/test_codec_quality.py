@@ -371,7 +371,7 @@ class Alternating:
 def test_modelability_of_codes_that_say_nothing(folder):
   codec = Alternating()
   config = modelability.Config(
-      levels=2, steps=40, learning_rate=1e-2, dim=32, num_layers=1)
+      levels=2, steps=80, learning_rate=1e-2, dim=32, num_layers=1)
   result = codec_modelability.measure(
       codec, folder / 'corpus', config, train_clips=9, held_clips=3)
   assert codec.asked == 12 + 4  # by fours
@@ -387,7 +387,7 @@ def test_modelability_of_codes_that_say_nothing(folder):
       50 * result.by_level.sum() / np.log(2))
   assert figures['x_modelability_unigram_level1'] == pytest.approx(
       result.unigram[0])
-  assert 'modelability of 2 levels, 40 steps, 3 clips of 5 s' in section.title
+  assert 'modelability of 2 levels, 80 steps, 3 clips of 5 s' in section.title
   for line in ('nats a second', 'bits a second', 'nats a token', 'unigram'):
     assert line in section.text()
 

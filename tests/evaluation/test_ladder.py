@@ -1,5 +1,7 @@
 """The ladder on rungs whose loss is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import random_bundle
@@ -123,7 +125,7 @@ def test_each_rung_keeps_what_it_is_given(folder):
   clips = held_out.load(folder / 'corpus', 3, 4, 4, _RATE).clips
   streams = streams_lib.encode(bundle, clips)
   rungs = ladder_lib.climb(bundle, clips, streams, 2).rungs
-  assert list(rungs) == list(ladder_lib.RUNGS)
+  assert list(rungs) == ['codec', 'fine', 'coarse', 'all']
   true = rungs['codec'].codes
   for name, kept in dict(fine=('coarse', 'semantic'), coarse=('semantic',),
                          all=()).items():
@@ -131,3 +133,22 @@ def test_each_rung_keeps_what_it_is_given(folder):
       np.testing.assert_array_equal(rungs[name].codes[part], true[part])
     assert np.any(rungs[name].codes['fine'] != true['fine'])
     assert rungs[name].audio.shape == (3, 2 * _RATE)
+
+
+def test_guided_clips_stand_beside_unguided_ones(folder):
+  """Where a bundle's defaults guide, and only there."""
+  bundle = bundle_lib.Bundle(folder / 'bundle')
+  clips = held_out.load(folder / 'corpus', 3, 4, 4, _RATE).clips
+  streams = streams_lib.encode(bundle, clips)
+  plain = ladder_lib.climb(bundle, clips, streams, 2).rungs
+  guided = bundle_lib.Bundle(folder / 'bundle')
+  guided.defaults = dict(guidance_semantic=4.0)
+  for name in ('semantic', 'coarse'):
+    stage = guided.get(name)
+    guided._built[name] = dataclasses.replace(stage, optional=('mulan',))  # pylint: disable=protected-access
+  rungs = ladder_lib.climb(guided, clips, streams, 2).rungs
+  assert list(rungs) == list(ladder_lib.RUNGS)
+  np.testing.assert_array_equal(
+      rungs['unguided'].codes['semantic'], plain['all'].codes['semantic'])
+  assert np.any(
+      rungs['all'].codes['semantic'] != plain['all'].codes['semantic'])
