@@ -132,6 +132,7 @@ KNOWN = {
     'CONDITION_NOISE': number(0),
     'TEXT_SHARE': share(to_one=True),
     'LABEL_SMOOTHING': share(to_one=False),
+    'INPUT_NOISE': share(to_one=True),
     'Z_LOSS': number(0),
     'SKIP_DEVIATIONS': number(0),
     # The run, under T5X.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from musiclm_jax.nn import layers
 from musiclm_jax.stages import model as model_lib
+from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.training import accumulate
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
@@ -19,12 +20,16 @@ class StageTrainable:
   Attributes:
     model: which stage, and how large.
     optimizer: its optimiser and schedule.
+    input_noise: share of the target's tokens that are replaced by others of
+      their level where they are the input, so that a stage learns to go on
+      from what it has drawn itself, which is not always right.
     microbatch: sequences whose gradient is computed at a time, a divisor of the
       batch and a multiple of the data-parallel devices; 0: all of them.
   """
 
   model: model_lib.StageModel = model_lib.StageModel()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
+  input_noise: float = 0.0  # paper
   microbatch: int = 0  # ours
 
   def init(self, rng, batch):
@@ -35,10 +40,28 @@ class StageTrainable:
   def update(self, state, batch, rng):
     """One step over batch; metrics of `StageModel.loss`, norm and rate."""
     dropout_rng = rng if self.model.config.dropout_rate else None
+    if self.input_noise:
+      rng, noise_rng = jax.random.split(rng)
+      batch = dict(batch, decoder_input_tokens=self._noisy(
+          batch['decoder_input_tokens'], noise_rng))
     grads, metrics = accumulate.gradients(
         self.model.loss, _target_tokens, state.params, batch, dropout_rng,
         self.microbatch)
     return self.optimizer.step(state, grads, metrics)
+
+  def _noisy(self, inputs, rng):
+    """[B, L] input tokens, some of the target's replaced."""
+    layout = self.model.layout
+    low, high = (jnp.asarray(x)[:-1] for x in layout.legal_ranges())
+    which_rng, code_rng = jax.random.split(rng)
+    tokens = inputs[:, 1:layout.length]  # at p the token before it
+    drawn = jax.random.randint(code_rng, tokens.shape, low, high)
+    replaced = jax.random.bernoulli(
+        which_rng, self.input_noise, tokens.shape) & (
+            jnp.arange(layout.length - 1) >= layout.target.start) & (
+                tokens != layout_lib.PAD_ID)
+    return jnp.asarray(inputs).at[:, 1:layout.length].set(
+        jnp.where(replaced, drawn, tokens))
 
   def evaluate(self, state, batch, rng):
     """The batch's metrics, without dropout."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny_stage
 
 from musiclm_jax.generation import drawing
@@ -81,3 +82,36 @@ def test_dropout_takes_the_rng():
       update(state, batch, jax.random.key(seed))[1]['loss'])
   assert loss(0) != loss(1)
   assert jnp.isfinite(loss(2))
+
+
+def test_input_noise_replaces_its_share_of_the_target_alone():
+  stage = tiny_stage.stage_model('coarse')
+  layout = stage.layout
+  codes = tiny_stage.codes(layout, batch=8)
+  codes['coarse'][:, -10:] = -1  # padding stays padding
+  inputs = tiny_stage.batch_of(layout, codes)['decoder_input_tokens']
+  noisy = trainer.StageTrainable(stage, input_noise=0.25)._noisy  # pylint: disable=protected-access
+  found = np.asarray(noisy(jnp.asarray(inputs), jax.random.key(0)))
+  start = layout.target.start + 1
+  np.testing.assert_array_equal(found[:, :start], inputs[:, :start])
+  part = inputs[:, start:] != 0
+  changed = (found != inputs)[:, start:]
+  assert not np.any(changed & ~part)
+  # A code in sixteen is drawn again as it was.
+  share = changed.sum() / part.sum()
+  assert abs(share - 0.25 * 15 / 16) < 3 * np.sqrt(0.25 * 0.75 / part.sum())
+  layout.target.to_codes(found[:, start:])  # of the right levels
+
+
+def test_input_noise_leaves_targets_and_evaluation_alone():
+  stage = tiny_stage.stage_model('semantic')
+  batch = tiny_stage.batch_of(stage.layout, tiny_stage.codes(stage.layout))
+  plain, noisy = (trainer.StageTrainable(stage, input_noise=share)
+                  for share in (0.0, 0.5))
+  state = plain.init(jax.random.key(0), batch)
+  losses = [float(t.update(state, batch, jax.random.key(1))[1]['loss'])
+            for t in (plain, noisy)]
+  assert losses[0] != losses[1]
+  same = [float(t.evaluate(state, batch, None)['loss'])
+          for t in (plain, noisy)]
+  assert same[0] == same[1] == pytest.approx(losses[0], rel=1e-5)
