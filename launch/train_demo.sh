@@ -4,9 +4,9 @@
 #   bash launch/train_demo.sh OUT
 #   DRY_RUN=1 bash launch/train_demo.sh OUT     shows the commands
 #
-#   OUT/corpus OUT/cache     20 h of folk_gm, and its tokens
+#   OUT/codec                what train_codec.sh leaves
+#   OUT/corpus OUT/cache     40 h of folk_gm, and its tokens
 #   OUT/train/<model>        checkpoints, curves
-#   OUT/first/codec    the codec as first trained; its decoder learns on
 #   OUT/bundle OUT/demo.wav  what ships
 #
 # Run it again to go on after an interruption: what is finished is left alone.
@@ -58,10 +58,11 @@ stage() {  # stage LEAF MODEL "STEPS BATCH SECONDS RATE"...
 }
 
 mkdir -p "$out"
-[ -e "$out/corpus" ] || musiclm data folk_gm --hours 20 --out "$out/corpus"
-tokenizer soundstream_demo soundstream "$out/first/codec"
-tokenizer soundstream_demo_decoder decoder "$bundle/codec" \
-  "START_FROM='$out/first/codec'"
+[ -e "$bundle/codec" ] || {
+  bash "$here/train_codec.sh" "$out/codec"
+  [ -n "${DRY_RUN:-}" ] || { mkdir -p "$bundle" && cp -r "$out/codec/bundle/codec" "$bundle"; }
+}
+[ -e "$out/corpus" ] || musiclm data folk_gm --hours 40 --out "$out/corpus"
 for model in w2vbert mulan melody; do
   tokenizer "${model}_demo" "$model" "$bundle/$model"
 done

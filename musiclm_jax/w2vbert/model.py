@@ -11,7 +11,8 @@ Deviations: LayerNorm where the conformer has BatchNorm (see nn/conformer.py);
 a LayerNorm ends the feature encoder and masked steps become random vectors
 behind the input projection, so that these have a known scale beside the
 others; small sizes use rotary positions, because two blocks of kernel 5 do not
-reach across a masked span of 10 steps;
+reach across a masked span of 10 steps, and hear and name spectra as well
+(`spectrum_input`, `spectrum_weight`);
 the quantizer sees standardised features (`quantizer_standardize`); the ids to
 be named, and those of the diversity loss, come from its logits without Gumbel
 noise; a row in which no span would start has one all the same.
@@ -159,7 +160,7 @@ class Outputs:
 
 
 class FeatureEncoder(nn.Module):
-  """[B, M, mels] log-mel -> [B, ceil(M / 4), dim]; `spectrum` [B, T, D] or None."""
+  """[B, M, mels] log-mel, [B, T, D] spectra or None -> [B, T = ceil(M / 4), dim]."""
 
   config: W2vBertConfig
 
