@@ -20,17 +20,17 @@ class StageTrainable:
   Attributes:
     model: which stage, and how large.
     optimizer: its optimiser and schedule.
+    microbatch: sequences whose gradient is computed at a time, a divisor of the
+      batch and a multiple of the data-parallel devices; 0: all of them.
     input_noise: share of the target's tokens that are replaced by others of
       their level where they are the input, so that a stage learns to go on
       from what it has drawn itself, which is not always right.
-    microbatch: sequences whose gradient is computed at a time, a divisor of the
-      batch and a multiple of the data-parallel devices; 0: all of them.
   """
 
   model: model_lib.StageModel = model_lib.StageModel()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
-  input_noise: float = 0.0  # paper
   microbatch: int = 0  # ours
+  input_noise: float = 0.0  # paper
 
   def init(self, rng, batch):
     """A fresh state; `batch` is not needed."""
