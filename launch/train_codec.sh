@@ -39,7 +39,7 @@ mkdir -p "$out"
 # The first phase heard the audio as it is: the changes of gain and the mixed clips
 # of the leaf came with the second.
 phase framecodec_demo codec "$out/first/codec" \
-  "--gin.augment.AugmentConfig.gain_db=(0.0, 0.0)" \
+  "--gin.augment.AugmentConfig.gain_db=(0.0,0.0)" \
   "--gin.augment.AugmentConfig.mixed_share=0.0"
 phase framecodec_demo_decoder decoder "$out/bundle/codec" \
   "--gin.START_FROM='$out/first/codec'" \

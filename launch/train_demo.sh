@@ -67,9 +67,10 @@ for model in w2vbert mulan melody; do
   tokenizer "${model}_demo" "$model" "$bundle/$model"
 done
 musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
-stage semantic_melody_demo semantic '1400 8 15 2e-3' '1500 4 30 8e-3'
-stage coarse_demo coarse '2000 4 5 2e-3' '2150 2 10 8e-3' '3400 2 10 3e-3'
-stage fine_demo fine '2400 3 3 2e-3'
+stage semantic_melody_demo semantic '3600 8 10 2e-3' '4000 4 30 8e-3'
+stage coarse_demo coarse '2500 4 5 2e-3' '3000 2 10 8e-3'
+stage fine_demo fine '900 3 3 2e-3'
+[ -n "${DRY_RUN:-}" ] || echo '{"guidance_semantic": 2.0}' >"$bundle/defaults.json"
 musiclm evaluate quick --bundle "$bundle" --corpus "$out/corpus" --record
 musiclm generate "a lively irish jig on fiddle with hand drums" \
   --bundle "$bundle" -o "$out/demo.wav"
