@@ -10,7 +10,7 @@
   input_vs_step         sequences a second of the input pipeline over those of
                         the step: the least of all stages
 
-Sizes, optimiser and type are the leaf's; `--rows` sequences to a batch in place
+Sizes and type are the leaf's, both sides take AdamW; `--rows` sequences to a batch in place
 of the leaf's. The peer is a decoder of the same shape with fused attention
 (scaled_dot_product_attention), fused AdamW and gradient clipping, in the faster
 of eager and torch.compile. It has no relative bias and no padding mask, which
@@ -63,8 +63,9 @@ _WARM_UP = 4  # steps
 
 def trainable(name, size):
   """(trainable, rows of a batch) of a leaf."""
-  arguments = configs.load(f'{name}_{size}', {
-      'MODEL_DIR': 'unused', 'CACHE_DIR': 'unused'}).arguments
+  arguments = configs.load(f'{name}_{size}', [
+      "MODEL_DIR = 'unused'", "CACHE_DIR = 'unused'",
+      "optim.OptimizerConfig.name = 'adamw'"]).arguments
   return arguments['trainable'], arguments['source'].batch_size
 
 
