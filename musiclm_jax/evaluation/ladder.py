@@ -10,7 +10,8 @@
 Each rung changes one thing, so where the figures fall is where the bundle is
 weak. The last rung is other music than the recording even when all is well: its
 mel distance is to be read beside that of unrelated music, and its similarity to
-the caption is what counts.
+the caption is what counts. Clips are drawn as the bundle's defaults say; where these
+leave the fine stage out, only its own rung has it.
 """
 
 import dataclasses
@@ -159,7 +160,8 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   if joint is not None and all(clips.captions):
     text = joint.embed_text(list(clips.captions))
   pipeline = pipeline_lib.Pipeline(bundle)
-  draws = settings_lib.make(defaults=bundle.defaults).draws()
+  usual = settings_lib.make(defaults=bundle.defaults)
+  draws = usual.draws()
   plain = {stage: dataclasses.replace(draw, guidance=())
            for stage, draw in draws.items()}
   decode = lambda codes: streams_lib.by_batch(
@@ -180,7 +182,8 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
     else:
       drawn, audio = pipeline.complete(
           given, seconds, seed, progress=report,
-          draws=plain if name == 'unguided' else draws)
+          draws=plain if name == 'unguided' else draws,
+          levels=0 if name == 'fine' else usual.levels)
     audio = audio[:, :real.shape[1]]
     if joint:
       embeddings[name] = joint.embed_audio(audio)

@@ -9,7 +9,8 @@ from musiclm_jax.evaluation import ladder as ladder_lib
 
 _TITLES = dict(
     real='recording', codec='true A', fine='true A(1..4), fine drawn',
-    coarse='true M, S; coarse, fine drawn', all='all drawn, from the caption')
+    coarse='true M, S; the rest drawn', all='all drawn, from the caption',
+    unguided='the same without guidance')
 _SHOWN_CLIPS = 3
 _SPREAD_DB = 70.0
 

@@ -142,16 +142,16 @@ def _advanced(service, found):
     found['vary'] = gr.Radio(
         [('all but the prompt', 'semantics'), ('sound alone', 'acoustics')],
         value=_DEFAULTS.vary, label='Samples differ in', elem_id='vary')
+  usual = settings_lib.make(defaults=service.bundle.defaults)
   found['levels'] = gr.Slider(
-      codec.coarse_codebooks, codec.num_codebooks, codec.num_codebooks, step=1,
-      label='Codec levels', elem_id='levels', info='Fewer are faster and '
-      'rougher.')
+      codec.coarse_codebooks, codec.num_codebooks,
+      usual.levels or codec.num_codebooks, step=1, label='Codec levels',
+      elem_id='levels', info='Fewer are faster and rougher.')
   for stage in settings_lib.STAGES:
     name = f'temperature_{stage}'
     found[name] = gr.Slider(
         0, 2, getattr(_DEFAULTS, name), step=0.05,
         label=f'Temperature, {stage} tokens')
-  usual = settings_lib.make(defaults=service.bundle.defaults)
   for stage in ('semantic', 'coarse'):
     name = f'guidance_{stage}'
     found[name] = gr.Slider(
