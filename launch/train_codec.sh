@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the trained codec at the frame rate (musiclm_jax/pretrained_codec):
+# The recipe of the trained codec at the frame rate (the codec of musiclm_jax/pretrained):
 # an hour of two cores that have nothing else to do.
 #
 #   bash launch/train_codec.sh OUT

@@ -14,8 +14,10 @@ from musiclm_jax import cli
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.codecs import container
 from musiclm_jax.evaluation import ladder
+from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.tokens import conditioning
 
-_LIMIT_BYTES = 30_000_000
+_LIMIT_BYTES = 40_000_000
 _PARTS = [n for n in bundle_lib.COMPONENTS if n not in bundle_lib.OPTIONAL]
 
 
@@ -36,39 +38,27 @@ def test_it_says_what_it_was_trained_on(shipped):
   for name in shipped.manifest['components']:
     assert shipped.manifest['training'][name]['steps'] > 0
   card = (shipped.directory / 'MODEL_CARD.md').read_text(encoding='utf-8')
-  for word in ('licence', 'steps', 'folk_gm', 'Not for'):
-    assert word.lower() in card.lower()
-
-
-@pytest.fixture(name='kept', scope='module')
-def _kept():
-  """The trained codec that waits for stages of its own."""
-  return bundle_lib.Bundle(bundle_lib.shipped().with_name('pretrained_codec'))
-
-
-def test_the_kept_codec_is_documented_and_both_are_small(shipped, kept):
-  sizes = [f.stat().st_size for bundle in (shipped, kept)
-           for f in bundle.directory.rglob('*') if f.is_file()]
-  assert sum(sizes) < 40_000_000
-  card = (kept.directory / 'MODEL_CARD.md').read_text(encoding='utf-8')
   for word in ('licence', 'steps', 'folk_gm', 'debian_music', 'Not for'):
     assert word.lower() in card.lower()
-  assert kept.manifest['training']['codec']['began_from']['steps'] > 0
 
 
-def test_the_kept_codec_is_nearer_to_plucked_notes(shipped, kept):
+def test_its_codec_is_near_to_plucked_notes(shipped):
   """Ten harmonics that decay, four notes a second: no clip of any corpus."""
+  assert shipped.manifest['training']['codec']['began_from']['steps'] > 0
   time = np.arange(6_000) / 24_000
   notes = [sum(np.sin(2 * np.pi * hz * n * time) / n for n in range(1, 11)) *
            np.exp(-6 * time) for hz in (220, 277.2, 329.6, 440) * 2]
   audio = 0.1 * np.concatenate(notes)[None].astype(np.float32)
-  far = {}
-  for name, bundle in (('shipped', shipped), ('kept', kept)):
-    codec = bundle.get('codec')
-    far[name] = ladder.mel_distance_db(
-        audio, codec.decode(codec.encode(audio))).item()
-  assert far['kept'] < 5.0
-  assert far['kept'] < far['shipped'] - 1.5
+  codec = shipped.get('codec')
+  assert ladder.mel_distance_db(
+      audio, codec.decode(codec.encode(audio))).item() < 5.0
+
+
+def test_its_stages_can_be_guided_and_are(shipped):
+  for name in ('semantic', 'coarse'):
+    assert 'mulan' in conditioning.optional(shipped.stored_metadata(name))
+  usual = settings_lib.make(defaults=shipped.defaults)
+  assert usual.guidance('semantic')
 
 
 @pytest.fixture(name='waves', scope='module')
@@ -160,7 +150,8 @@ def test_long_work_says_how_far_it_is(capsys, monkeypatch, song, tmp_path):
   assert capsys.readouterr().err.startswith('encode     11/11 s  0:0')
 
 
-def test_salvage_keeps_what_is_before_the_damage(capsys, slm, tmp_path):
+def test_salvage_keeps_what_is_before_the_damage(
+    capsys, shipped, slm, tmp_path):
   damaged, part, whole = (tmp_path / n for n in ('d.slm', 'p.wav', 'w.wav'))
   data = bytearray(slm.read_bytes())
   data[56 + 3754 + 7] ^= 1  # in the second block
@@ -172,8 +163,10 @@ def test_salvage_keeps_what_is_before_the_damage(capsys, slm, tmp_path):
   assert 'block 2, at 5.0 s of 11.0 s; kept the 5.0 s' in captured.err
   kept = soundfile.read(part)[0]
   assert len(kept) == 5 * 24_000
+  # Its decoder looks ahead: at the end there is nothing to look at.
+  sure = len(kept) - shipped.get('codec').config.decoder_lookahead * 480
   np.testing.assert_allclose(
-      kept, soundfile.read(whole)[0][:len(kept)], atol=1e-4)
+      kept[:sure], soundfile.read(whole)[0][:sure], atol=1e-4)
 
 
 def test_codes_of_another_codec_are_refused(capsys, slm, tmp_path):
