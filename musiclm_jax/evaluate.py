@@ -193,12 +193,17 @@ class _Done:
   sounds: list = ()
 
 
+def _corpus(args, say):
+  """What --corpus names, or the small folk_gm, made once."""
+  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
+  return args.corpus or held_out.default_corpus(say)
+
+
 def _quick(args, bundle, out, say, show):
   """All parts of a bundle, briefly."""
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import pictures  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import quick  # pylint: disable=g-import-not-at-top
-  corpus = args.corpus or held_out.default_corpus(say)
+  corpus = _corpus(args, say)
   result = quick.evaluate(bundle, corpus, args.clips, args.seed, say, show)
   data = result.data
   return _Done(
@@ -258,10 +263,9 @@ def _melody(args, bundle, out, say, show):
 def _semantic(args, bundle, out, say, show):
   """The semantic tokenizer alone, beside log-mel."""
   del out  # there is nothing to draw
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import semantic  # pylint: disable=g-import-not-at-top
   bundle.require('w2vbert')
-  corpus = args.corpus or held_out.default_corpus(say)
+  corpus = _corpus(args, say)
   result = semantic.evaluate(bundle, corpus, args.clips, args.train_clips,
                              args.seed, say, show)
   return _Done(
@@ -274,10 +278,9 @@ def _semantic(args, bundle, out, say, show):
 def _joint(args, bundle, out, say, show):
   """The joint embedding alone, beside chance."""
   del out  # there is nothing to draw
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   from musiclm_jax.evaluation import joint  # pylint: disable=g-import-not-at-top
   bundle.require('mulan')
-  corpus = args.corpus or held_out.default_corpus(say)
+  corpus = _corpus(args, say)
   result = joint.evaluate(bundle, corpus, args.clips, say, show)
   return _Done(
       result.figures, result.sections,
@@ -291,9 +294,8 @@ def _conditions(args, bundle, out, say, show):
   """What the stages' conditions are worth."""
   del out  # there is nothing to draw
   from musiclm_jax.evaluation import conditions  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   bundle.require('mulan')
-  corpus = args.corpus or held_out.default_corpus(say)
+  corpus = _corpus(args, say)
   result = conditions.evaluate(bundle, corpus, args.clips, say, show)
   return _Done(
       result.figures, result.sections, dict(corpus=str(corpus)),
@@ -305,9 +307,8 @@ def _following(args, bundle, out, say, show):
   """Melodies and drums that were asked for."""
   del out  # there is nothing to draw
   from musiclm_jax.evaluation import following  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.evaluation import held_out  # pylint: disable=g-import-not-at-top
   bundle.require('codec', 'mulan', 'semantic', 'coarse', 'fine')
-  corpus = args.corpus or held_out.default_corpus(say)
+  corpus = _corpus(args, say)
   result = following.evaluate(
       bundle, corpus, args.clips, args.seed, say, show)
   return _Done(

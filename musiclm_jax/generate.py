@@ -8,7 +8,8 @@
   musiclm generate --continue-from song.wav --seconds 20
 
 The shipped bundle is used unless --bundle names another. The same seed, prompt
-and settings give the same file on the same machine.
+and settings give the same file on the same machine. What is not said is the bundle's own
+default (its defaults.json), or else the one below.
 
 A story is a YAML list of prompts, each with the time from which it is in force,
 `- at: 0:30` and under it `prompt: a lively reel`; it is written again beside
@@ -95,7 +96,7 @@ def run(args):
     sections = _write_report(args.report, result, paths, steering, bundle, how)
   for take, path in zip(result.takes, paths):
     print(_line(take, path, result))
-  told = _guidance(settings, steering)
+  told = _guidance(steering_lib.guided(steering, settings, bundle))
   if told:
     print(told)
   for section in sections:
@@ -120,18 +121,14 @@ def _line(take, path, result):
   return text
 
 
-def _guidance(settings, steering):
+def _guidance(guided):
   """What guidance cost, or ''."""
   parts = []
-  for stage in ('semantic', 'coarse'):
-    scales = [(condition, scale) for condition, scale in
-              settings.guidance(stage)
-              if condition != 'melody' or steering.melody is not None]
-    if scales:
-      said = ' and '.join(
-          f'{scale:g} on the {dict(mulan="prompt").get(condition, condition)}'
-          for condition, scale in scales)
-      parts.append(f'{stage} stage {said}, {1 + len(scales)} rows for one')
+  for stage, scales in guided.items():
+    said = ' and '.join(
+        f'{scale:g} on the {dict(mulan="prompt").get(condition, condition)}'
+        for condition, scale in scales)
+    parts.append(f'{stage} stage {said}, {1 + len(scales)} rows for one')
   return 'guidance: ' + '; '.join(parts) if parts else ''
 
 

@@ -11,11 +11,11 @@ where nothing else says yet what the music is like.
 """
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 
+from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import streams as streams_lib
@@ -58,7 +58,7 @@ def evaluate(bundle, corpus, clips=64, say=None, show=None):
     A `report.Evaluation`.
 
   Raises:
-    UserError: no MuLan, or no corpus.
+    UserError: no MuLan, no corpus, or recordings without captions.
   """
   bundle.require('mulan')
   say, show = say or (lambda line: None), show or (lambda section: None)
@@ -66,6 +66,10 @@ def evaluate(bundle, corpus, clips=64, say=None, show=None):
   data = held_out.load(corpus, clips, _CLIP_SECONDS, 0,
                        bundle.tokens.audio.sample_rate_hz)
   say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')
+  if not all(data.clips.captions):
+    raise errors.UserError(
+        f'some recordings of {corpus} have no caption to be compared with; '
+        f'choose another --corpus.')
   streams = streams_lib.encode(bundle, data.clips)
   text = np.asarray(joint.embed_text(list(data.clips.captions)))
   audio = streams_lib.crop_embedding(
@@ -85,7 +89,7 @@ def pairs(joint, audio, text):
   codes = [np.asarray(joint.quantize(x)) for x in (audio, text)]
   equal = codes[0] == codes[1]
   other = codes[0] == np.roll(codes[1], 1, axis=0)
-  left = {name: variance_left(x, joint.codebooks)
+  left = {name: quantize.level_report(x, joint.codebooks)['distortion'][-1]
           for name, x in (('audio', audio), ('text', text))}
   cosine = np.sum(audio * text, axis=-1)
   shuffled = np.sum(audio * np.roll(text, 1, axis=0), axis=-1)
@@ -108,14 +112,6 @@ def pairs(joint, audio, text):
                   f'after {codes[0].shape[1]} levels'))), figures
 
 
-def variance_left(vectors, codebooks):
-  """The share of [n, D] vectors' variance that their codes do not tell."""
-  codes = quantize.rvq_encode(np.asarray(vectors, np.float32), codebooks)
-  wrong = vectors - np.asarray(quantize.rvq_decode(codes, codebooks))
-  return float(np.square(wrong).sum() /
-               max(np.square(vectors - vectors.mean(axis=0)).sum(), 1e-12))
-
-
 def nats(trained, streams, joint, text):
   """`Nats` of a stage on the first crop of each clip.
 
@@ -134,32 +130,18 @@ def nats(trained, streams, joint, text):
   layout = trained.layout
   second = layout.target.length // trained.spec.crop_seconds
   loss = jax.jit(trained.model.target_nats)
+  # [rows, 2, P]: nats and weights.
+  cost = lambda rows: np.stack(loss(
+      trained.params, streams_lib.stage_batch(layout, rows)), axis=1)
   first, whole = {}, {}
   for name in ASKED:
     tokens = layout.build(dict(codes, mulan=asked[name]))
-    found, weights = _by_row(functools.partial(loss, trained.params), layout,
-                             tokens)
+    found, weights = np.moveaxis(
+        streams_lib.by_batch(cost, tokens, _ROWS), 1, 0)
     mean = lambda part, f=found, w=weights: (
         (f * w)[:, part].sum(axis=1) / np.maximum(w[:, part].sum(axis=1), 1))
     first[name], whole[name] = mean(slice(second)), mean(slice(None))
   return Nats(first, whole)
-
-
-def _by_row(loss, layout, tokens):
-  """([n, P] nats, [n, P] weights) of [n, L] sequences."""
-  nats_, kept = [], []
-  for start in range(0, len(tokens), _ROWS):
-    part = tokens[start:start + _ROWS]
-    rows = np.pad(part, ((0, _ROWS - len(part)), (0, 0)))
-    batch = dict(
-        decoder_input_tokens=np.pad(rows, ((0, 0), (1, 0)))[:, :-1],
-        decoder_target_tokens=rows,
-        decoder_loss_weights=(layout.target_weights() * (rows != 0)).astype(
-            np.float32))
-    found, weights = loss(batch)
-    nats_.append(np.asarray(found)[:len(part)])
-    kept.append(np.asarray(weights)[:len(part)])
-  return np.concatenate(nats_), np.concatenate(kept)
 
 
 def _stage(name, found):

@@ -111,18 +111,14 @@ class _Loss:
   def __call__(self, codes):
     layout = self._trained.layout
     tokens = layout.build(codes)
-    weights = layout.target_weights() * (tokens != 0)
     levels = layout.target.num_codebooks
     total, count = np.zeros(levels), 0.0
     for first in range(0, len(tokens), _ROWS):
-      part, weight = tokens[first:first + _ROWS], weights[first:first + _ROWS]
-      missing = ((0, _ROWS - len(part)), (0, 0))
-      part, weight = np.pad(part, missing), np.pad(weight, missing)
-      metrics = self._loss(self._trained.params, dict(
-          decoder_input_tokens=np.pad(part, ((0, 0), (1, 0)))[:, :-1],
-          decoder_target_tokens=part,
-          decoder_loss_weights=weight.astype(np.float32)))
-      tokens_here = weight.sum()
+      part = tokens[first:first + _ROWS]
+      batch = streams_lib.stage_batch(
+          layout, np.pad(part, ((0, _ROWS - len(part)), (0, 0))))
+      metrics = self._loss(self._trained.params, batch)
+      tokens_here = batch['decoder_loss_weights'].sum()
       total += tokens_here * _levels(metrics, layout.target)
       count += tokens_here
     return total / max(count, 1.0)

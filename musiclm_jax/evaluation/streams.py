@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.tokens import layout as layout_lib
+
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
@@ -106,6 +108,18 @@ def crop_embedding(windows, seconds, start, crop_seconds, joint):
     mean = row[begin:min(begin + count, last + 1)].mean(axis=0)
     rows.append(mean / max(np.linalg.norm(mean), 1e-12))
   return np.stack(rows)
+
+
+def stage_batch(layout, tokens):
+  """A stage's teacher-forced batch of [B, L] sequences, as of `Layout.build`.
+
+  Padding, and rows of nothing but padding, weigh nothing.
+  """
+  weights = layout.target_weights() * (tokens != layout_lib.PAD_ID)
+  return dict(
+      decoder_input_tokens=np.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
+      decoder_target_tokens=tokens,
+      decoder_loss_weights=weights.astype(np.float32))
 
 
 def by_batch(function, inputs, batch):

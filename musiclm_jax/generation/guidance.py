@@ -68,17 +68,16 @@ def mixed(scores, weights):
   return (weights[:, None, None] * parts).sum(axis=0)
 
 
-def check(name, conditions, optional, scales):
+def check(name, optional, scales):
   """UserError for a condition that a stage has not learned to go without.
 
   Args:
     name: of the stage.
-    conditions: names of its conditions.
-    optional: those that it has learned to go without.
-    scales: pairs, as of `in_force`.
+    optional: the conditions that it has learned to go without.
+    scales: pairs of one of its conditions and a scale, as of `in_force`.
   """
   for condition, scale in scales:
-    if scale != 1.0 and condition in conditions and condition not in optional:
+    if condition not in optional:
       known = ', '.join(optional) or 'any of its conditions'
       without = f'has learned to go without {known} only' if optional else (
           f'has not learned to go without {known}')

@@ -198,12 +198,16 @@ class Model:
   def prepare(self, samples=1):
     """Compiles what so many samples of any length take, and draws nothing.
 
+    As the bundle draws them by default: other levels compile when asked for.
+
     Yields:
       After each program, so that who waits for something else can have it.
     """
     usual = settings_lib.make(defaults=self.bundle.defaults)
-    return self._pipeline.prepare(
-        sampler_lib.padded_rows(samples), usual.draws())
+    draws = usual.draws(melody=False)
+    if usual.levels == self.bundle.tokens.codec.coarse_codebooks:
+      del draws['fine']  # nothing waits for it
+    return self._pipeline.prepare(sampler_lib.padded_rows(samples), draws)
 
   def how(self, settings):
     """'seed=3 top_k_fine=10 weights=int8': what is not the default."""

@@ -72,20 +72,18 @@ class Pipeline:
 
     Args:
       rows: of a request.
-      draws: as of `start`; guided ones have rows of their own.
+      draws: as of `start`; stages that it lacks are not prepared. Guided ones
+        have rows of their own.
 
     Yields:
       After each program.
     """
     draws = draws or settings_lib.Settings().draws()
-    for name in settings_lib.STAGES:
+    for name in draws:
       sampler = self.sampler(name)
       lanes = self.lanes(rows) if name == 'fine' else 1
-      # Without a melody: it is not guided.
-      guided = tuple(x for x in draws[name].guidance if x[0] != 'melody')
       yield from sampler.prepare(
-          lanes * rows, long.prompts(sampler),
-          dataclasses.replace(draws[name], guidance=guided))
+          lanes * rows, long.prompts(sampler), draws[name])
 
   def lanes(self, rows):
     """Fine windows that fit beside each other for so many rows."""

@@ -145,11 +145,10 @@ class Sampler:
           f'blocks of {BLOCK} positions do not hold whole frames.')
     padded, size = self._prompt_shape(prompt)
     shape = (len(tokens), target.length, target.codebook_size)
-    guidance.check(self.stage.spec.name, self.stage.spec.conditions,
-                   self.stage.optional, draw.guidance)
     mix = np.ones(1, np.float32)
     if draw.guidance:  # else they may be traced
       scales = guidance.in_force(self.layout, tokens, draw.guidance)
+      guidance.check(self.stage.spec.name, self.stage.optional, scales)
       tokens, mix = guidance.variants(self.layout, tokens, scales)
       tokens = jnp.asarray(tokens)
     cache, recent = self._prefill(

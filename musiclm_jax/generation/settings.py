@@ -91,19 +91,25 @@ class Settings:
                     f'{name}={value}' for name, value, default in pairs
                     if name == 'seed' or value != default)
 
-  def draws(self):
-    """{stage: drawing.Draw}, all levels of each."""
+  def draws(self, melody=True):
+    """{stage: drawing.Draw}, all levels of each; without `melody` none guides."""
     from musiclm_jax.generation import drawing  # pylint: disable=g-import-not-at-top
     get = lambda name, stage: getattr(self, f'{name}_{stage}')
     return {stage: drawing.Draw(
         float(get('temperature', stage)), int(get('top_k', stage)),
-        float(get('top_p', stage)), guidance=self.guidance(stage))
+        float(get('top_p', stage)), guidance=self.guidance(stage, melody))
             for stage in STAGES}
 
-  def guidance(self, stage):
-    """Pairs of a condition and its scale, those that are not 1."""
-    prompt = getattr(self, f'guidance_{stage}', 1.0)
-    scales = dict(mulan=float(prompt), melody=float(self.guidance_melody))
+  def guidance(self, stage, melody=True):
+    """Pairs of a condition and its scale, those that are not 1.
+
+    Args:
+      stage: of STAGES.
+      melody: whether one is given.
+    """
+    scales = dict(mulan=float(getattr(self, f'guidance_{stage}', 1.0)))
+    if melody:
+      scales['melody'] = float(self.guidance_melody)
     return tuple((k, v) for k, v in scales.items() if v != 1.0)
 
 

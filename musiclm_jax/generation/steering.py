@@ -103,13 +103,27 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
   steering = read(settings, bundle.tokens.audio.sample_rate_hz, prompt, story,
                   like, melody, continue_from, named)
   components(steering, bundle, settings.levels)
-  for name in ('semantic', 'coarse'):
+  for name, scales in guided(steering, settings, bundle).items():
     guidance.check(
-        name, bundle.stored_spec(name)['conditions'],
-        conditioning.optional(bundle.stored_metadata(name)), [
-            (condition, scale) for condition, scale in settings.guidance(name)
-            if condition != 'melody' or melody is not None])
+        name, conditioning.optional(bundle.stored_metadata(name)), scales)
   return settings, steering
+
+
+def guided(steering, settings, bundle):
+  """{stage: pairs of a condition that it has, and its scale} that are guided.
+
+  Args:
+    steering: the Steering.
+    settings: the Settings.
+    bundle: the bundle.Bundle.
+  """
+  found = {}
+  for name in ('semantic', 'coarse'):
+    known = bundle.stored_spec(name)['conditions']
+    found[name] = tuple(
+        (condition, scale) for condition, scale in settings.guidance(
+            name, steering.melody is not None) if condition in known)
+  return {name: scales for name, scales in found.items() if scales}
 
 
 def story_seconds(parts):

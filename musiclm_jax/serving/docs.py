@@ -37,7 +37,8 @@ def _setting(field):
 REQUEST = dict(
     type='object', additionalProperties=False,
     description='What to make: at least one of prompt, story, melody, like and '
-    'continue_from.',
+    'continue_from. What is left out is the default of the bundle (`defaults` of '
+    '/v1/about), or else the one told here.',
     properties=dict(
         {name: dict(type='string', description=text)
          for name, text in _TEXTS.items()},

@@ -18,7 +18,6 @@ _STORY = '''- at: 0:00
 '''
 _FONTS = ('ui-sans-serif', 'system-ui', 'sans-serif')
 _MONO = ('ui-monospace', 'Consolas', 'monospace')
-_DEFAULTS = settings_lib.Settings()
 # What of the settings the page asks for as they are; the API takes all.
 _ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
           'temperature_semantic', 'temperature_coarse', 'temperature_fine',
@@ -105,12 +104,13 @@ def _inputs(service, actions):
   for tab, mode in ((prompt_tab, 'prompt'), (story_tab, 'story')):
     tab.select(lambda mode=mode: mode, None, found['mode'],
                show_progress='hidden', **_PRIVATE)
+  usual = _usual(service)
   found['seconds'] = gr.Slider(
-      1, service.limits.max_seconds, _DEFAULTS.seconds, step=1,
+      1, service.limits.max_seconds, usual.seconds, step=1,
       label='Length in seconds', elem_id='seconds')
   with gr.Row(equal_height=True):
     found['seed'] = gr.Number(
-        _DEFAULTS.seed, label='Seed', precision=0, elem_id='seed', scale=2,
+        usual.seed, label='Seed', precision=0, elem_id='seed', scale=2,
         min_width=90)
     gr.Button('New seed', min_width=90, scale=1, elem_id='another').click(
         None, None, found['seed'], show_progress='hidden',
@@ -130,19 +130,23 @@ def _inputs(service, actions):
   return found
 
 
+def _usual(service):
+  """The Settings that the page begins with: those of the bundle."""
+  return settings_lib.make(defaults=service.bundle.defaults)
+
+
 def _advanced(service, found):
   """Settings that have a good default."""
-  codec = service.bundle.tokens.codec
+  codec, usual = service.bundle.tokens.codec, _usual(service)
   if service.limits.max_samples > 1:
     found['best_of'] = gr.Slider(
-        0, service.limits.max_samples, _DEFAULTS.best_of, step=1,
+        0, service.limits.max_samples, usual.best_of, step=1,
         label='Best of', elem_id='best_of', info='Draws so many and keeps '
         'those nearest to what was asked for; they are heard at the end. 0 '
         'keeps all.')
     found['vary'] = gr.Radio(
         [('all but the prompt', 'semantics'), ('sound alone', 'acoustics')],
-        value=_DEFAULTS.vary, label='Samples differ in', elem_id='vary')
-  usual = settings_lib.make(defaults=service.bundle.defaults)
+        value=usual.vary, label='Samples differ in', elem_id='vary')
   found['levels'] = gr.Slider(
       codec.coarse_codebooks, codec.num_codebooks,
       usual.levels or codec.num_codebooks, step=1, label='Codec levels',
@@ -150,7 +154,7 @@ def _advanced(service, found):
   for stage in settings_lib.STAGES:
     name = f'temperature_{stage}'
     found[name] = gr.Slider(
-        0, 2, getattr(_DEFAULTS, name), step=0.05,
+        0, 2, getattr(usual, name), step=0.05,
         label=f'Temperature, {stage} tokens')
   for stage in ('semantic', 'coarse'):
     name = f'guidance_{stage}'
@@ -185,7 +189,7 @@ def _recordings(service, actions, found):
           visible=usable)
       if name == 'like':
         found['like_weight'] = gr.Slider(
-            0, 1, _DEFAULTS.like_weight, step=0.05, elem_id='like_weight',
+            0, 1, _usual(service).like_weight, step=0.05, elem_id='like_weight',
             label='Its weight beside the prompt')
       heard = gr.HTML('', elem_id=f'{name}-line')
       found[name].change(
@@ -230,8 +234,8 @@ def _asked(values, most_levels):
   """A request as of `asking.read`, from the values of the inputs."""
   mode = values['mode'] if values['mode'] in asking.TEXTS else 'prompt'
   asked = {name: values.get(name) for name in (*_ASKED, 'format')}
-  if values['levels'] != most_levels:  # all of them is the default
-    asked['levels'] = values['levels']
+  # The bundle may draw fewer unless it is said.
+  asked['levels'] = values['levels'] if values['levels'] != most_levels else 0
   recordings = {name: values[name] for name in asking.SOUNDS if values[name]}
   # A recording may stand alone, so an empty text is none beside one.
   text = values[mode] or ''

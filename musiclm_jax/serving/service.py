@@ -87,7 +87,8 @@ class Service:
     """What a client has to know before it asks."""
     return dict(
         bundle=self.bundle.identity, sample_rate_hz=self.rate,
-        melody=self.takes_melody, examples=list(EXAMPLES),
+        melody=self.takes_melody, defaults=self.bundle.defaults,
+        examples=list(EXAMPLES),
         limits=dataclasses.asdict(self.limits))
 
   def tidy(self):

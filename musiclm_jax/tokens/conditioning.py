@@ -83,5 +83,10 @@ class Conditioning:
 
 def optional(metadata):
   """Conditions that a stage was at times trained without, by its metadata."""
-  dropout = metadata.get('conditioning', {}).get('dropout', {})
+  found = metadata.get('conditioning', {})
+  dropout = found.get('dropout', {}) if isinstance(found, dict) else None
+  if not isinstance(dropout, dict):
+    raise errors.UserError(
+        f"a stage's config.json is damaged: its conditioning is {found!r}, "
+        f"expected such as {{'dropout': {{'mulan': 0.15}}}}; export it again.")
   return tuple(sorted(name for name, share in dropout.items() if share))

@@ -161,9 +161,8 @@ class TaskBatches:
     return dict(corpus=self.cache.about['corpus']['name'],
                 cache=self.cache.fingerprint,
                 conditioning=dict(
-                    dropout=dict(self.conditioning.dropout),
-                    text_share=self.conditioning.text_share,
-                    noise=self.conditioning.noise))
+                    dataclasses.asdict(self.conditioning),
+                    dropout=dict(self.conditioning.dropout)))
 
   def batches(self, start_step):
     """Endless batches, the first one that of `start_step`."""

@@ -154,7 +154,8 @@ class Outputs:
   code_logits: jax.Array  # [B, T, codebook_size] of the quantizer
   ids: jax.Array  # [B, T] int32, the quantizer's choice
   prediction_logits: jax.Array  # [B, T, codebook_size] of the second stack
-  spectrum: Any  # [B, T, bins + mels] as read off the features; None without
+  spectra: Any  # [B, T, bins + mels] of the audio; None without such a head
+  named_spectra: Any  # the same as read off the features
   masked: jax.Array  # [B, T] bool, steps that were masked
   valid: jax.Array  # [B, T] bool, steps that are not padding
 
@@ -241,7 +242,8 @@ class W2vBert(nn.Module):
     Returns:
       `Outputs`.
     """
-    features, valid = self.encode(waveform)
+    heard = self._hear(waveform)
+    features, valid = self._encoded(*heard)
     x = self.input(features)
     masked, gumbel_rng = jnp.zeros_like(valid), None
     if rngs is not None:
@@ -254,13 +256,13 @@ class W2vBert(nn.Module):
     for block in self.contrastive:
       x = block(x, valid, deterministic)
     context = self.context(x)
-    heard = None
+    named = None
     for number, block in enumerate(self.prediction, 1):
       x = block(x, valid, deterministic)
       if number == self.config.feature_block and self.config.spectrum_weight:
-        heard = self.spectrum(x)
+        named = self.spectrum(x)
     return Outputs(context, quantized, code_logits, ids, self.logits(x),
-                   heard, masked, valid)
+                   heard[-1], named, masked, valid)
 
   def encode(self, waveform, num_samples=None):
     """[B, N] at 24 kHz -> features [B, ceil(N / 960), dim] and [B, T] valid.
@@ -269,6 +271,10 @@ class W2vBert(nn.Module):
       waveform: [B, N] float32; zeros past the end of each row's audio.
       num_samples: [B] samples of audio in each row; None: all N.
     """
+    return self._encoded(*self._hear(waveform, num_samples))
+
+  def _hear(self, waveform, num_samples=None):
+    """([B, M, mels] log-mel, [B] its frames, [B, T, D] spectra or None)."""
     cfg = self.config
     spec = cfg.mel_spec()
     rate = specs.AudioSpec().sample_rate_hz
@@ -284,11 +290,15 @@ class W2vBert(nn.Module):
         jnp.arange(signal.shape[-1]) < end[:, None], signal, 0.0)
     mels = (audio.log_mel(signal, spec) - cfg.mel_mean) / cfg.mel_std
     valid = jnp.arange(mels.shape[1]) < num_frames[:, None]
-    heard = None
-    if cfg.spectrum_input:
-      heard = spectrum.targets(signal, cfg.constant_q_spec(), spec, end)
+    spectra = None
+    if cfg.spectrum_input or cfg.spectrum_weight:
+      spectra = spectrum.targets(signal, cfg.constant_q_spec(), spec, end)
+    return jnp.where(valid[..., None], mels, 0.0), num_frames, spectra
+
+  def _encoded(self, mels, num_frames, spectra):
+    """([B, T, dim] features, [B, T] valid) of what `_hear` returns."""
     return self.encoder(
-        jnp.where(valid[..., None], mels, 0.0), num_frames, heard)
+        mels, num_frames, spectra if self.config.spectrum_input else None)
 
   def features(self, waveform, num_samples=None):
     """[B, N] at 24 kHz -> [B, ceil(N / 960), dim], the tokenizer's features.

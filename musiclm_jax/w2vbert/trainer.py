@@ -6,15 +6,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from musiclm_jax import audio as audio_lib
-from musiclm_jax import specs
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
 from musiclm_jax.w2vbert import initial
 from musiclm_jax.w2vbert import kmeans
 from musiclm_jax.w2vbert import losses
 from musiclm_jax.w2vbert import model as w2vbert_model
-from musiclm_jax.w2vbert import spectrum
 from musiclm_jax.w2vbert import tokenizer
 
 _TARGET_PARTS = ('encoder', 'quantizer')
@@ -116,11 +113,7 @@ class W2vBertTrainable:
             cfg.prediction_weight * prediction)
     more = {}
     if cfg.spectrum_weight:
-      mel_spec = cfg.mel_spec()
-      truth = spectrum.targets(audio_lib.resample(
-          audio, specs.AudioSpec().sample_rate_hz, mel_spec.sample_rate_hz),
-          cfg.constant_q_spec(), mel_spec)
-      more = {name: losses.unexplained(out.spectrum, truth, steps)
+      more = {name: losses.unexplained(out.named_spectra, out.spectra, steps)
               for name, steps in (('spectrum_unexplained', out.valid),
                                   ('spectrum_unexplained_masked', out.masked))}
       loss += cfg.spectrum_weight * more['spectrum_unexplained']

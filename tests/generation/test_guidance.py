@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import jax
 import numpy as np
@@ -181,3 +182,20 @@ def test_a_bundle_says_what_it_is_drawn_with(tmp_path):
     path.write_text(json.dumps(wrong))
     with pytest.raises(errors.UserError, match='defaults.json'):
       bundle_lib.Bundle(tmp_path).defaults  # pylint: disable=expression-not-assigned
+
+
+@pytest.mark.parametrize('defaults, stages', [
+    ({}, ['semantic', 'coarse', 'fine']),
+    (dict(levels=4), ['semantic', 'coarse']),
+    (dict(levels=5), ['semantic', 'coarse', 'fine'])])
+def test_what_is_prepared_is_what_a_bundle_draws(defaults, stages):
+  """A stage that the bundle leaves out by default compiles when it is asked."""
+  from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.generation import model as model_lib  # pylint: disable=g-import-not-at-top
+  bundle = types.SimpleNamespace(
+      tokens=specs.TokenSpec(), defaults=dict(defaults, guidance_melody=2.0))
+  model = model_lib.Model(bundle)
+  model._pipeline = types.SimpleNamespace(prepare=lambda rows, draws: draws)  # pylint: disable=protected-access
+  draws = model.prepare()
+  assert list(draws) == stages
+  assert all(draw.guidance == () for draw in draws.values()), 'no melody'

@@ -9,7 +9,9 @@ import pytest
 import soundfile
 
 from musiclm_jax.serving import actions as actions_lib
+from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import page as page_lib
 from musiclm_jax.serving import pieces
 
 RATE = 24_000
@@ -179,3 +181,11 @@ def test_a_bundle_without_melody_says_so(make_actions):
   _, shown = steps(actions.generate(
       dict(melody=tone(folder), seconds=1), []))
   assert 'has no melody component' in shown['status']
+
+
+@pytest.mark.parametrize('levels, asked', [(12, 0), (4, 4), (7, 7)])
+def test_all_levels_can_be_asked_of_a_bundle_that_draws_fewer(levels, asked):
+  """The slider's end says all of them, not the bundle's own default."""
+  values = dict.fromkeys(asking.SOUNDS, None)
+  values.update(mode='prompt', prompt='a reel', levels=levels)
+  assert page_lib._asked(values, 12)['levels'] == asked  # pylint: disable=protected-access

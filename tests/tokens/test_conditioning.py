@@ -135,6 +135,17 @@ def test_an_older_cache_trains_but_has_no_text(cache_dir, tmp_path):
     next(batches(0.5))
 
 
+def test_what_a_stage_can_go_without():
+  of = lambda dropout: conditioning.optional(
+      {'conditioning': {'dropout': dropout}})
+  assert of({'mulan': 0.15, 'melody': 0.5, 'semantic': 0.0}) == (
+      'melody', 'mulan')
+  assert conditioning.optional({'steps': 3}) == ()  # of an older bundle
+  for damaged in (None, 3, {'dropout': None}):
+    with pytest.raises(errors.UserError, match='damaged'):
+      conditioning.optional({'conditioning': damaged})
+
+
 def test_macros_reach_the_source():
   source = configs.load('coarse_demo', [
       "MODEL_DIR = 'x'", "CACHE_DIR = 'y'", 'TEXT_SHARE = 0.25',
