@@ -201,16 +201,12 @@ def test_the_shipped_codec_streams():
   hop, seconds = codec.spec.hop_samples, 2
   t = np.arange(seconds * codec.spec.sample_rate_hz) / 24_000
   audio = (0.3 * np.sin(2 * np.pi * 220 * t * (1 + t)))[None].astype(np.float32)
-  encoder, decoder = streaming.Encoder(codec), streaming.Decoder(codec)
-  enc, dec = encoder.init(), decoder.init()
+  chunks = lambda x, size: [x[:, i:i + size] for i in range(0, x.shape[1], size)]
   expected = codec.encode(audio)
-  codes, sound = [], []
-  for start in range(0, audio.shape[1], 25 * hop):
-    enc, part = encoder.step(enc, audio[:, start:start + 25 * hop])
-    codes.append(np.asarray(part))
-    frames = slice(start // hop, start // hop + 25)
-    dec, part = decoder.step(dec, expected[:, frames])
-    sound.append(np.asarray(part))
-  assert np.mean(np.concatenate(codes, 1) == expected) > 0.99
-  np.testing.assert_allclose(
-      np.concatenate(sound, 1), codec.decode(expected), atol=1e-4)
+  codes = np.concatenate(
+      list(streaming.Encoder(codec).stream(chunks(audio, 25 * hop))), 1)
+  sound = np.concatenate(
+      list(streaming.Decoder(codec).stream(chunks(expected, 25))), 1)
+  assert codes.shape == expected.shape
+  assert np.mean(codes == expected) > 0.99
+  np.testing.assert_allclose(sound, codec.decode(expected), atol=1e-4)

@@ -4,10 +4,9 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
+import untrained_codec
 
-from musiclm_jax import bundle
 from musiclm_jax import configs
 from musiclm_jax.framecodec import discriminators
 
@@ -21,17 +20,8 @@ def _load(size, *more):
 
 @pytest.fixture(name='trained', scope='module')
 def _trained(tmp_path_factory):
-  """The codec folder of a bundle: framecodec_demo, not trained at all."""
-  config = _load('demo')['trainable'].model
-  shapes = jax.eval_shape(
-      config.build().init, jax.random.key(0),
-      jnp.zeros((1, config.spec.hop_samples)))['params']
-  directory = tmp_path_factory.mktemp('bundle') / 'codec'
-  bundle.save_component(directory, config.kind, config, config.spec, dict(
-      params=jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes),
-      codebooks=np.zeros((config.spec.num_codebooks, config.spec.codebook_size,
-                          config.latent_dim), np.float32)))
-  return directory
+  return untrained_codec.save(
+      tmp_path_factory.mktemp('bundle') / 'codec', _load('demo')['trainable'].model)
 
 
 @pytest.mark.parametrize('size', SIZES)

@@ -5,18 +5,20 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+import untrained_codec
 
-from musiclm_jax import bundle
 from musiclm_jax import configs
 
 
 @pytest.mark.parametrize(
     'size', ['tiny', 'demo', 'demo_decoder', 'gpu', 'base'])
-def test_the_header_states_the_number_of_parameters(size):
+def test_the_header_states_the_number_of_parameters(size, tmp_path):
   leaf = f'soundstream_{size}'
   bindings = dict(MODEL_DIR='/nowhere', CORPUS_DIR='/nowhere')
   if size == 'demo_decoder':
-    bindings['START_FROM'] = str(bundle.shipped() / 'codec')
+    demo = configs.load('soundstream_demo', bindings).arguments['trainable']
+    bindings['START_FROM'] = str(
+        untrained_codec.save(tmp_path / 'codec', demo.model))
   trainable = configs.load(leaf, bindings).arguments['trainable']
   batch = dict(audio=jax.ShapeDtypeStruct((2, 24_000), jnp.float32))
   state = jax.eval_shape(trainable.init, jax.random.key(0), batch)
