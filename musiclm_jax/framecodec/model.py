@@ -44,6 +44,8 @@ class FrameCodecConfig:
     window_frames: length of the window, in hops.
     num_mels: bands of the log-mels beside the spectrum at the input.
     parts: short windows of a frame, whose log-mels stand there too.
+    shown: what the encoder sees of the spectrum, 'magnitudes' or 'complex', with
+      its phases: for a codec whose aim is the waveform.
     encoder_dim: width of the encoder's blocks.
     encoder_blocks: their number.
     decoder_dim: width of the decoder's blocks.
@@ -64,6 +66,7 @@ class FrameCodecConfig:
   window_frames: int = 4
   num_mels: int = 80
   parts: int = 7
+  shown: str = 'magnitudes'
   encoder_dim: int = 192
   encoder_blocks: int = 4
   decoder_dim: int = 256
@@ -89,9 +92,11 @@ class FrameCodecConfig:
       raise ValueError(
           f'window_frames is {self.window_frames}; expected 3 or more: of fewer '
           f'squared windows the sum is not constant.')
-    if self.fourier not in ('fft', 'product'):
-      raise ValueError(
-          f"fourier is {self.fourier!r}; expected 'fft' or 'product'.")
+    for name, known in (('fourier', ('fft', 'product')),
+                        ('shown', ('magnitudes', 'complex'))):
+      if getattr(self, name) not in known:
+        raise ValueError(f'{name} is {getattr(self, name)!r}; expected '
+                         f'{known[0]!r} or {known[1]!r}.')
 
   @property
   def kind(self):
@@ -188,8 +193,11 @@ class Encoder(nn.Module):
       audio = jnp.pad(audio, ((0, 0), (0, ahead * config.spec.hop_samples)))
     frames = streams.Frames(
         config.window_samples, config.spec.hop_samples, name='frames')(audio)
+    turns = None
+    if config.shown == 'complex':
+      turns = _turned(self, config, frames.shape, late=ahead)
     x = spectra.features(frames, config.num_mels, config.parts,
-                         config.spec.sample_rate_hz, config.fourier)
+                         config.spec.sample_rate_hz, config.fourier, turns)
     x = Blocks(config.encoder_dim, config.encoder_blocks, config.expansion,
                config.kernel_size, name='blocks')(x)
     x = nn.Dense(config.latent_dim, name='latents')(x)
@@ -240,20 +248,31 @@ class Head(nn.Module):
         config.num_bins, name='magnitude',
         bias_init=nn.initializers.constant(_QUIET))(flat)
     phase = nn.Dense(config.num_bins, name='phase')(flat)
-    clock = streams.clock(self, *x.shape[:2], config.window_frames)
-    phase += self._turns()[clock.reshape(-1)]
+    phase += _turned(self, config, x.shape).reshape(flat.shape[0], -1)
     magnitude = jnp.minimum(jnp.exp(magnitude), _LARGEST)
     real, imaginary = spectra.polar(magnitude, phase)
     frames = spectra.frames(
         real, imaginary, config.window_frames, config.fourier)
     return frames.reshape(x.shape[:-1] + (config.window_samples,))
 
-  def _turns(self):
-    """[window_frames, bins] how far each bin has turned at each hop."""
-    period = self.config.window_frames
-    turns = np.arange(period)[:, None] * np.arange(self.config.num_bins)
-    return jnp.asarray(
-        2 * np.pi * (turns % period) / period, jnp.float32)
+
+def _turned(module, config, shape, late=0):
+  """[B, T, bins] radians that each bin has turned since the signal's start.
+
+  Less whole turns. The encoder counts the frames of its latents as the head
+  does, so that a phase means the same to both.
+
+  Args:
+    module: the layer that counts, whose stream keeps the clock.
+    config: `FrameCodecConfig`.
+    shape: (B, T, ...) of its frames.
+    late: frames before that of the first latent.
+  """
+  period = config.window_frames
+  turns = np.arange(period)[:, None] * np.arange(config.num_bins)
+  turns = jnp.asarray(2 * np.pi * (turns % period) / period, jnp.float32)
+  count = streams.clock(module, *shape[:2], period)
+  return turns[(count - late) % period]
 
 
 class FrameCodec(generator.Generator):

@@ -23,8 +23,8 @@ _MEAN_POWER, _SCALE_POWER = 0.1, 8.0
 _MEAN_LOG, _SCALE_LOG = -5.0, 2.0
 
 
-def features(samples, num_mels, parts, sample_rate_hz, method='fft'):
-  """What the encoder is shown of each frame: magnitudes, no phases.
+def features(samples, num_mels, parts, sample_rate_hz, method='fft', turns=None):
+  """What the encoder is shown of each frame: magnitudes, and phases if asked.
 
   Args:
     samples: [B, T, N].
@@ -34,26 +34,36 @@ def features(samples, num_mels, parts, sample_rate_hz, method='fft'):
       none.
     sample_rate_hz: of the samples.
     method: as of `spectrum`.
+    turns: [B, T, N / 2 + 1] radians, how far each bin's own frequency has turned
+      since the signal began; None: no phases.
 
   Returns:
     [B, T, F]: N / 2 + 1 compressed magnitudes, `num_mels` log-mels, and the
-    log-mels of the short windows.
+    log-mels of the short windows. With `turns` the magnitudes are the sizes of
+    complex numbers, whose real and imaginary parts stand in their place; a tone
+    at a bin's own frequency stands still.
   """
-  magnitude = _magnitude(samples, method)
-  power = audio_lib.compress(magnitude, _COMPRESSION)
-  shown = [(power - _MEAN_POWER) * _SCALE_POWER,
-           _log_mel(magnitude, num_mels, sample_rate_hz) * _SCALE_LOG]
+  real, imaginary = spectrum(samples, method)
+  magnitude = _size(real, imaginary)
+  if turns is None:
+    power = audio_lib.compress(magnitude, _COMPRESSION)
+    shown = [(power - _MEAN_POWER) * _SCALE_POWER]
+  else:
+    sine, cosine = sine_cosine(turns)
+    scale = audio_lib.compress(magnitude, _COMPRESSION - 1.0) * _SCALE_POWER
+    shown = [(real * cosine + imaginary * sine) * scale,
+             (imaginary * cosine - real * sine) * scale]
+  shown += [_log_mel(magnitude, num_mels, sample_rate_hz) * _SCALE_LOG]
   if parts:
     blocks = samples.reshape(samples.shape[:-1] + (parts + 1, -1))
     short = jnp.concatenate([blocks[..., :-1, :], blocks[..., 1:, :]], -1)
     bands = max(1, short.shape[-1] // 16)
-    mels = _log_mel(_magnitude(short, method), bands, sample_rate_hz)
+    mels = _log_mel(_size(*spectrum(short, method)), bands, sample_rate_hz)
     shown.append(mels.reshape(mels.shape[:-2] + (-1,)))
   return jnp.concatenate(shown, axis=-1)
 
 
-def _magnitude(samples, method):
-  real, imaginary = spectrum(samples, method)
+def _size(real, imaginary):
   return jnp.sqrt(real**2 + imaginary**2 + (0.1 * _FLOOR)**2)
 
 

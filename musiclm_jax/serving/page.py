@@ -21,13 +21,21 @@ _MONO = ('ui-monospace', 'Consolas', 'monospace')
 # What of the settings the page asks for as they are; the API takes all.
 _ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
           'temperature_semantic', 'temperature_coarse', 'temperature_fine',
-          'guidance_semantic', 'guidance_coarse')
+          'guidance_semantic', 'guidance_coarse', 'guidance_melody')
 # name -> (title, what it is for)
 _RECORDINGS = dict(
     melody=('Melody', 'Hum, whistle or play what it should follow.'),
     like=('A song to be near to', 'Alone, or beside the prompt or story.'),
     continue_from=('A recording to go on from', 'The result begins with its '
                    'whole seconds; the length above is of what is new.'))
+# name, label, the stage that is guided, what must be optional in it, its words
+_GUIDANCE = (
+    ('guidance_semantic', 'Guidance, semantic tokens', 'semantic', 'mulan',
+     'the prompt'),
+    ('guidance_coarse', 'Guidance, coarse tokens', 'coarse', 'mulan',
+     'the prompt'),
+    ('guidance_melody', 'Guidance, melody', 'semantic', 'melody',
+     'a given melody'))
 # A narrow page has the result below: it is brought into view.
 _SHOW = """() => document.querySelector('#right').scrollIntoView(
     {behavior: 'smooth', block: 'nearest'})"""
@@ -156,13 +164,13 @@ def _advanced(service, found):
     found[name] = gr.Slider(
         0, 2, getattr(usual, name), step=0.05,
         label=f'Temperature, {stage} tokens')
-  for stage in ('semantic', 'coarse'):
-    name = f'guidance_{stage}'
+  for name, label, stage, condition, text in _GUIDANCE:
+    optional = conditioning.optional(service.bundle.stored_metadata(stage))
     found[name] = gr.Slider(
-        0, 8, getattr(usual, name), step=0.25, elem_id=name,
-        label=f'Guidance, {stage} tokens', visible='mulan' in (
-            conditioning.optional(service.bundle.stored_metadata(stage))),
-        info='How much the prompt is heeded: 0 not at all, 1 as learned.')
+        0, 8, getattr(usual, name), step=0.25, elem_id=name, label=label,
+        visible=condition in optional and (
+            condition != 'melody' or service.takes_melody),
+        info=f'How much {text} is heeded: 0 not at all, 1 as learned.')
   found['format'] = gr.Radio(
       list(asking.FORMATS), value=asking.FORMATS[0], label='File')
 

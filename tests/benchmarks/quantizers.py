@@ -2,7 +2,7 @@
 
   python tests/benchmarks/quantizers.py --corpus DIR [--steps 1000]
       [--leaf framecodec_demo] [--only ema,projected] [--batch 16]
-      [--modelability-steps 300] [--json FILE]
+      [--modelability-steps 300] [--json FILE] [--gin BINDING]...
 
 Trains the codec of a leaf once for each quantizer, from the same parameters, on
 the same crops and for as many steps, and then tells on held-out crops
@@ -19,7 +19,11 @@ the same crops and for as many steps, and then tells on held-out crops
 
 A first codec is only a step of the way: look at the differences, not at the
 values. The leaf's own schedule ends at --steps, and its codebooks begin at the
-same share of the run as in the leaf.
+same share of the run as in the leaf. Bindings compare other choices the same way:
+a codec that keeps phases is
+
+  --only ema --gin "model.FrameCodecConfig.shown='complex'"
+  --gin trainer.LossWeights.complex=2 --gin trainer.LossWeights.waveform=1
 """
 
 import argparse
@@ -107,12 +111,11 @@ def judge(trainable, state, source):
 
 def trainables(args):
   """({name: trainable}, the source that all of them see)."""
-  loaded = configs.load(args.leaf, {
-      'MODEL_DIR': 'unused', 'CORPUS_DIR': args.corpus,
-      'TRAIN_STEPS': args.steps, 'BATCH_SIZE': args.batch})
+  places = ["MODEL_DIR = 'unused'", f'CORPUS_DIR = {args.corpus!r}', *args.gin]
+  loaded = configs.load(args.leaf, [
+      *places, f'TRAIN_STEPS = {args.steps}', f'BATCH_SIZE = {args.batch}'])
   base, source = (loaded.arguments[k] for k in ('trainable', 'source'))
-  whole = configs.load(args.leaf, {
-      'MODEL_DIR': 'unused', 'CORPUS_DIR': args.corpus}).arguments['num_steps']
+  whole = configs.load(args.leaf, places).arguments['num_steps']
   begin = round(base.rvq.start_step / whole * args.steps)
   return {name: dataclasses.replace(base, rvq=dataclasses.replace(
       base.rvq, start_step=begin, **OPTIONS[name]))
@@ -153,6 +156,8 @@ def parse():
   parser.add_argument('--train-clips', type=int,
                       default=codec_modelability.TRAIN_CLIPS)
   parser.add_argument('--json')
+  parser.add_argument('--gin', action='append', default=[], metavar='BINDING',
+                      help='of every codec, as of `musiclm train`')
   args = parser.parse_args()
   for name in args.only:
     if name not in OPTIONS:

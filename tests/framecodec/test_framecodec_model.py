@@ -70,6 +70,17 @@ def test_a_block_of_samples_sees_its_context_and_its_lookahead_only(lookahead):
   assert not moved[at + back + 1:].any()
 
 
+@pytest.mark.parametrize('shown,differ', [('magnitudes', False),
+                                          ('complex', True)])
+def test_phases_are_seen_where_they_are_asked_for(shown, differ):
+  encode = _apply(_config((0, 3), shown=shown, parts=0), 'encode')
+  n = np.arange(20 * HOP)
+  tone = lambda phase: np.sin(
+      2 * np.pi * 40 * n / (4 * HOP) + phase)[None].astype(np.float32)
+  one, other = (np.asarray(encode(tone(phase)))[:, 10:] for phase in (0, 1.5))
+  assert (np.abs(one - other).max() > 0.1) == differ
+
+
 def test_the_default_codes_depend_on_the_past_alone():
   config = model.FrameCodecConfig()
   assert config.encoder_lookahead == 0

@@ -17,11 +17,11 @@ LOOKAHEADS = [(0, 3), (2, 1), (3, 0)]
 
 
 @functools.lru_cache(maxsize=None)
-def _case(lookahead):
+def _case(lookahead, shown='magnitudes'):
   """(codec, audio, latents, codes, decoded audio), all of the whole."""
   codec = small.codec(small.config(
-      encoder_lookahead=lookahead[0], decoder_lookahead=lookahead[1]),
-                      chunk_frames=32)
+      encoder_lookahead=lookahead[0], decoder_lookahead=lookahead[1],
+      shown=shown), chunk_frames=32)
   audio = small.noise(FRAMES, ROWS)
 
   @jax.jit
@@ -73,6 +73,19 @@ def test_a_stream_equals_the_whole(lookahead):
     sound = list(decoder.stream(_cut(codes, lengths)))
     np.testing.assert_allclose(
         np.concatenate(sound, axis=1), decoded, atol=1e-4)
+
+
+@pytest.mark.parametrize('lookahead', LOOKAHEADS)
+def test_phases_are_counted_on_from_chunk_to_chunk(lookahead):
+  codec, audio, latents, *_ = _case(lookahead, 'complex')
+  encoder, ahead = streaming.Encoder(codec), lookahead[0]
+  for lengths in _chunkings(2):
+    state, parts = encoder.init(ROWS), []
+    for chunk in _cut(audio, lengths, HOP):
+      state, part = encoder.latents(state, chunk)
+      parts.append(np.asarray(part))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1)[:, ahead:],
+                               latents[:, :FRAMES - ahead], atol=1e-4)
 
 
 @pytest.mark.parametrize('lookahead', LOOKAHEADS)

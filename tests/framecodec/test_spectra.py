@@ -37,6 +37,28 @@ def test_a_full_scale_sine_has_one(method):
   assert np.delete(size, [19, 20, 21]).max() < 1e-4
 
 
+def test_features_show_phases_counted_from_the_signals_start():
+  """A tone at a bin's own frequency stands still; NumPy has the same numbers."""
+  hop, period, k = SIZE // 4, 4, 21
+  tone = 0.5 * np.cos(2 * np.pi * k * np.arange(12 * hop) / SIZE + 0.7)
+  samples = np.lib.stride_tricks.sliding_window_view(
+      tone.astype(np.float32), SIZE)[::hop][None]
+  turns = 2 * np.pi * (np.arange(samples.shape[1])[:, None] % period
+                       ) * np.arange(SIZE // 2 + 1) / period
+  shown = np.asarray(spectra.features(
+      samples, 8, 0, 8_000, turns=jnp.asarray(turns[None], jnp.float32)))
+  bins = SIZE // 2 + 1
+  real, imaginary = shown[0, :, :bins], shown[0, :, bins:2 * bins]
+  expected = 8.0 * 0.5**0.3 * np.exp(0.7j)
+  np.testing.assert_allclose(real[:, k], expected.real, atol=1e-3)
+  np.testing.assert_allclose(imaginary[:, k], expected.imag, atol=1e-3)
+  without = np.asarray(spectra.features(samples, 8, 0, 8_000))
+  near = slice(k - 1, k + 2)  # elsewhere there is the floor, which has no phase
+  np.testing.assert_allclose(np.hypot(real, imaginary)[:, near],
+                             without[0, :, near] + 0.8, atol=1e-3)
+  np.testing.assert_array_equal(shown[0, :, 2 * bins:], without[0, :, bins:])
+
+
 @pytest.mark.filterwarnings('ignore:NOLA')  # its ends are left out below
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('overlap', [3, 4, 5])

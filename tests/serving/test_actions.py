@@ -189,3 +189,13 @@ def test_all_levels_can_be_asked_of_a_bundle_that_draws_fewer(levels, asked):
   values = dict.fromkeys(asking.SOUNDS, None)
   values.update(mode='prompt', prompt='a reel', levels=levels)
   assert page_lib._asked(values, 12)['levels'] == asked  # pylint: disable=protected-access
+
+
+@pytest.mark.parametrize('melody', [True, False])
+def test_what_can_be_guided_has_a_slider(make_actions, melody):
+  _, service, _, folder = make_actions(melody=melody)
+  shown = {block.elem_id: block.visible
+           for block in page_lib.build(service, folder).blocks.values()
+           if (getattr(block, 'elem_id', None) or '').startswith('guidance_')}
+  assert shown == dict(guidance_semantic=True, guidance_coarse=True,
+                       guidance_melody=melody)
