@@ -150,7 +150,8 @@ class RvqConfig:
       1..Q; the rest use all.
     start_step: latents pass as they are before this step, while the codebooks
       follow them. Those of a network that knows nothing hold it to the little
-      that they tell.
+      that they tell. 0 for 'projected', whose maps, learnt by gradient, cannot
+      follow latents that move as fast as they do.
     dropout_power: of the draw: 1 + floor(Q u^power), u even in 0..1. 1: any
       number is as likely; 2: a quarter of the levels or fewer in half of the
       draws.
