@@ -19,8 +19,8 @@ the same crops and for as many steps, and then tells on held-out crops
 
 A first codec is only a step of the way: look at the differences, not at the
 values. The leaf's own schedule ends at --steps, and its codebooks begin at the
-same share of the run as in the leaf; projected ones at once. Bindings compare other choices the same way:
-a codec that keeps phases is
+same share of the run as in the leaf; projected ones at once. Bindings compare
+other choices the same way: a codec that keeps phases is
 
   --only ema --gin "model.FrameCodecConfig.shown='complex'"
   --gin trainer.LossWeights.complex=2 --gin trainer.LossWeights.waveform=1
