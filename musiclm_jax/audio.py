@@ -106,7 +106,7 @@ class MelSpec:
     return -(-num_samples // self.hop_samples)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def mel_matrix(sample_rate_hz, fft_size, num_mels, low_hz, high_hz):
   """[fft_size / 2 + 1, num_mels] float32 triangular filters (HTK scale)."""
   import librosa  # pylint: disable=g-import-not-at-top
@@ -178,7 +178,7 @@ def log_mel(signal, spec):
   return jnp.log(jnp.maximum(mels, spec.floor))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _resample_kernel(up, down):
   """The windowed-sinc low-pass of scipy.signal.resample_poly, times `up`."""
   from scipy import signal  # pylint: disable=g-import-not-at-top
@@ -215,7 +215,7 @@ def resample(signal, from_hz, to_hz):
   return out.reshape(out.shape[0], -1)[:, :num_out]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _resample_matrix(up, down, min_hop=96):
   """The polyphase filter as a matrix product over overlapping blocks.
 

@@ -8,8 +8,8 @@
   musiclm generate --continue-from song.wav --seconds 20
 
 The shipped bundle is used unless --bundle names another. The same seed, prompt
-and settings give the same file on the same machine. What is not said is the bundle's own
-default (its defaults.json), or else the one below.
+and settings give the same file on the same machine. What is not said is the
+bundle's own default (its defaults.json), or else the one below.
 
 A story is a YAML list of prompts, each with the time from which it is in force,
 `- at: 0:30` and under it `prompt: a lively reel`; it is written again beside

@@ -7,9 +7,9 @@ A value out of range would fail all the same, but deep inside a library, after
 minutes of loading, and without the name that the user wrote.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
-from typing import Callable
 
 from musiclm_jax import errors
 

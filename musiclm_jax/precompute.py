@@ -305,7 +305,7 @@ def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
   return index
 
 
-def _example(track, seconds, text, acoustic, semantic, mulan, *melody):
+def _example(track, seconds, text, acoustic, semantic, mulan, melody=None):
   """One serialised tf.train.Example, as `cache.features` describes it."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   ints = lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=v))
@@ -313,7 +313,8 @@ def _example(track, seconds, text, acoustic, semantic, mulan, *melody):
       value=[t.encode('utf-8') for t in v]))
   floats = lambda v: tf.train.Feature(
       float_list=tf.train.FloatList(value=v.reshape(-1).tolist()))
-  rest = {'melody': ints(codes.reshape(-1).tolist()) for codes in melody}
+  rest = {} if melody is None else {
+      'melody': ints(melody.reshape(-1).tolist())}
   return tf.train.Example(features=tf.train.Features(feature={
       'id': texts([track.id]),
       'seconds': ints([seconds]),

@@ -148,7 +148,7 @@ def parse_metre(text):
   return int(match.group(1)), int(match.group(2))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parse_length(text):
   """'3/2' -> (3, 2); '/' -> (1, 2); '//' -> (1, 4); '' -> (1, 1)."""
   if not text:

@@ -11,10 +11,10 @@ A codec's configuration is a frozen dataclass in the folder's `model.py` with
   decoder_lookahead         stream its outputs come so much later
   period_frames             a signal may be cut at multiples of this: whatever
                             counts frames begins anew there; 1 where nothing does
-  build()                   a generator.Generator: a Flax module with `encode` ([B, N] audio ->
-                            [B, ceil(N / hop), D]) and `decode` ([B, T, D] ->
-                            [B, T * hop]), of layers that remember their past
-                            (nn/streams.py)
+  build()                   a generator.Generator: a Flax module with `encode`
+                            ([B, N] audio -> [B, ceil(N / hop), D]) and
+                            `decode` ([B, T, D] -> [B, T * hop]), of layers that
+                            remember their past (nn/streams.py)
 
 Everything else (training, files, streams, evaluation, stages) asks for these and
 for `codec.Codec`, never for an architecture.

@@ -164,7 +164,7 @@ class Sampler:
     if stop > self.layout.length:
       raise ValueError(
           f'stop is {stop}; expected at most {self.layout.length}.')
-    draw, prompt = decoding.draw, decoding.prompt
+    prompt = decoding.prompt
     for size in self.sizes:
       # The last block of a cache of this size ends here.
       last = prompt + (size - prompt) // BLOCK * BLOCK

@@ -156,7 +156,7 @@ def _log_mel_patches(audio, sample_rate_hz, num_patches):
   return jnp.log10(1 + 10_000 * mels).reshape(-1, _PATCH_FRAMES, _NUM_MELS)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _mel_matrix():
   """[257, 96] float32: librosa's defaults (Slaney scale, area 1, 0..8 kHz)."""
   import librosa  # pylint: disable=g-import-not-at-top
@@ -222,7 +222,7 @@ def _norm(weights, index, x):
   return (x - weights[f'{name}/moving_mean']) * scale + weights[f'{name}/beta']
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read_checkpoint(model):
   """{name: array} of the package's checkpoint, optimiser state left out."""
   # find_spec, since importing the package fails without its old requirements.

@@ -146,7 +146,7 @@ def timbre_statistics(clip, sample_rate_hz):
       steps.clip(min=0).std(0), (-steps).clip(min=0).mean(0)])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _mel_matrix(sample_rate_hz):
   """[513, 64] Slaney triangles."""
   import librosa  # pylint: disable=g-import-not-at-top

@@ -46,7 +46,8 @@ def round_trip(audio, sample_rate_hz, kbps):
     coded = pathlib.Path(folder) / 'coded.ogg'
     _ffmpeg(['-f', 'f32le', '-ar', str(sample_rate_hz), '-ac', '1', '-i', '-',
              '-c:a', 'libopus', '-b:a', f'{round(kbps * 1000)}',
-             '-vbr', 'constrained', '-application', 'audio', str(coded)], audio.tobytes())
+             '-vbr', 'constrained', '-application', 'audio', str(coded)],
+            audio.tobytes())
     decoded = np.frombuffer(_ffmpeg(
         ['-c:a', 'libopus', '-i', str(coded), '-f', 'f32le', '-ar',
          str(_DECODED_HZ), '-ac', '1', '-'], b''), np.float32)

@@ -20,7 +20,6 @@ at as much of it as is filled, a piece at a time.
 from typing import Any
 
 from flax import struct
-import jax
 from jax import lax
 import jax.numpy as jnp
 

@@ -40,9 +40,10 @@ order, a permutation of the crops in each epoch. Which crop it is depends on
 files, so resuming at any step takes the same time as starting.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import jax
 import numpy as np
@@ -138,7 +139,7 @@ class TaskBatches:
   stage: specs.StageSpec = specs.StageSpec()
   batch_size: int = 8
   task_name: str = ''
-  task_feature_lengths: Optional[Mapping[str, int]] = None
+  task_feature_lengths: Mapping[str, int] | None = None
   seed: int = 0
   train_split: str = 'train'
   eval_split: str = 'validation'
@@ -209,7 +210,7 @@ class TaskBatches:
                 decoder_target_tokens=make(np.int32),
                 decoder_loss_weights=make(np.float32))
 
-  def _dataset(self, split, seed, start, count: Optional[int] = None,
+  def _dataset(self, split, seed, start, count: int | None = None,
                conditioning=conditioning_lib.Conditioning()) -> Any:
     index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top

@@ -87,7 +87,8 @@ class CachedTask(seqio.Task):
           f'{self._stage.crop_seconds} s have {own}.')
 
 
-def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(), describe=False):
+def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(),
+               describe=False):
   """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
 
   `conditioning` and `describe` are as in `preprocessors.build_sequences`.

@@ -4,9 +4,10 @@ The loop runs them; preflight compiles them for machines that are not there.
 Both get them here, so what preflight measures is what will run.
 """
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
-from typing import Any, Callable
+from typing import Any
 
 from flax import linen as nn
 import jax

@@ -49,7 +49,7 @@ class ConstantQSpec:
         np.arange(self.num_bins) / self.bins_per_octave)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernel(spec):
   """[window, 2 x bins] float32: real parts, then imaginary ones.
 

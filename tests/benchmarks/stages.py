@@ -10,17 +10,17 @@
   input_vs_step         sequences a second of the input pipeline over those of
                         the step: the least of all stages
 
-Sizes and type are the leaf's, both sides take AdamW; `--rows` sequences to a batch in place
-of the leaf's. The peer is a decoder of the same shape with fused attention
-(scaled_dot_product_attention), fused AdamW and gradient clipping, in the faster
-of eager and torch.compile. It has no relative bias and no padding mask, which
-its fused attention has no gradient for on CPU: less work than ours. bfloat16 is
-autocast there. Ours and the peer take turns; medians are compared, above 1 is
-faster. Without PyTorch (the `bench` extra), or without seqio (`train`), the
-half that is there is printed. Both keep freed memory, as `musiclm train` does;
-it takes some steps until it lies as it stays, and those are not counted.
-On a machine with other work, `taskset -c 0` gives both one core, which is
-fairer than threads that wait for each other.
+Sizes and type are the leaf's, both sides take AdamW; `--rows` sequences to a
+batch in place of the leaf's. The peer is a decoder of the same shape with fused
+attention (scaled_dot_product_attention), fused AdamW and gradient clipping, in
+the faster of eager and torch.compile. It has no relative bias and no padding
+mask, which its fused attention has no gradient for on CPU: less work than ours.
+bfloat16 is autocast there. Ours and the peer take turns; medians are compared,
+above 1 is faster. Without PyTorch (the `bench` extra), or without seqio
+(`train`), the half that is there is printed. Both keep freed memory, as
+`musiclm train` does; it takes some steps until it lies as it stays, and those
+are not counted. On a machine with other work, `taskset -c 0` gives both one
+core, which is fairer than threads that wait for each other.
 """
 
 import argparse

@@ -18,8 +18,8 @@ gets 16 kHz for nothing, where ours begins at 24 kHz.
 MuLan's peer is the ASTModel of `transformers`, or our ResNet in PyTorch where
 that is the tower; the same two columns (`mulan_model_vs_torch`,
 `mulan_audio_vs_torch`), the second with the log-mel of `transformers`
-(ASTFeatureExtractor), computed once and cut to windows as ours is. Ours and the peer take
-turns; medians are compared, ratios are ours over the peer's speed, above 1 is
+(ASTFeatureExtractor), computed once and cut to windows as ours is. Ours and the
+peer take turns; medians are compared, ratios are ours over the peer's speed, above 1 is
 faster.
 """
 

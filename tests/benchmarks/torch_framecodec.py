@@ -130,7 +130,7 @@ class Features(nn.Module):
 
   @torch.no_grad()
   def forward(self, frames):
-  
+
     magnitude = self._magnitude(frames, 'whole')
     power = magnitude**spectra._COMPRESSION
     shown = [(power - spectra._MEAN_POWER) * spectra._SCALE_POWER,

@@ -190,7 +190,6 @@ def test_it_is_over_once_the_generator_has_caught_up():
 
 
 def test_pausing_leaves_the_discriminators_alone(state):
-  high = jnp.float32(0.0)
   ran_away = state.replace(watch=state.watch.replace(
       seen=jnp.int32(900), loss=jnp.float32(0.0), accuracy=jnp.float32(1.0),
       adversarial=jnp.float32(5.0), adversarial_before=jnp.float32(3.0),

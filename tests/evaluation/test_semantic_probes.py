@@ -17,8 +17,9 @@ _LOUD = dict(flutes=0.02, brass=0.2)
 _SECONDS = semantic.CLIP_SECONDS
 
 
-def _corpus(directory, splits=dict(train=12, validation=6, test=8), meta=True):
+def _corpus(directory, splits=None, meta=True):
   """Tunes of one note each; the family is how loud it is."""
+  splits = splits or dict(train=12, validation=6, test=8)
   number = 0
   with records.Writer(directory, 'tones', _RATE) as out:
     for split, tunes in splits.items():

@@ -16,7 +16,7 @@ HOP, ROWS, FRAMES = small.HOP, 2, 47
 LOOKAHEADS = [(0, 3), (2, 1), (3, 0)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _case(lookahead, shown='magnitudes'):
   """(codec, audio, latents, codes, decoded audio), all of the whole."""
   codec = small.codec(small.config(
@@ -36,7 +36,7 @@ def _case(lookahead, shown='magnitudes'):
   return (codec, audio, *map(np.asarray, whole(audio)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _streams(lookahead):
   codec = _case(lookahead)[0]
   return streaming.Encoder(codec), streaming.Decoder(codec)

@@ -211,7 +211,7 @@ def test_fewer_levels_are_the_sequence_without_the_others():
   """Greedy draws against the network itself, whose keys of levels that are
   left out are hidden and whose frames begin with the last level drawn."""
   stage = tiny_stage.trained('coarse', seconds=1, num_layers=1)
-  layout, target = stage.layout, stage.layout.target
+  target = stage.layout.target
   kept = 3
   tokens = draw(stage, settings=drawing.Draw(0.0, levels=kept))
   drawn = target.to_codes(tokens[:, target.start:])
