@@ -67,8 +67,7 @@ for model in w2vbert mulan melody; do
   tokenizer "${model}_demo" "$model" "$bundle/$model"
 done
 musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
-stage semantic_melody_demo semantic '3600 8 10 2e-3' '4000 4 30 8e-3' \
-  '6400 8 10 2.5e-3' '6800 4 30 8e-3'
+stage semantic_melody_demo semantic '3600 8 10 2e-3' '4000 4 30 8e-3'
 stage coarse_demo coarse '2500 4 5 2e-3' '2750 2 10 8e-3' \
   '5300 2 10 2.5e-3' '6200 2 10 8e-3'
 stage fine_demo fine '900 3 3 2e-3'
