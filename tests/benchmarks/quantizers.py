@@ -51,7 +51,7 @@ from musiclm_jax.metrics import modelability
 from musiclm_jax.nn import quantize
 
 # From the start: maps that only follow what is not yet quantised never catch up
-# with latents that move as fast as they learn (28 dB after 600 steps).
+# with latents that move as fast as they learn.
 _PROJECTED = dict(kind='projected', start_step=0)
 OPTIONS = {
     'ema': {},
