@@ -6,7 +6,7 @@ import jax.numpy as jnp
 _EXCLUDED = -1e9
 
 
-def contrastive(audio, text, temperature):
+def contrastive(audio, text, temperature, other_text=None):
   """The decoupled loss of MuLan (section 3.3), the mean over the batch.
 
     -log h(f_i, g_i) / sum over j != i of [h(f_i, g_j) + h(f_j, g_i)],
@@ -15,10 +15,14 @@ def contrastive(audio, text, temperature):
   The positive pair is not in the denominator, and both directions share one. At
   chance it is ln(2 (B - 1)); well learned, it is negative.
 
+  With `other_text` (ours) each h(f_i, other) is in the denominator as well: a
+  small batch then has as many captions to tell apart as a large one.
+
   Args:
     audio: [B, D] unit length.
     text: [B, D] unit length; row i belongs to row i of `audio`.
     temperature: scalar.
+    other_text: [K, D] unit length, captions of none of the recordings; or None.
 
   Returns:
     Scalar, in nats.
@@ -26,14 +30,18 @@ def contrastive(audio, text, temperature):
   scores = audio @ text.T / temperature
   own = jnp.eye(len(scores), dtype=bool)
   others = jnp.where(own, _EXCLUDED, scores)
-  denominator = jnp.logaddexp(jax.nn.logsumexp(others, axis=1),
+  to_text = others
+  if other_text is not None:
+    to_text = jnp.concatenate(
+        [others, audio @ other_text.T / temperature], axis=1)
+  denominator = jnp.logaddexp(jax.nn.logsumexp(to_text, axis=1),
                               jax.nn.logsumexp(others, axis=0))
   return jnp.mean(denominator - jnp.diagonal(scores))
 
 
-def chance(batch_size):
+def chance(batch_size, other_captions=0):
   """The loss of towers that tell nothing apart."""
-  return jnp.log(2.0 * (batch_size - 1))
+  return jnp.log(2.0 * (batch_size - 1) + other_captions)
 
 
 def spread(embeddings):

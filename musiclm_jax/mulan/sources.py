@@ -28,7 +28,8 @@ class MulanBatches:
   Yields 'audio' [B, N] float32 at the corpus rate, 'track' [B] int32 and, of one
   caption drawn for each row, either 'text_features' [B, F] float32 (frozen
   encoder; computed once and kept beside the corpus) or 'text_ids' [B, L] int32
-  and 'text_mask' [B, L] bool.
+  and 'text_mask' [B, L] bool; with `other_captions` also 'other_features' [K, F],
+  of captions of tracks that are not in the batch.
 
   Attributes:
     corpus_dir: a corpus as `records.Writer` leaves it.
@@ -43,6 +44,9 @@ class MulanBatches:
     pooling: 'mean' or 'cls', for features.
     max_tokens: 0 yields features; otherwise ids, cut and padded to this.
     cache_dir: where features are kept; '' is `<corpus_dir>/text_features`.
+    other_captions: captions of other tracks beside those of the batch, which
+      the audio must not be near to; they cost a row of features each. A multiple
+      of the devices. 0: none.
   """
 
   corpus_dir: str = ''
@@ -56,6 +60,14 @@ class MulanBatches:
   pooling: str = 'mean'
   max_tokens: int = 0
   cache_dir: str = ''
+  other_captions: int = 0  # ours; the paper's batches are large
+
+  def __post_init__(self):
+    if self.other_captions < 0 or self.other_captions and self.max_tokens:
+      raise errors.UserError(
+          f'other_captions is {self.other_captions}; expected 0, or a positive '
+          f'number where the text encoder is frozen: a trained one would embed '
+          f'each of them at every step.')
 
   @functools.cached_property
   def corpus(self):
@@ -84,7 +96,11 @@ class MulanBatches:
       return dict(batch, text_ids=make(np.int32, self.max_tokens),
                   text_mask=make(np.bool_, self.max_tokens))
     encoder = text_encoder.read_config(text_encoder.directory(self.checkpoint))
-    return dict(batch, text_features=make(np.float32, encoder.dim))
+    batch['text_features'] = make(np.float32, encoder.dim)
+    if self.other_captions:
+      batch['other_features'] = jax.ShapeDtypeStruct(
+          (self.other_captions, encoder.dim), np.float32)
+    return batch
 
   def _pairs(self, name, seed):
     """step -> batch, over the captioned tracks of split `name`."""
@@ -102,8 +118,23 @@ class MulanBatches:
       for track, u in zip(pairs['track'], draws):
         known = split[track].captions
         captions.append(known[int(u * len(known))])
-      return dict(audio=pairs['audio'], track=pairs['track'],
-                  **encode(captions))
+      found = dict(audio=pairs['audio'], track=pairs['track'],
+                   **encode(captions))
+      if self.other_captions:
+        found['other_features'] = encode(
+            others(pairs['track'], rng))['text_features']
+      return found
+
+    def others(tracks, rng):
+      """Captions of any tracks but these."""
+      known = np.setdiff1d(np.arange(len(split)), tracks)
+      if not len(known):
+        raise errors.UserError(
+            f'{split.directory} has no captioned track outside a batch of '
+            f'{self.batch_size}; set other_captions to 0.')
+      drawn = known[rng.integers(len(known), size=self.other_captions)]
+      return [split[i].captions[int(u * len(split[i].captions))]
+              for i, u in zip(drawn, rng.random(self.other_captions))]
 
     return batch
 

@@ -84,12 +84,18 @@ class MulanTrainable:
     # A key for each row: micro-batches then draw what the whole batch would.
     keys = jax.random.split(rng, len(batch['audio']))
     averages = getattr(state, 'averages', {})
+    batch = dict(batch)
+    other_features = batch.pop('other_features', None)
 
     def loss_fn(params, embedded):
       audio, text, averages = embedded
       temperature = self._temperature(params)
-      loss = losses.contrastive(audio, text, temperature)
-      return loss, (self._metrics(loss, audio, text, temperature), averages)
+      other = None if other_features is None else self._module.apply(
+          {'params': params}, other_features, method='embed_text_features')
+      loss = losses.contrastive(audio, text, temperature, other)
+      count = 0 if other is None else len(other)
+      return loss, (self._metrics(loss, audio, text, temperature, count),
+                    averages)
 
     (_, (metrics, averages)), grads = gradient_cache.value_and_grad(
         functools.partial(self._embed, averages), loss_fn, self.microbatch)(
@@ -101,6 +107,7 @@ class MulanTrainable:
     """Loss and retrieval within the batch, nothing augmented."""
     del rng
     averages = getattr(state, 'averages', {})
+    batch = {k: v for k, v in batch.items() if k != 'other_features'}
 
     def embed(params, batch):
       out = self._module.apply(
@@ -152,9 +159,9 @@ class MulanTrainable:
   def _temperature(self, params):
     return self._module.apply({'params': params}, method='temperature')
 
-  def _metrics(self, loss, audio, text, temperature):
+  def _metrics(self, loss, audio, text, temperature, other_captions=0):
     mean = lambda x: mulan_model.unit(x.mean(0))
-    chance = losses.chance(len(audio))
+    chance = losses.chance(len(audio), other_captions)
     return {
         'loss': loss, 'chance': chance, 'loss_over_chance': loss / chance,
         'temperature': temperature,

@@ -245,6 +245,9 @@ def _asked(values, most_levels):
   # The bundle may draw fewer unless it is said.
   asked['levels'] = values['levels'] if values['levels'] != most_levels else 0
   recordings = {name: values[name] for name in asking.SOUNDS if values[name]}
+  # The slider is there without a melody, and the API refuses what has no use.
+  if 'melody' not in recordings:
+    del asked['guidance_melody']
   # A recording may stand alone, so an empty text is none beside one.
   text = values[mode] or ''
   if text.strip() or not recordings:

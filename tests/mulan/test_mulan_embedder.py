@@ -1,5 +1,6 @@
 """From captions and audio to MuLan tokens: pairs, windows, RVQ, the bundle."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -78,9 +79,43 @@ def test_batches_pair_a_track_with_one_of_its_captions(corpus, tmp_path):
   assert len({caption for track, caption in seen if track == 1}) == 2
 
 
-@pytest.mark.parametrize('max_tokens', [0, 6])
-def test_shapes_are_known_without_a_corpus(corpus, tmp_path, max_tokens):
-  source = _source(corpus, tmp_path, max_tokens=max_tokens)
+def test_other_captions_are_of_tracks_outside_the_batch(corpus, tmp_path):
+  captions = [c for track in corpus.split('train') for c in track.captions]
+  known = {row.tobytes(): int(caption.split()[-1])  # 'caption 0 of 2'
+           for row, caption in zip(_fake_encoder(captions), captions)}
+  tracks = set()
+  for step in range(4):
+    source = sources.MulanBatches(
+        corpus_dir=str(corpus.directory), batch_size=1, other_captions=9,
+        cache_dir=str(tmp_path))
+    batch = next(source.batches(step))
+    found = {known[row.tobytes()] for row in batch['other_features']}
+    assert len(batch['other_features']) == 9
+    assert int(batch['track'][0]) not in found and len(found) == 2
+    tracks.add(int(batch['track'][0]))
+  assert len(tracks) > 1
+
+
+@pytest.mark.parametrize('options', [
+    dict(other_captions=8, max_tokens=5), dict(other_captions=-1)])
+def test_other_captions_are_for_a_frozen_encoder(options):
+  with pytest.raises(errors.UserError, match='other_captions is'):
+    sources.MulanBatches(**options)
+
+
+def test_a_corpus_of_one_batch_has_no_other_captions(corpus, tmp_path):
+  # A batch of 12 holds all three tracks, whichever way they are drawn.
+  source = dataclasses.replace(
+      _source(corpus, tmp_path, other_captions=2), batch_size=12)
+  with pytest.raises(errors.UserError, match='set other_captions to 0'):
+    next(source.batches(0))
+
+
+@pytest.mark.parametrize('options', [
+    {}, dict(max_tokens=6), dict(other_captions=2)])
+def test_shapes_are_known_without_a_corpus(corpus, tmp_path, options):
+  source = dataclasses.replace(
+      _source(corpus, tmp_path, **options), batch_size=1)
   found = {k: (v.shape, v.dtype) for k, v in source.batch_shapes().items()}
   batch = next(iter(source.batches(0)))
   assert found == {k: (v.shape, v.dtype) for k, v in batch.items()}

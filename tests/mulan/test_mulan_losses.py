@@ -30,6 +30,24 @@ def test_equals_the_formula_term_by_term(temperature):
       rtol=1e-5)
 
 
+def test_other_captions_stand_in_the_denominator_of_the_audio_alone():
+  (audio, text), (_, other) = _pairs(), _pairs(batch=11, seed=1)
+  h = lambda a, b: np.exp(np.dot(a.astype(np.float64), b) / 0.1)
+  total = 0.0
+  for i in range(len(audio)):
+    below = sum(h(audio[i], text[j]) + h(audio[j], text[i])
+                for j in range(len(audio)) if j != i)
+    below += sum(h(audio[i], row) for row in other)
+    total -= np.log(h(audio[i], text[i]) / below)
+  np.testing.assert_allclose(
+      losses.contrastive(audio, text, 0.1, other), total / len(audio),
+      rtol=1e-5)
+  same = np.tile(audio[:1], (4, 1))
+  np.testing.assert_allclose(
+      losses.contrastive(same, same, 0.1, np.tile(audio[:1], (9, 1))),
+      losses.chance(4, 9), rtol=1e-5)
+
+
 @pytest.mark.parametrize('batch', [2, 6, 33])
 def test_equal_embeddings_are_at_chance(batch):
   same = np.tile(_pairs(1)[0], (batch, 1))

@@ -191,6 +191,16 @@ def test_all_levels_can_be_asked_of_a_bundle_that_draws_fewer(levels, asked):
   assert page_lib._asked(values, 12)['levels'] == asked  # pylint: disable=protected-access
 
 
+@pytest.mark.parametrize('melody', [None, 'hum.wav'])
+def test_a_melody_is_guided_where_there_is_one(melody):
+  values = dict.fromkeys(asking.SOUNDS, None)
+  values.update(mode='prompt', prompt='a reel', levels=12, melody=melody,
+                guidance_melody=2.0, guidance_semantic=3.0)
+  asked = page_lib._asked(values, 12)  # pylint: disable=protected-access
+  assert ('guidance_melody' in asked) == bool(melody)
+  assert asked['guidance_semantic'] == 3.0
+
+
 @pytest.mark.parametrize('melody', [True, False])
 def test_what_can_be_guided_has_a_slider(make_actions, melody):
   _, service, _, folder = make_actions(melody=melody)
