@@ -85,5 +85,5 @@ setuptools.setup(
         'tokenizers>=0.21', 'pyyaml>=6.0',
     ],
     extras_require=_EXTRAS,
-    entry_points={'console_scripts': ['musiclm = musiclm_jax.cli:main']},
+    entry_points={'console_scripts': ['musiclm = musiclm_jax.commands.cli:main']},
 )

@@ -120,6 +120,6 @@ if [ "${1:-}" = test ]; then
 fi
 if [ "${1:-}" = t5x ]; then
   shift
-  exec "$venv/bin/python" -m musiclm_jax.under_t5x "$@"
+  exec "$venv/bin/python" -m musiclm_jax.commands.under_t5x "$@"
 fi
 exec "$venv/bin/musiclm" "$@"

@@ -21,6 +21,6 @@ def load(bundle=None, weights=None):
   """
   # Imported here, so that what only asks for the version stays light.
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.systems.musiclm import model  # pylint: disable=g-import-not-at-top
   return model.Model(
       bundle_lib.Bundle(bundle or bundle_lib.shipped()), weights)

@@ -66,6 +66,7 @@ def write(path, audio, sample_rate_hz, metadata=None):
     UserError: unknown extension or missing folder.
   """
   import soundfile  # pylint: disable=g-import-not-at-top
+
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
   check_output(path)

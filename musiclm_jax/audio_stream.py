@@ -262,6 +262,7 @@ class Sink:
       metadata: tags as of `audio.write`.
     """
     import soundfile  # pylint: disable=g-import-not-at-top
+
     from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
     self._file.seek(0)
     scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))

@@ -28,13 +28,13 @@ from musiclm_jax.codecs import registry
 # Component name -> (module, function) that builds the object which implements
 # its protocol from a `Component`. Imported when asked for.
 COMPONENTS = {
-    'codec': ('musiclm_jax.codecs.codec', 'from_component'),
-    'w2vbert': ('musiclm_jax.w2vbert.tokenizer', 'from_component'),
-    'mulan': ('musiclm_jax.mulan.embedder', 'from_component'),
-    'melody': ('musiclm_jax.melody.embedder', 'from_component'),
-    'semantic': ('musiclm_jax.stages.model', 'from_component'),
-    'coarse': ('musiclm_jax.stages.model', 'from_component'),
-    'fine': ('musiclm_jax.stages.model', 'from_component'),
+    'codec': ('musiclm_jax.codecs.tokenizer', 'from_component'),
+    'w2vbert': ('musiclm_jax.tokenizers.w2vbert.tokenizer', 'from_component'),
+    'mulan': ('musiclm_jax.tokenizers.mulan.embedder', 'from_component'),
+    'melody': ('musiclm_jax.tokenizers.melody.embedder', 'from_component'),
+    'semantic': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
+    'coarse': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
+    'fine': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
 }
 # What a component may be: of codecs there are several architectures.
 KINDS = tuple(k for k in COMPONENTS if k != 'codec') + tuple(
@@ -173,8 +173,8 @@ def check_place(directory, name):
 
 def load_component(directory):
   """Reads one component; raises UserError for a missing or damaged one."""
-  from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
+  from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
   directory = pathlib.Path(directory)
   config_path = directory / 'config.json'
   weights_path = directory / 'weights.safetensors'
@@ -255,7 +255,7 @@ class Bundle:
     path = self.directory / 'defaults.json'
     if not path.is_file():
       return {}
-    from musiclm_jax.generation import settings  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.systems.musiclm import settings  # pylint: disable=g-import-not-at-top
     return settings.check_defaults(
         files.read_json(path, 'write {} there, or remove it'), path)
 

@@ -17,11 +17,10 @@ import pathlib
 import re
 
 import gin
-
-from musiclm_jax import entry
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
 from musiclm_jax import macro_values
+from musiclm_jax.commands import entry
 from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 

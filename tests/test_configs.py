@@ -52,6 +52,7 @@ def test_the_leaf_overrides_the_run_file_and_the_bindings_both(leaf):
 
 def test_nested_frozen_dataclasses_are_plain_instances(leaf):
   import toy_trainable  # pylint: disable=g-import-not-at-top
+
   from musiclm_jax.training import optim  # pylint: disable=g-import-not-at-top
   trainable = configs.load(leaf(), ["MODEL_DIR = 'x'"]).arguments['trainable']
   # pylint: disable=unidiomatic-typecheck

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from musiclm_jax import cli
+from musiclm_jax.commands import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]

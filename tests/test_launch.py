@@ -82,7 +82,7 @@ def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
   calls = stand_in.calls()
   assert installs(calls) == ['--require-hashes -r locks/t5x.txt',
                              '-r locks/t5x_commits.txt']
-  ran = 'python -m musiclm_jax.under_t5x eval --gin_file=a b.gin'
+  ran = 'python -m musiclm_jax.commands.under_t5x eval --gin_file=a b.gin'
   assert [c for c in calls if c.startswith('python')] == [ran, ran]
   commits = (LAUNCH.parent / 'locks/t5x_commits.txt').read_text()
   found = re.findall(r'^(\w+) @ git\+https://\S+/\1@[0-9a-f]{40}$', commits,

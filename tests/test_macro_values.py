@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from musiclm_jax import cli
 from musiclm_jax import configs
 from musiclm_jax import errors
 from musiclm_jax import macro_values
+from musiclm_jax.commands import cli
 
 # They name objects, which say themselves what they can be.
 OBJECTS = {'TRAINABLE', 'SOURCE', 'INFER_EVAL_DATASET', 'TOKENS', 'STAGE',

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.codecs import container
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import ladder
-from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 from musiclm_jax.tokens import conditioning
 
 _LIMIT_BYTES = 40_000_000
@@ -209,7 +209,7 @@ def test_ten_minutes_take_less_than_a_gigabyte(tmp_path, slm, direction):
       for _ in range(60):
         writer.write(codes)
       writer.finish(600 * 24_000)
-  code = ('import resource, sys; from musiclm_jax import cli\n'
+  code = ('import resource, sys; from musiclm_jax.commands import cli\n'
           'cli.main(sys.argv[1:])\n'
           'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
   result = subprocess.run(
@@ -219,9 +219,9 @@ def test_ten_minutes_take_less_than_a_gigabyte(tmp_path, slm, direction):
 
 
 def test_generating_needs_no_tensorflow(tmp_path):
-  code = ('import sys; from musiclm_jax import cli\n'
+  code = ('import sys; from musiclm_jax.commands import cli\n'
           'cli.main(["inspect", "bundle"])\n'
-          'import musiclm_jax.generation.pipeline\n'
+          'import musiclm_jax.systems.musiclm.pipeline\n'
           'sys.exit("tensorflow" in sys.modules)')
   result = subprocess.run([sys.executable, '-c', code], cwd=tmp_path,
                           capture_output=True, text=True, check=False)

@@ -6,8 +6,8 @@ import pytest
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import text
-from musiclm_jax.generation import story
-from musiclm_jax.mulan import sources
+from musiclm_jax.systems.musiclm import story
+from musiclm_jax.tokenizers.mulan import sources
 
 
 @pytest.mark.parametrize('blank', [

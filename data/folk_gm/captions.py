@@ -7,7 +7,6 @@ the test split alone, where half of the choices fall on the marked ones.
 
 import re
 
-
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import phrases
 

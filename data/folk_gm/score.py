@@ -12,7 +12,6 @@ from musiclm_jax.data.folk_gm import harmony
 from musiclm_jax.data.folk_gm import instruments
 from musiclm_jax.data.folk_gm import patterns
 
-
 _CHORD_BASE = 48  # chords are voiced upwards from this MIDI pitch
 
 

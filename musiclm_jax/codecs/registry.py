@@ -26,8 +26,8 @@ from musiclm_jax import errors
 from musiclm_jax import specs
 
 ARCHITECTURES = {  # kind -> (module, class of its configuration)
-    'soundstream': ('musiclm_jax.soundstream.model', 'SoundStreamConfig'),
-    'framecodec': ('musiclm_jax.framecodec.model', 'FrameCodecConfig'),
+    'soundstream': ('musiclm_jax.codecs.soundstream.model', 'SoundStreamConfig'),
+    'framecodec': ('musiclm_jax.codecs.framecodec.model', 'FrameCodecConfig'),
 }
 
 

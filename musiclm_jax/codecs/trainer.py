@@ -31,8 +31,8 @@ from musiclm_jax.codecs import health
 from musiclm_jax.codecs import losses
 from musiclm_jax.codecs import previews
 from musiclm_jax.codecs import runaway as runaway_lib
-from musiclm_jax.codecs import start
 from musiclm_jax.codecs import stft_losses
+from musiclm_jax.codecs import warm_start
 from musiclm_jax.nn import quantize
 from musiclm_jax.training import optim
 
@@ -185,7 +185,7 @@ class CodecTrainable:
     params = self._generator.init(
         generator_rng, audio[:1, :self.model.spec.hop_samples])['params']
     if self.start_from:
-      params, codebooks = start.begin(
+      params, codebooks = warm_start.begin(
           self.start_from, self.model,
           {**params, **self.rvq.blank(self.model)}, generator_rng)
       rvq = quantize.begin(codebooks, quantize.PARAMS in params)
@@ -286,7 +286,7 @@ class CodecTrainable:
     del corpus
     metadata = dict(learned=self.learns)
     if self.start_from:
-      metadata['began_from'] = start.steps(self.start_from)
+      metadata['began_from'] = warm_start.steps(self.start_from)
     return dict(
         kind=self.model.kind, config=self.model, spec=self.model.spec,
         weights=dict(params=state.params, codebooks=state.rvq.codebooks),

@@ -21,8 +21,8 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
-from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.systems.musiclm import steering as steering_lib
 
 SECONDS = 10
 _OTHERS = 4  # melodies of others that a clip is compared with
@@ -57,7 +57,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
   Returns:
     A `report.Evaluation`.
   """
-  from musiclm_jax.generation import model as model_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.systems.musiclm import model as model_lib  # pylint: disable=g-import-not-at-top
   say, show = say or (lambda line: None), show or (lambda section: None)
   model = model_lib.Model(bundle)
   rate = model.sample_rate_hz

@@ -11,8 +11,8 @@ import numpy as np
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import report
-from musiclm_jax.generation import story
 from musiclm_jax.metrics import seams
+from musiclm_jax.systems.musiclm import story
 from musiclm_jax.training import previews
 
 _WIDTH, _MOST_PIXELS = 1000, 2400  # of a picture

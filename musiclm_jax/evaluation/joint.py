@@ -26,9 +26,9 @@ from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import zero_shot
 from musiclm_jax.metrics import retrieval
-from musiclm_jax.mulan import gap
-from musiclm_jax.mulan import rvq
 from musiclm_jax.nn import quantize
+from musiclm_jax.tokenizers.mulan import gap
+from musiclm_jax.tokenizers.mulan import rvq
 
 MIN_TRACKS = 2
 _CLIP_SECONDS = 30  # of a recording that are heard, as by the semantic stage

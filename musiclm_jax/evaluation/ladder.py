@@ -23,9 +23,9 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax.codecs import losses
 from musiclm_jax.evaluation import streams as streams_lib
-from musiclm_jax.generation import pipeline as pipeline_lib
-from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.systems.musiclm import pipeline as pipeline_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 
 RUNGS = ('codec', 'fine', 'coarse', 'all', 'unguided')
 DRAWN = ('all', 'unguided')  # for captions, not after a recording

@@ -23,8 +23,8 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import report
-from musiclm_jax.melody import pairs
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.tokenizers.melody import pairs
 
 MIN_POOL = 500
 CLIP_SECONDS = 10  # what the stages are conditioned on

@@ -23,11 +23,11 @@ from musiclm_jax.evaluation import ladder as ladder_lib
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
-from musiclm_jax.generation import settings
-from musiclm_jax.metrics import embedders
+from musiclm_jax.listeners import musicnn
 from musiclm_jax.metrics import family
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.metrics import token_baselines
+from musiclm_jax.systems.musiclm import settings
 
 LADDER_SECONDS = 10
 _TRAIN_CLIPS = 160
@@ -116,7 +116,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
 def _tagger(say):
   """musicnn; None, and a line that says why, where it is not installed."""
   try:
-    return embedders.MusicNN.load()
+    return musicnn.MusicNN.load()
   except errors.UserError as error:
     say(f'no musicnn, so the classifier judges alone: {error}')
     return None

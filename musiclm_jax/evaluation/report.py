@@ -123,6 +123,7 @@ def _sounds(sounds):
 def _flac(audio, rate):
   """[N] float32 -> a data URL of 16-bit FLAC."""
   import soundfile  # pylint: disable=g-import-not-at-top
+
   from musiclm_jax import audio as audio_lib  # pylint: disable=g-import-not-at-top
   buffer = io.BytesIO()
   samples = audio_lib.to_int16(audio_lib.limit_peak(audio))

@@ -30,8 +30,8 @@ from musiclm_jax.evaluation import report
 from musiclm_jax.metrics import probes
 from musiclm_jax.nn import kmeans
 from musiclm_jax.nn import lloyd
-from musiclm_jax.w2vbert import model as w2vbert_model
-from musiclm_jax.w2vbert import tokenizer as tokenizer_lib
+from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
+from musiclm_jax.tokenizers.w2vbert import tokenizer as tokenizer_lib
 
 CLIP_SECONDS = 10
 FRAMES_PER_CLIP = 20  # of those with a note, for the pitch class

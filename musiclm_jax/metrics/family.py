@@ -100,7 +100,9 @@ class TimbreClassifier:
     Raises:
       UserError: fewer than two different labels.
     """
-    from sklearn import linear_model, pipeline, preprocessing  # pylint: disable=g-import-not-at-top
+    from sklearn import linear_model  # pylint: disable=g-import-not-at-top
+    from sklearn import pipeline  # pylint: disable=g-import-not-at-top
+    from sklearn import preprocessing  # pylint: disable=g-import-not-at-top
     labels = np.asarray(labels)
     if len(labels) != len(audio):
       raise ValueError(f'{len(audio)} clips came with {len(labels)} labels.')

@@ -78,7 +78,9 @@ def probe(train, validation, test, standardise=True):
   Returns:
     A `Result`.
   """
-  from sklearn import exceptions, linear_model, preprocessing  # pylint: disable=g-import-not-at-top
+  from sklearn import exceptions  # pylint: disable=g-import-not-at-top
+  from sklearn import linear_model  # pylint: disable=g-import-not-at-top
+  from sklearn import preprocessing  # pylint: disable=g-import-not-at-top
   import threadpoolctl  # pylint: disable=g-import-not-at-top
   if len(np.unique(train.labels)) < 2:
     raise ValueError('all training examples have one label; expected two.')

@@ -5,7 +5,7 @@
 
 Values marked `paper` are MusicLM's (section 4.2) or T5's, which it follows.
 Parameter names and logical axes are T5X's, kept in `params_axes`. With
-`scan_layers` the blocks are one block under `lax.scan` (nn/layers.py).
+`scan_layers` the blocks are one block under `lax.scan` (nn/layer_stacks.py).
 
 Attention itself is in nn/causal.py. There is no 1/sqrt(d) in it: as in T5 it is
 folded into the initial query kernel.
@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_policies
 import jax.numpy as jnp
 
 from musiclm_jax.nn import causal
-from musiclm_jax.nn import layers
+from musiclm_jax.nn import layer_stacks
 from musiclm_jax.nn import partitioning
 
 # Where activations lie. Left to itself XLA may split them as it does the weights
@@ -202,5 +202,5 @@ class Transformer(nn.Module):
         split_rngs={'params': True, 'dropout': True},
         in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
         length=config.num_layers, axis_name=partitioning.LAYERS)
-    return blocks(config, name=layers.STACKED)(
+    return blocks(config, name=layer_stacks.STACKED)(
         x, near, key_mask, deterministic)[0]

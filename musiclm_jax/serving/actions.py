@@ -9,10 +9,10 @@ import os
 import pathlib
 
 from musiclm_jax import errors
-from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
-from musiclm_jax.serving import pieces
+from musiclm_jax.serving import markup
+from musiclm_jax.systems.musiclm import steering as steering_lib
 
 _POLL_S = 0.25
 _MAX_HELD = 20  # that a browser is shown
@@ -46,10 +46,10 @@ class Actions:
       job = await asyncio.to_thread(
           self._service.submit, values, self._recording)
     except errors.UserError as error:
-      yield dict(status=pieces.problem(str(error)), busy=False)
+      yield dict(status=markup.problem(str(error)), busy=False)
       return
     held = [job.id, *held][:_MAX_HELD]
-    yield dict(job=job.id, held=held, busy=True, players=pieces.nothing(),
+    yield dict(job=job.id, held=held, busy=True, players=markup.nothing(),
                pictures='', status=self._work(job))
     async for step in self._follow(job, held):
       yield step
@@ -78,10 +78,10 @@ class Actions:
       parts = asking.story(text)
       self._service.limits.check_story(parts)
     except errors.UserError as error:
-      return pieces.problem(str(error)), None
+      return markup.problem(str(error)), None
     seconds = steering_lib.story_seconds(parts)
     count = f'{len(parts)} parts' if len(parts) > 1 else '1 part'
-    return pieces.fine(f'A story of {count}.'), min(
+    return markup.fine(f'A story of {count}.'), min(
         seconds, self._service.limits.max_seconds)
 
   def check_recording(self, path, what):
@@ -92,16 +92,16 @@ class Actions:
       sound = self._recording(what, path)
       steering_lib.sound(sound, what, self._service.rate)
       if what == 'melody' and not self._service.takes_melody:
-        return pieces.problem(NO_MELODY)
+        return markup.problem(NO_MELODY)
     except errors.UserError as error:
-      return pieces.problem(str(error))
-    return pieces.fine(
+      return markup.problem(str(error))
+    return markup.fine(
         f'{what}: {len(sound) / self._service.rate:.1f} s.')
 
   def history(self, held):
     """HTML of what is done of these ids."""
     found = [self._jobs.get(identity) for identity in held]
-    return pieces.history([
+    return markup.history([
         job for job in found if job is not None and
         job.state == jobs_lib.DONE])
 
@@ -119,23 +119,23 @@ class Actions:
       if job.state == jobs_lib.RUNNING and not heard and (
           not job.settings.best_of):
         heard = True
-        yield dict(players=pieces.players(job))
+        yield dict(players=markup.players(job))
       if (now := self._work(job)) != status:
         status = now
         yield dict(status=status)
       await asyncio.sleep(_POLL_S)
     last = dict(busy=False, job='', history=self.history(held),
-                status=pieces.ended(job, self._ran(job)))
+                status=markup.ended(job, self._ran(job)))
     if job.state == jobs_lib.DONE:
-      last['pictures'] = pieces.spectrograms(job)
+      last['pictures'] = markup.spectrograms(job)
       if not heard:
-        last['players'] = pieces.players(job)
+        last['players'] = markup.players(job)
     elif not job.advance.seconds:
-      last['players'] = pieces.nothing()
+      last['players'] = markup.nothing()
     yield last
 
   def _work(self, job):
-    return pieces.work(job, self._jobs.position(job), self._ran(job),
+    return markup.work(job, self._jobs.position(job), self._ran(job),
                        self._service.waits_for)
 
   def _ran(self, job):

@@ -8,9 +8,9 @@ of the shell, with the names that are used here.
 import dataclasses
 
 from musiclm_jax import errors
-from musiclm_jax.generation import settings as settings_lib
-from musiclm_jax.generation import steering as steering_lib
-from musiclm_jax.generation import story as story_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
+from musiclm_jax.systems.musiclm import steering as steering_lib
+from musiclm_jax.systems.musiclm import story as story_lib
 
 FORMATS = ('wav', 'flac')
 SOUNDS = ('melody', 'like', 'continue_from')  # ids of uploads

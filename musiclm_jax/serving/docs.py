@@ -4,9 +4,9 @@ import dataclasses
 import html
 import json
 
-from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 
 ABOUT = (
     'Music from a description. POST /v1/generate answers with a file; POST '

@@ -20,7 +20,7 @@ import threading
 import time
 
 from musiclm_jax import errors
-from musiclm_jax.generation import settings as settings_lib
+from musiclm_jax.decoding import choices
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = (
     'queued', 'running', 'done', 'failed', 'cancelled')
@@ -162,7 +162,7 @@ class Jobs:
     with self._change:
       self.check_place()
       identity = secrets.token_urlsafe(12)
-      rounds = -(-wanted.settings.drawn // settings_lib.MAX_ROWS)
+      rounds = -(-wanted.settings.drawn // choices.MAX_ROWS)
       job = Job(identity, self._folder / identity, wanted, wanted.settings,
                 wanted.steering.title, wanted.seconds, wanted.format,
                 advance=Advance(rounds), times={QUEUED: self.clock()})

@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from musiclm_jax import errors
-from musiclm_jax.generation import settings as settings_lib
-from musiclm_jax.generation import story as story_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
+from musiclm_jax.systems.musiclm import story as story_lib
 
 MIB = 1 << 20
 WARM = ('all', 'one', 'none')  # as `warm` tells

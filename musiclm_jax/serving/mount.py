@@ -33,15 +33,16 @@ def mount(app, service, folder):
       GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False',
       HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_OFFLINE='1')
   import gradio as gr  # pylint: disable=g-import-not-at-top
+
+  from musiclm_jax.serving import markup  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import page  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.serving import pieces  # pylint: disable=g-import-not-at-top
   limits = service.limits
   tidy = functools.partial(uploads.sweep, folder, limits)
   service.tidiers.append(tidy)
   _close_api(app)
   gr.mount_gradio_app(
       app, page.build(service, folder), '/', footer_links=[],
-      theme=page.theme(), css=pieces.CSS, ssr_mode=False, mcp_server=False,
+      theme=page.theme(), css=markup.CSS, ssr_mode=False, mcp_server=False,
       enable_monitoring=False, run_history=False,
       max_file_size=limits.upload_mib * limits_lib.MIB)
   return Guard(app, tidy)

@@ -4,11 +4,11 @@ import secrets
 
 import gradio as gr
 
-from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.serving import actions as actions_lib
 from musiclm_jax.serving import asking
-from musiclm_jax.serving import pieces
+from musiclm_jax.serving import markup
 from musiclm_jax.serving import service as service_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 from musiclm_jax.tokens import conditioning
 
 _STORY = '''- at: 0:00
@@ -71,16 +71,16 @@ def build(service, folder):
   """
   actions = actions_lib.Actions(service, folder)
   with gr.Blocks(title='MusicLM', analytics_enabled=False) as page:
-    gr.HTML(pieces.head(service.bundle.identity), elem_id='head')
+    gr.HTML(markup.head(service.bundle.identity), elem_id='head')
     with gr.Row(equal_height=False):
       with gr.Column(scale=5, min_width=320):
         inputs = _inputs(service, actions)
       with gr.Column(scale=5, min_width=320, elem_id='right'):
         outputs = dict(
             status=gr.HTML('', elem_id='status'),
-            players=gr.HTML(pieces.nothing(), elem_id='players'),
+            players=gr.HTML(markup.nothing(), elem_id='players'),
             pictures=gr.HTML('', elem_id='pictures'))
-        gr.HTML(pieces.before())
+        gr.HTML(markup.before())
         outputs['history'] = gr.HTML('', elem_id='history')
     outputs.update(
         make=inputs.pop('make'), stop=inputs.pop('stop'), job=gr.State(''),
@@ -190,7 +190,7 @@ def _recordings(service, actions, found):
   for name, (title, text) in _RECORDINGS.items():
     usable = name != 'melody' or service.takes_melody
     with gr.Accordion(title, open=False, elem_id=f'{name}-part'):
-      gr.HTML(pieces.note(text if usable else actions_lib.NO_MELODY))
+      gr.HTML(markup.note(text if usable else actions_lib.NO_MELODY))
       found[name] = gr.Audio(
           sources=['upload', 'microphone'], type='filepath', label=title,
           show_label=False, editable=False, elem_id=name, buttons=[],

@@ -108,7 +108,7 @@ def make_service(folder, bundle, limits, weights=None, warm='all', say=print):
   queue = jobs.Jobs(folder / 'jobs', limits)
 
   def load():
-    from musiclm_jax.generation import model  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.systems.musiclm import model  # pylint: disable=g-import-not-at-top
     works.programs.listen()
     return model.Model(bundle, weights)
 

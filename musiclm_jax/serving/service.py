@@ -4,12 +4,12 @@ import dataclasses
 
 import musiclm_jax
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import uploads as uploads_lib
 from musiclm_jax.serving import worker as worker_lib
+from musiclm_jax.systems.musiclm import steering as steering_lib
 
 EXAMPLES = (
     'a lively irish jig on fiddle with hand drums',

@@ -10,9 +10,9 @@ What is left compiles when it is asked for: fewer levels, top-k and top-p.
 
 import numpy as np
 
-from musiclm_jax.generation import settings as settings_lib
-from musiclm_jax.generation import steering as steering_lib
-from musiclm_jax.generation import story as story_lib
+from musiclm_jax.decoding import choices
+from musiclm_jax.systems.musiclm import steering as steering_lib
+from musiclm_jax.systems.musiclm import story as story_lib
 
 _MOST_PARTS = 3  # of a story; MuLan has a program for each number
 _RECORDED_SECONDS = 5
@@ -37,7 +37,7 @@ def others(model, make, most_samples):
     make: as in `first`.
     most_samples: that a request may ask for.
   """
-  for samples in range(2, min(most_samples, settings_lib.MAX_ROWS) + 1):
+  for samples in range(2, min(most_samples, choices.MAX_ROWS) + 1):
     yield from _samples(model, make, samples)
   for count in range(2, _MOST_PARTS + 1):
     make(seconds=count, story=tuple(

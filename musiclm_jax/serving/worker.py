@@ -15,12 +15,12 @@ import threading
 import traceback
 
 from musiclm_jax import errors
-from musiclm_jax.generation import settings as settings_lib
-from musiclm_jax.generation import steering as steering_lib
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import programs as programs_lib
 from musiclm_jax.serving import sound as sound_lib
 from musiclm_jax.serving import warm as warm_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
+from musiclm_jax.systems.musiclm import steering as steering_lib
 
 STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
 _LOADING = 'the server is starting: the model is loaded'

@@ -6,14 +6,14 @@ asked without a melody a sequence it has never seen. So (ours, off at paper size
 
 - a share of the sequences goes without a condition: its segment is padding
   throughout. A stage so trained can be asked without it, and can be guided
-  (generation/guidance.py);
+  (decoding/guidance.py);
 - a share takes MuLan's tokens from one of the track's own captions;
 - an embedding of audio can be moved by noise before it is quantised, by as much
   as a caption's lies apart from it.
 """
 
-import dataclasses
 from collections.abc import Mapping
+import dataclasses
 
 from musiclm_jax import errors
 

@@ -120,7 +120,7 @@ class TaskBatches:
   """A stage's training and evaluation batches out of a token cache.
 
   Attributes:
-    cache_dir: what `musiclm_jax.precompute` wrote.
+    cache_dir: what `musiclm_jax.commands.precompute` wrote.
     stage: the stage whose sequences to build, with its crop and conditions.
     batch_size: sequences in a batch, of all devices together.
     task_name: the seqio task, 'musiclm_<stage>'; '' stands for the stage's own.

@@ -118,7 +118,7 @@ def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning(
   Their examples say which crop they are of; feature converters pass over that.
 
   Args:
-    cache_dir: what `musiclm_jax.precompute` wrote.
+    cache_dir: what `musiclm_jax.commands.precompute` wrote.
     stages: StageSpecs; None for the paper's three, over the cache's grids.
     conditioning: as in `preprocessors.build_sequences`.
 

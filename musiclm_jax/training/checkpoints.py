@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from musiclm_jax import errors
-from musiclm_jax.nn import layers
+from musiclm_jax.nn import layer_stacks
 
 # Without these, beside the arrays, nothing of a checkpoint can be read.
 _NEEDED = ('state/_METADATA', 'data/metadata')
@@ -87,7 +87,7 @@ class Checkpoints:
     Where one is damaged the one before it is tried. Damage is a file that is
     missing, cut or changed, and nothing else: a disk that does not answer or
     memory that runs out says nothing about the checkpoint. Stacked and unrolled
-    layers (nn/layers.py) are read into each other.
+    layers (nn/layer_stacks.py) are read into each other.
 
     Args:
       abstract_state: ShapeDtypeStructs with shardings.
@@ -181,7 +181,7 @@ class Checkpoints:
     wanted = shapes(abstract_state)
     if not found or found == wanted:
       return same
-    other, back = layers.other_layout(abstract_state)
+    other, back = layer_stacks.other_layout(abstract_state)
     if found == shapes(other):
       return other, jax.jit(back, out_shardings=jax.tree.map(
           lambda x: x.sharding, abstract_state))

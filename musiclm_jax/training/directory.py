@@ -6,8 +6,8 @@ import re
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax.training import consensus
 from musiclm_jax.training import run_record
-from musiclm_jax.training import together
 
 SETTINGS = 'config.gin'
 _HEADER = '# What the last start of this run read.\n'
@@ -63,7 +63,7 @@ def _check_own(path):
 
 def write_settings(model_dir, text):
   """Keeps what the gin files came to."""
-  if together.is_first():
+  if consensus.is_first():
     with files.whole(pathlib.Path(model_dir) / SETTINGS) as temporary:
       temporary.write_text(_HEADER + text, encoding='utf-8')
 
@@ -72,6 +72,6 @@ def write_settings(model_dir, text):
 def claimed(model_dir):
   """Keeps other runs out; the first of several hosts does it for all."""
   with contextlib.ExitStack() as stack:
-    if together.is_first():
+    if consensus.is_first():
       stack.enter_context(files.claimed(model_dir, 'MODEL_DIR'))
     yield

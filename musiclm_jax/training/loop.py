@@ -23,6 +23,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import consensus
 from musiclm_jax.training import directory
 from musiclm_jax.training import disk
 from musiclm_jax.training import gates
@@ -31,10 +32,9 @@ from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import optim
 from musiclm_jax.training import prefetch as prefetch_lib
-from musiclm_jax.training import progress as progress_lib
+from musiclm_jax.training import progress_line
 from musiclm_jax.training import run_record
 from musiclm_jax.training import step as step_lib
-from musiclm_jax.training import together
 from musiclm_jax.training import watchdog as watchdog_lib
 
 
@@ -122,8 +122,8 @@ class _Run:
     self.preview_clips = preview_clips
     self.mesh = mesh_lib.make_mesh(mesh, devices)
     self.rules = partitioning.with_rules(rules)
-    self.progress = progress_lib.Progress(
-        num_steps, self.deadline.seconds_left, together.stream())
+    self.progress = progress_line.Progress(
+        num_steps, self.deadline.seconds_left, consensus.stream())
     self.hang_seconds = 60.0 * hang_minutes
 
   def start(self):
@@ -161,7 +161,7 @@ class _Run:
     with contextlib.ExitStack() as stack:
       self.writer = stack.enter_context(
           metrics_writer.MetricsWriter(
-              self.model_dir, step, writes=together.is_first()))
+              self.model_dir, step, writes=consensus.is_first()))
       if self._rollbacks() and self.events[-1].get('back_to') == step:
         self.writer.say(step, 'rollback', self.events[-1]['what'])
       batches = stack.enter_context(prefetch_lib.Prefetch(
@@ -239,11 +239,11 @@ class _Run:
     self._write_record()
 
   def _write_record(self):
-    if together.is_first():
+    if consensus.is_first():
       run_record.write(self.model_dir, self.record, self.events)
 
   def _set_aside(self, newer_than):
-    together.first_does(
+    consensus.first_does(
         'set_aside', lambda: self.checkpoints.set_aside(newer_than))
     self.checkpoints.reload()
 
@@ -315,7 +315,7 @@ class _Run:
     if step >= self.num_steps:
       return 'finished'
     own = stop.name or ('time' if self.deadline.passed() else '')
-    return together.reason(own, step)
+    return consensus.reason(own, step)
 
   def _is_due(self, every, step, reason):
     """Whether an interval ends here, or the run does."""
@@ -373,7 +373,7 @@ class _Run:
 
   def _show(self, step, state):
     """Sounds and pictures of a few held-out examples."""
-    if not (self.preview_clips and together.is_alone() and
+    if not (self.preview_clips and consensus.is_alone() and
             hasattr(self.trainable, 'previews')):
       return
     if hasattr(self.source, 'preview_batch'):

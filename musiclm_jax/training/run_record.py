@@ -13,7 +13,6 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
 
-
 NAME = 'run.json'
 
 

@@ -11,13 +11,13 @@ import logging
 import pathlib
 import re
 
+from flax import serialization
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import serialization
 
 from musiclm_jax import errors
-from musiclm_jax.nn import layers
+from musiclm_jax.nn import layer_stacks
 from musiclm_jax.training import checkpoints
 
 _PREFIX = 'checkpoint'
@@ -31,7 +31,7 @@ def read(directory, abstract_params):
     directory: a run of T5X, whose newest checkpoint is taken, or one of its
       checkpoints.
     abstract_params: ShapeDtypeStructs of the model, with layers stacked or
-      unrolled (nn/layers.py); the answer is as the checkpoint has them.
+      unrolled (nn/layer_stacks.py); the answer is as the checkpoint has them.
 
   Returns:
     (step, nested dicts of NumPy arrays).
@@ -111,7 +111,7 @@ def _newest(directory):
 def _check(path, stored, abstract_params):
   """UserError unless the arrays are the model's, in either layout of layers."""
   found, wanted = (checkpoints.shapes(x) for x in (stored, abstract_params))
-  other = checkpoints.shapes(layers.other_layout(abstract_params)[0])
+  other = checkpoints.shapes(layer_stacks.other_layout(abstract_params)[0])
   if found not in (wanted, other):
     raise errors.UserError(
         f'{path} has other arrays than this model '

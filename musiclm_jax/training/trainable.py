@@ -5,7 +5,8 @@ The loop jits `init`, `update` and `evaluate`, shards the state by
 `logical_axes` and writes it with Orbax; it knows no model.
 """
 
-from typing import Any, Protocol
+from typing import Any
+from typing import Protocol
 
 import jax
 

@@ -21,7 +21,7 @@ import time
 import jax
 
 from musiclm_jax import records
-from musiclm_jax.training import together
+from musiclm_jax.training import consensus
 
 WAITING = 'waiting for data'
 COMPUTING = 'computing'
@@ -68,7 +68,7 @@ class Watchdog:
 
   def beat(self, step, doing):
     """The loop has reached `doing`, of the step after `step`."""
-    self._note = dict(host=together.host_name(), step=step, doing=doing)
+    self._note = dict(host=consensus.host_name(), step=step, doing=doing)
     self._idle = 0.0
 
   def _watch(self):
@@ -89,8 +89,8 @@ class Watchdog:
       elif not barked:
         barked = True
         self._bark()
-      elif self._idle >= 2 * self._limit and not together.is_alone():
-        self._say(f'{together.host_name()} gives up waiting.')
+      elif self._idle >= 2 * self._limit and not consensus.is_alone():
+        self._say(f'{consensus.host_name()} gives up waiting.')
         self._end()
     if self._note:
       self._write()

@@ -27,7 +27,7 @@ import side_by_side
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
 from musiclm_jax.codecs import augment
-from musiclm_jax.codecs import codec
+from musiclm_jax.codecs import tokenizer as codec_tokenizer
 
 try:
   import torch  # pylint: disable=g-import-not-at-top
@@ -261,7 +261,7 @@ def train(trainable, args):
 def roundtrip(trainable, args):
   """Encoding to codes and decoding of a clip, against other codecs."""
   config = trainable.model
-  ours = codec.Codec(config, random_params(config), random_codebooks(config))
+  ours = codec_tokenizer.Codec(config, random_params(config), random_codebooks(config))
   rate = config.spec.sample_rate_hz
   audio = noise(1, CLIP_SECONDS, rate)
   codes = ours.encode(audio)
@@ -343,7 +343,7 @@ def long_file(kind):
     return int(kib) / 1024
 
   config = base(kind).model
-  made = codec.Codec(config, random_params(config), random_codebooks(config))
+  made = codec_tokenizer.Codec(config, random_params(config), random_codebooks(config))
   audio = noise(1, 10, config.spec.sample_rate_hz)
   before = peak()
   audio = np.tile(audio, MEMORY_SECONDS // 10)

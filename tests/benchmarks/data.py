@@ -20,10 +20,10 @@ import numpy as np
 
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import figures
-from musiclm_jax import frozen
-from musiclm_jax import precompute
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.commands import precompute
+from musiclm_jax.tokenizers import loading
 from musiclm_jax.tokens import source
 
 _TRACKS = 40
@@ -32,7 +32,7 @@ _REPEATS = 5
 _BATCH_SIZE = 16
 
 
-class RandomTokenizers(frozen.Tokenizers):
+class RandomTokenizers(loading.Tokenizers):
   """Random codes on the paper's grids, as fast as NumPy makes them."""
 
   def encode(self, audio, seconds):
@@ -95,7 +95,7 @@ def pipeline(root):
 
 def tokenising(root, bundle_dir):
   """x real time of `musiclm precompute` on tracks of 30 s."""
-  tokenizers = frozen.Tokenizers.load(bundle_dir)
+  tokenizers = loading.Tokenizers.load(bundle_dir)
   warm = write_corpus(root / 'warm', 10, 30)
   precompute.tokenize(tokenizers, warm, root / 'warm_cache')
   corpus = write_corpus(root / 'more', 20, 30)

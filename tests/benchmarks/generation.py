@@ -44,10 +44,11 @@ import numpy as np
 import musiclm_jax
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
-from musiclm_jax.generation import drawing
-from musiclm_jax.generation import sampler
-from musiclm_jax.generation import settings
-from musiclm_jax.stages import model
+from musiclm_jax.decoding import categorical
+from musiclm_jax.decoding import choices
+from musiclm_jax.decoding import sampler
+from musiclm_jax.systems.musiclm import settings
+from musiclm_jax.systems.musiclm.stages import model
 
 SHORT = dict(float32='fp32', bfloat16='bf16', int8='int8')
 
@@ -73,7 +74,7 @@ def prompts(layout, rows):
 def our_steps(made, rows, steps):
   """A call that draws `steps` tokens more for each row."""
   layout = made.layout
-  keys = drawing.row_keys(0, 'semantic', 0, np.arange(rows))
+  keys = categorical.row_keys(0, 0, 0, np.arange(rows))
   decoding = made.begin(prompts(layout, rows), keys, layout.target.start)
 
   def call():
@@ -96,7 +97,7 @@ def measured_bandwidth(runs):
 def decode(size, rows, steps, runs):
   """{figure: value} of decoding."""
   stage = random_stage(size)
-  samplers = {w: sampler.Sampler(stage, w) for w in settings.WEIGHTS}
+  samplers = {w: sampler.Sampler(stage, w) for w in choices.WEIGHTS}
   config, found = stage.config, {}
   del stage
   for batch in rows:
@@ -168,7 +169,7 @@ def int8_loss_difference(stage):
   exact = sampler.Sampler(stage)
   layout = exact.layout
   tokens = exact.sample(
-      prompts(layout, 1), drawing.row_keys(0, stage.spec.name, 0, [0]),
+      prompts(layout, 1), categorical.row_keys(0, 0, 0, [0]),
       layout.target.start)
   rounded = sampler.Sampler(stage, 'int8')
   return float(np.mean(rounded.loss(tokens) - exact.loss(tokens)))

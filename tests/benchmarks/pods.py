@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from musiclm_jax import preflight as command
+from musiclm_jax.commands import preflight as command
 
 LEAVES = ('soundstream_base', 'framecodec_base', 'w2vbert_base', 'mulan_base',
           'semantic_base', 'coarse_base', 'fine_base')
@@ -53,7 +53,7 @@ def figures(path, kernels, *arguments):
       'preflight', *arguments, *more, '--no-advice', '--json', str(path)]
   print('musiclm', ' '.join(command_line), file=sys.stderr)
   began = time.monotonic()
-  subprocess.run([sys.executable, '-m', 'musiclm_jax.cli', *command_line],
+  subprocess.run([sys.executable, '-m', 'musiclm_jax.commands.cli', *command_line],
                  check=True, stdout=subprocess.DEVNULL)
   print(f'{time.monotonic() - began:.0f} s', file=sys.stderr)
   return json.loads(path.read_text(encoding='utf-8'))

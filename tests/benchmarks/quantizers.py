@@ -43,7 +43,7 @@ import numpy as np
 from musiclm_jax import configs
 from musiclm_jax import errors
 from musiclm_jax import figures as figures_lib
-from musiclm_jax.codecs import codec as codec_lib
+from musiclm_jax.codecs import tokenizer as codec_tokenizer
 from musiclm_jax.evaluation import codec_modelability
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import streams
@@ -91,7 +91,7 @@ def judge(trainable, state, source):
       source, batch_size=HELD_CROPS, eval_batches_count=1, crop_seconds=3.0)
   audio = next(iter(held.eval_batches()))['audio']
   exported = trainable.export(jax.device_get(state))['weights']
-  codec = codec_lib.Codec(
+  codec = codec_tokenizer.Codec(
       trainable.model, exported['params'], exported['codebooks'])
   codes = streams.by_batch(codec.encode, audio, 8)
   audio = audio[:, :codes.shape[1] * spec.hop_samples]

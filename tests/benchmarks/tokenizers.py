@@ -40,10 +40,10 @@ import numpy as np
 
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
-from musiclm_jax.mulan import embedder
-from musiclm_jax.mulan import model as mulan_model
-from musiclm_jax.w2vbert import model as w2vbert_model
-from musiclm_jax.w2vbert import tokenizer
+from musiclm_jax.tokenizers.mulan import embedder
+from musiclm_jax.tokenizers.mulan import model as mulan_model
+from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
+from musiclm_jax.tokenizers.w2vbert import tokenizer
 
 try:
   import torch  # pylint: disable=g-import-not-at-top
@@ -354,8 +354,8 @@ def resnet_twin(config, dim):
 def melody(args):
   """The melody embedder, where this version has one."""
   try:
-    from musiclm_jax.melody import embedder as melody_embedder  # pylint: disable=g-import-not-at-top
-    from musiclm_jax.melody import model as melody_model  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.tokenizers.melody import embedder as melody_embedder  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.tokenizers.melody import model as melody_model  # pylint: disable=g-import-not-at-top
   except ImportError:
     print('there is no melody embedder here')
     return {}

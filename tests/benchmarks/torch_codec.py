@@ -1,6 +1,6 @@
 """SoundStream and its training step in PyTorch: the peer of `codec.py`.
 
-The same architecture, losses and optimisers as musiclm_jax/soundstream, written
+The same architecture, losses and optimisers as musiclm_jax/codecs/soundstream, written
 as a PyTorch user would write them for speed: channels first, native (grouped)
 convolutions, one forward pass of the discriminators for both sides' gradients,
 fused Adam. Submodules bear the names of our parameters, so that `load` copies a
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from musiclm_jax import audio as audio_lib
-from musiclm_jax.soundstream import discriminators as ours
+from musiclm_jax.codecs.soundstream import discriminators as ours
 
 _LEAK = 0.2
 

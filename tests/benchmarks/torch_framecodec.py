@@ -1,6 +1,6 @@
 """The codec at the frame rate in PyTorch: the other peer of `codec.py`.
 
-The same architecture, losses and optimiser as musiclm_jax/framecodec, written
+The same architecture, losses and optimiser as musiclm_jax/codecs/framecodec, written
 as a PyTorch user would write them for speed: linear layers over the last axis,
 native depthwise convolutions and transforms, frames as views of the signal,
 fused AdamW. Submodules bear the names of our parameters (`torch_codec.py`).
@@ -12,14 +12,14 @@ fused AdamW. Submodules bear the names of our parameters (`torch_codec.py`).
 import math
 
 import torch
-import torch_codec
 from torch import nn
 from torch.nn import functional as F
+import torch_codec
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax.codecs import stft_losses
-from musiclm_jax.framecodec import model as ours
-from musiclm_jax.framecodec import spectra
+from musiclm_jax.codecs.framecodec import model as ours
+from musiclm_jax.codecs.framecodec import spectra
 
 load = torch_codec.load
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -20,7 +19,6 @@ from musiclm_jax.training import loop
 from musiclm_jax.training import optim
 from musiclm_jax.training import previews
 
-HERE = pathlib.Path(__file__).parent
 PLAIN = small_codec.make(discriminator_start_step=-1)
 
 
@@ -115,7 +113,6 @@ def test_usage_by_hand():
 # Adam's large epsilon keeps rounding errors as small as they are.
 SCRIPT = '''
 import json, sys
-sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 import small_codec
 from musiclm_jax.nn import quantize
@@ -127,12 +124,12 @@ adam = optim.OptimizerConfig(
     eps=0.01)
 codec = small_codec.make(
     optimizer=adam, discriminator_optimizer=adam,
-    discriminator_start_step=int(sys.argv[3]),
+    discriminator_start_step=int(sys.argv[2]),
     discriminator_update_probability=0.67,
     rvq=quantize.RvqConfig(decay=0.5, dead_code_ratio=0.4, init_iters=2,
                            init_vectors=64))
 states = [jax.device_get(loop.train(
-    codec, small_codec.Tones(), sys.argv[2] + f'/{n}', 4, mesh=(n, 1),
+    codec, small_codec.Tones(), sys.argv[1] + f'/{n}', 4, mesh=(n, 1),
     eval_every=0, checkpoint_every=0, log_every=4).state) for n in (1, 8)]
 paths = [jax.tree_util.keystr(p)
          for p, _ in jax.tree_util.tree_leaves_with_path(states[0])]
@@ -156,8 +153,7 @@ def test_eight_devices_train_the_codec_as_one(tmp_path, start_step):
   env = dict(os.environ, JAX_PLATFORMS='cpu',
              XLA_FLAGS='--xla_force_host_platform_device_count=8')
   done = subprocess.run(
-      [sys.executable, '-c', SCRIPT, str(HERE), str(tmp_path),
-       str(start_step)],
+      [sys.executable, '-c', SCRIPT, str(tmp_path), str(start_step)],
       env=env, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stderr
   eight = json.loads(done.stdout.splitlines()[-1])

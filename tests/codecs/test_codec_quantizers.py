@@ -10,9 +10,9 @@ import small_codec
 
 from musiclm_jax import bundle
 from musiclm_jax import errors
-from musiclm_jax.codecs import codec as codec_lib
 from musiclm_jax.codecs import container
 from musiclm_jax.codecs import streaming
+from musiclm_jax.codecs import tokenizer as codec_tokenizer
 from musiclm_jax.nn import quantize
 
 BATCH = small_codec.tones()
@@ -53,7 +53,7 @@ def test_entries_and_maps_learn_by_gradient(trained):
 
 def test_a_kept_codec_has_the_codes_of_the_training(trained):
   directory, (_, state), _ = trained
-  codec = codec_lib.from_component(bundle.load_component(directory))
+  codec = codec_tokenizer.from_component(bundle.load_component(directory))
   audio = BATCH['audio'][:2]
   (fake, _), quantized = jax.jit(_trainable()._reconstruct)(  # pylint: disable=protected-access
       state.params, state.rvq, audio, jnp.full(2, 4))
@@ -65,7 +65,7 @@ def test_a_kept_codec_has_the_codes_of_the_training(trained):
 
 
 def test_chunks_have_the_codes_of_the_whole(trained):
-  codec = codec_lib.from_component(bundle.load_component(trained[0]))
+  codec = codec_tokenizer.from_component(bundle.load_component(trained[0]))
   audio = BATCH['audio'][:2]
   for levels in (4, 2):
     encoder = streaming.Encoder(codec, levels)
@@ -75,10 +75,10 @@ def test_chunks_have_the_codes_of_the_whole(trained):
 
 
 def test_the_search_is_part_of_the_identity(trained):
-  codec = codec_lib.from_component(bundle.load_component(trained[0]))
+  codec = codec_tokenizer.from_component(bundle.load_component(trained[0]))
   own = dict(codec.params[quantize.PARAMS])
   own['down'] = own['down'].at[0, 0, 0].add(1e-3)
-  other = codec_lib.Codec(
+  other = codec_tokenizer.Codec(
       codec.config, {**codec.params, quantize.PARAMS: own}, codec.codebooks)
   assert container.identity(other) != container.identity(codec)
 

@@ -10,13 +10,13 @@ import pytest
 from musiclm_jax import bundle
 from musiclm_jax import errors
 from musiclm_jax import specs
-from musiclm_jax.codecs import codec
 from musiclm_jax.codecs import losses
 from musiclm_jax.codecs import stft_losses
+from musiclm_jax.codecs import tokenizer as codec_tokenizer
 from musiclm_jax.codecs import trainer
+from musiclm_jax.codecs.soundstream import discriminators
+from musiclm_jax.codecs.soundstream import model
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import discriminators
-from musiclm_jax.soundstream import model
 from musiclm_jax.training import optim
 
 SPEC = specs.CodecSpec(num_codebooks=4, codebook_size=32, coarse_codebooks=1)
@@ -148,7 +148,7 @@ def test_gradient_equals_that_of_the_whole_loss():
 def test_export_gives_a_codec(learned, tmp_path):
   state = jax.device_get(learned[0])
   bundle.save_component(tmp_path / 'c', **TINY.export(state, None))
-  loaded = codec.from_component(bundle.load_component(tmp_path / 'c'))
+  loaded = codec_tokenizer.from_component(bundle.load_component(tmp_path / 'c'))
   audio = np.asarray(_batch()['audio'])
   codes = loaded.encode(audio)
   # The bitrate scales: fewer levels are what training with dropout heard.

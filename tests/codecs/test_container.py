@@ -14,7 +14,7 @@ import pytest
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.codecs import container
-from musiclm_jax.soundstream import model
+from musiclm_jax.codecs.soundstream import model
 
 HEADER = container.Header(
     levels=12, sample_rate_hz=24_000, hop_samples=480, codebook_size=1024,

@@ -7,10 +7,10 @@ import pytest
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
-from musiclm_jax.codecs import codec as codec_lib
 from musiclm_jax.codecs import streaming
+from musiclm_jax.codecs import tokenizer as codec_tokenizer
+from musiclm_jax.codecs.soundstream import model
 from musiclm_jax.nn import quantize
-from musiclm_jax.soundstream import model
 
 TINY = model.SoundStreamConfig(
     encoder_channels=4, decoder_channels=4, latent_dim=8)
@@ -37,7 +37,7 @@ def _codec(config):
     levels = jnp.arange(config.spec.num_codebooks)[:, None, None]
     return params, codebooks * 0.3 * 0.7**levels
 
-  return codec_lib.Codec(config, *init(jax.random.key(0)))
+  return codec_tokenizer.Codec(config, *init(jax.random.key(0)))
 
 
 @pytest.fixture(name='codec', scope='module')

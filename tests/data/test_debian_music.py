@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm_jax import cli
 from musiclm_jax import errors
-from musiclm_jax import make_data
 from musiclm_jax import records
+from musiclm_jax.commands import cli
+from musiclm_jax.commands import data as make_data
 from musiclm_jax.data import debian_music
 from musiclm_jax.data.debian_music import corpus as corpus_lib
 from musiclm_jax.data.debian_music import fetch

@@ -1,12 +1,7 @@
 """One random bundle and one evaluation of it, for the whole folder."""
 
-import pathlib
-import sys
-
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import random_bundle  # pylint: disable=g-import-not-at-top,wrong-import-position
+import random_bundle
 
 
 @pytest.fixture(name='folder', scope='session')

@@ -9,10 +9,10 @@ import random_bundle
 import soundfile
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.codecs import losses
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import codec as codec_lib
 from musiclm_jax.evaluation import codec_clips
 from musiclm_jax.evaluation import codec_modelability

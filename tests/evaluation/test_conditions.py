@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny_stage
 
-from musiclm_jax import cli
 from musiclm_jax import errors
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import conditions
 from musiclm_jax.evaluation import streams as streams_lib
 

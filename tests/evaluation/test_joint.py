@@ -8,9 +8,9 @@ import pytest
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import joint
 from musiclm_jax.evaluation import zero_shot
 

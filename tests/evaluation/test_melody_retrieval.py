@@ -1,23 +1,19 @@
 """Melody retrieval: who is asked, who is in the pool, what is counted."""
 
 import json
-import pathlib
-import sys
 
 import numpy as np
 import one_embedder
 import pytest
+import tunes
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import melody
 from musiclm_jax.metrics import retrieval
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'melody'))
-import tunes  # pylint: disable=g-import-not-at-top,wrong-import-position
 
 
 @pytest.fixture(name='corpus', scope='module')

@@ -5,7 +5,7 @@ import types
 import pytest
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import codec
 from musiclm_jax.evaluation import codec_report
 from musiclm_jax.evaluation import pictures

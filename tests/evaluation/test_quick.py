@@ -9,8 +9,8 @@ import pytest
 import random_bundle
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import cli
 from musiclm_jax import errors
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import quick
 from musiclm_jax.evaluation import report
 

@@ -5,12 +5,12 @@ import types
 import numpy as np
 import pytest
 
-from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import semantic
-from musiclm_jax.w2vbert import model as w2vbert_model
+from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
 
 _RATE = 24_000
 _LOUD = dict(flutes=0.02, brass=0.2)

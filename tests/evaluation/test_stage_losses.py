@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import random_bundle
+import tiny_stage
 
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.tokens import layout as layout_lib
-
-import tiny_stage
 
 K = random_bundle.SIZE
 _SECONDS = tiny_stage.SECONDS['semantic']

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from musiclm_jax import errors
-from musiclm_jax.metrics import embedders
+from musiclm_jax.listeners import musicnn
 from musiclm_jax.metrics import family
 
-TAGS = embedders.MTT_TAGS
+TAGS = musicnn.MTT_TAGS
 
 
 def test_a_perfect_judge_agrees_always():
@@ -91,7 +91,7 @@ def test_tag_judge_survives_certainty_and_refuses_other_tags():
   ends = np.stack([np.zeros(len(TAGS)), np.ones(len(TAGS))])
   assert np.isfinite(judge.scores(ends)).all()
   with pytest.raises(ValueError, match='MTT_musicnn'):
-    family.TagJudge(embedders.MSD_TAGS, np.full((4, 50), 0.5))
+    family.TagJudge(musicnn.MSD_TAGS, np.full((4, 50), 0.5))
 
 
 def test_which_families_are_judged():

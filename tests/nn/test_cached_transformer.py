@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from musiclm_jax.nn import cached_transformer
+from musiclm_jax.decoding import cached_transformer
 from musiclm_jax.nn import causal
 
 

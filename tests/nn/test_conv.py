@@ -4,8 +4,8 @@ import re
 
 import flax.linen as nn
 import jax
-import jax.test_util
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 import scipy.signal

@@ -7,7 +7,7 @@ import pytest
 
 from musiclm_jax import errors
 from musiclm_jax import specs
-from musiclm_jax.framecodec import model as framecodec
+from musiclm_jax.codecs.framecodec import model as framecodec
 from musiclm_jax.nn import quantize
 from musiclm_jax.nn import quantize_projected
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.nn import causal
-from musiclm_jax.nn import layers
+from musiclm_jax.nn import layer_stacks
 from musiclm_jax.nn import transformer
 
 
@@ -202,9 +202,9 @@ def gradient_of(config):
 @pytest.mark.parametrize('remat', transformer.REMATS)
 def test_scanned_layers_are_the_unrolled_ones(remat):
   params, x, mask = make(Config(num_layers=3))
-  stacked = layers.stack(params)
-  assert layers.is_stacked(stacked) and not layers.is_stacked(params)
-  jax.tree.map(np.testing.assert_array_equal, layers.unroll(stacked), params)
+  stacked = layer_stacks.stack(params)
+  assert layer_stacks.is_stacked(stacked) and not layer_stacks.is_stacked(params)
+  jax.tree.map(np.testing.assert_array_equal, layer_stacks.unroll(stacked), params)
   config = Config(num_layers=3, scan_layers=True, remat=remat)
   shapes = jax.eval_shape(transformer.Transformer(config).init,
                           jax.random.key(0), x, mask)['params']
@@ -212,7 +212,7 @@ def test_scanned_layers_are_the_unrolled_ones(remat):
   np.testing.assert_allclose(
       forward(config, stacked, x, mask),
       forward(Config(num_layers=3), params, x, mask), atol=1e-5)
-  found = layers.unroll(gradient_of(config)(stacked, x))
+  found = layer_stacks.unroll(gradient_of(config)(stacked, x))
   expected = gradient_of(Config(num_layers=3))(params, x)
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),

@@ -2,24 +2,20 @@
 
 import importlib.util
 import os
-import pathlib
-import sys
 import threading
 
 import numpy as np
 import pytest
 
 from musiclm_jax import specs
-from musiclm_jax.generation import model as model_lib
 from musiclm_jax.serving import jobs
 from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import service as service_lib
 from musiclm_jax.serving import uploads
 from musiclm_jax.serving import worker
+from musiclm_jax.systems.musiclm import model as model_lib
 
 RATE = specs.AudioSpec().sample_rate_hz
-for room in ('stages', 'evaluation', 'generation'):
-  sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / room))
 
 
 class FakeBundle:

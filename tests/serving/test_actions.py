@@ -11,8 +11,8 @@ import soundfile
 from musiclm_jax.serving import actions as actions_lib
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import markup
 from musiclm_jax.serving import page as page_lib
-from musiclm_jax.serving import pieces
 
 RATE = 24_000
 
@@ -80,8 +80,8 @@ def test_progress_is_shown_and_work_is_cancelled(make_actions):
     return seen
 
   seen = asyncio.run(run())
-  assert seen[-1]['status'] == pieces.note('Cancelled.')
-  assert seen[-1]['busy'] is False and seen[-1]['players'] == pieces.nothing()
+  assert seen[-1]['status'] == markup.note('Cancelled.')
+  assert seen[-1]['busy'] is False and seen[-1]['players'] == markup.nothing()
   assert seen[-1]['job'] == ''
 
 
@@ -163,7 +163,7 @@ def test_a_recording_is_checked_when_it_comes(make_actions, tmp_path):
   actions, _, _, folder = make_actions(upload_seconds=3)
   check = actions.check_recording
   assert check(None, 'melody') == ''
-  assert check(tone(folder), 'melody') == pieces.fine('melody: 2.0 s.')
+  assert check(tone(folder), 'melody') == markup.fine('melody: 2.0 s.')
   assert 'melody has 0.50 s; expected 1 to 600' in check(
       tone(folder, 0.5), 'melody')
   assert 'like is longer than 3 s' in check(tone(folder, 4), 'like')
@@ -176,7 +176,7 @@ def test_a_recording_is_checked_when_it_comes(make_actions, tmp_path):
 
 def test_a_bundle_without_melody_says_so(make_actions):
   actions, _, _, folder = make_actions(melody=False)
-  assert pieces.problem(actions_lib.NO_MELODY) == actions.check_recording(
+  assert markup.problem(actions_lib.NO_MELODY) == actions.check_recording(
       tone(folder), 'melody')
   _, shown = steps(actions.generate(
       dict(melody=tone(folder), seconds=1), []))

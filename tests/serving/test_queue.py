@@ -8,11 +8,11 @@ import pytest
 import soundfile
 
 from musiclm_jax import errors
-from musiclm_jax.generation import settings as settings_lib
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import sound as sound_lib
 from musiclm_jax.serving import worker as worker_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 
 _SOON_S = 20.0  # what takes longer has failed
 

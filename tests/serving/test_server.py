@@ -16,7 +16,7 @@ import pytest
 import running_site
 import soundfile
 
-from musiclm_jax import cli
+from musiclm_jax.commands import cli
 from musiclm_jax.serving import server
 
 
@@ -74,7 +74,7 @@ def test_packages_that_are_missing(capsys, monkeypatch):
 
 
 def test_help_loads_no_model_and_no_site():
-  code = ('import sys; from musiclm_jax import cli\n'
+  code = ('import sys; from musiclm_jax.commands import cli\n'
           'try: cli.main(["serve", "--help"])\n'
           'except SystemExit: pass\n'
           'sys.exit(sorted({"jax", "gradio", "fastapi", "numpy"} &\n'
@@ -213,7 +213,7 @@ def test_a_damaged_bundle_ends_it(tiny, tmp_path, installed):
     content = (tiny.directory / 'coarse' / name).read_bytes()
     (tmp_path / 'coarse' / name).write_bytes(content[:size])
   done = subprocess.run(
-      [sys.executable, '-m', 'musiclm_jax.cli', 'serve', '--port', '0',
+      [sys.executable, '-m', 'musiclm_jax.commands.cli', 'serve', '--port', '0',
        '--no-page', '--bundle', str(tmp_path)], capture_output=True, text=True,
       check=False)
   assert done.returncode == 2

@@ -1,10 +1,10 @@
 """What training does to conditions: shares, whose tokens, and nothing else."""
 
+import fake_tokens
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import fake_tokens
 from musiclm_jax import configs
 from musiclm_jax import errors
 from musiclm_jax import specs

@@ -1,10 +1,10 @@
 """Sequences against `Layout.build` on codes made from the rules alone."""
 
+import fake_tokens
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import fake_tokens
 from musiclm_jax import specs
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokens import cache as cache_lib

@@ -2,15 +2,15 @@
 
 import collections
 
+import fake_tokens
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
-import fake_tokens
-from musiclm_jax import precompute
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.commands import precompute
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import source
 from musiclm_jax.tokens import tasks

@@ -6,10 +6,10 @@ import itertools
 import json
 import time
 
+import fake_tokens
 import numpy as np
 import pytest
 
-import fake_tokens
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import layout as layout_lib

@@ -2,11 +2,11 @@
 
 import dataclasses
 
+import fake_tokens
 import numpy as np
 import pytest
 import seqio
 
-import fake_tokens
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import feature_converter

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import pathlib
 
 import pytest
 import toy_trainable
@@ -14,8 +13,6 @@ from musiclm_jax import errors
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import disk
 from musiclm_jax.training import loop
-
-HERE = pathlib.Path(__file__).parent
 
 
 def train(model_dir, num_steps):
@@ -66,7 +63,7 @@ def test_other_errors_pass(tmp_path):
 
 
 SCRIPT = '''
-import os, sys, time; sys.path.insert(0, sys.argv[1])
+import os, sys, time
 import toy_trainable
 from musiclm_jax import errors
 from musiclm_jax.training import loop
@@ -74,15 +71,15 @@ class Filling(toy_trainable.ToySource):
   def batches(self, start_step):
     for step, batch in enumerate(super().batches(start_step), start_step):
       if step == 25:
-        while not os.path.isdir(sys.argv[2] + '/run/checkpoints/20'):
+        while not os.path.isdir(sys.argv[1] + '/run/checkpoints/20'):
           time.sleep(0.05)  # it is written in the background
-        with open(sys.argv[2] + '/filler', 'wb', buffering=0) as out:
+        with open(sys.argv[1] + '/filler', 'wb', buffering=0) as out:
           try:
             while out.write(bytes(4096)): pass
           except OSError: pass
       yield batch
 try:
-  loop.train(toy_trainable.Toy(), Filling(sleep=0.02), sys.argv[2] + '/run',
+  loop.train(toy_trainable.Toy(), Filling(sleep=0.02), sys.argv[1] + '/run',
              60, eval_every=0, checkpoint_every=10, log_every=50)
 except errors.UserError as error:
   print(error); sys.exit(2)
@@ -105,7 +102,7 @@ def test_a_disk_that_really_fills_up(tmp_path):
   keep = f'ls {place}/run/checkpoints >{tmp_path}/kept'
   done = subprocess.run(
       ['unshare', '-rm', 'sh', '-c',
-       f'{mount} && {sys.executable} {script} {HERE} {place}; code=$?; {keep}; '
+       f'{mount} && {sys.executable} {script} {place}; code=$?; {keep}; '
        f'exit $code'], check=False, capture_output=True, text=True, timeout=300)
   assert done.returncode == 2, done.stderr
   assert 'No space left on device' in done.stdout

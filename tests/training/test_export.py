@@ -1,7 +1,5 @@
 """From leaf to component by the entry points: train, resume, export."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -10,16 +8,15 @@ import pytest
 import toy_trainable
 
 from musiclm_jax import bundle
-from musiclm_jax import cli
 from musiclm_jax import errors
-from musiclm_jax import export
 from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
-from musiclm_jax import train
-from musiclm_jax.training import export as export_lib
+from musiclm_jax.commands import cli
+from musiclm_jax.commands import export
+from musiclm_jax.commands import train
+from musiclm_jax.training import exporting
 
-HERE = pathlib.Path(__file__).parent
 LEAF = '''
 from __gin__ import dynamic_registration
 import toy_trainable
@@ -71,8 +68,8 @@ def test_python_m_from_any_directory_resumes_and_exports(leaf, tmp_path):
   train.start(leaf, {'MODEL_DIR': str(model_dir), 'TRAIN_STEPS': 3})
   words = [f'--gin_file={leaf}', f'--gin.MODEL_DIR="{model_dir}"']
   done = subprocess.run(
-      [sys.executable, '-m', 'musiclm_jax.train', *words], cwd=tmp_path,
-      env=dict(os.environ, PYTHONPATH=str(HERE)), capture_output=True,
+      [sys.executable, '-m', 'musiclm_jax.commands.train', *words], cwd=tmp_path,
+      capture_output=True,
       text=True, timeout=120, check=False)
   assert done.returncode == 0, done.stderr
   assert 'resuming' in done.stderr and 'at step 3' in done.stderr
@@ -172,6 +169,6 @@ def test_a_model_dir_is_one_run_s(leaf, tmp_path):
 def test_nothing_trained_is_a_user_error(tmp_path):
   for model_dir in (tmp_path, tmp_path / 'absent'):
     with pytest.raises(errors.UserError, match='train it first'):
-      export_lib.export(toy_trainable.Toy(), toy_trainable.ToySource(),
+      exporting.export(toy_trainable.Toy(), toy_trainable.ToySource(),
                         model_dir, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

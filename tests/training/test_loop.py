@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from musiclm_jax import errors
 from musiclm_jax.training import health
 from musiclm_jax.training import loop
 from musiclm_jax.training import metrics_writer
-
-HERE = pathlib.Path(__file__).parent
 
 
 def _train(model_dir, num_steps, trainable=None, source=None, **kwargs):
@@ -94,7 +91,6 @@ def test_a_finished_run_returns_at_once(whole):
 def _start(model_dir, num_steps=30, sleep=0.1):
   """The same run in a process of its own, slowed down to be hit."""
   code = (
-      f'import sys; sys.path.insert(0, {str(HERE)!r})\n'
       'import toy_trainable\n'
       'from musiclm_jax.training import loop\n'
       f'loop.train(toy_trainable.Toy(), toy_trainable.ToySource(sleep={sleep}),'

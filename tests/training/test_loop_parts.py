@@ -12,7 +12,7 @@ import toy_trainable
 from musiclm_jax.training import health
 from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import prefetch
-from musiclm_jax.training import progress
+from musiclm_jax.training import progress_line
 from musiclm_jax.training import run_record
 
 
@@ -61,9 +61,9 @@ def test_metrics_add_columns_and_forget_steps_after_a_resume(tmp_path):
 
 def test_progress_writes_few_lines_with_rate_and_eta(monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  monkeypatch.setattr(progress_line.time, 'monotonic', lambda: now[0])
   stream = io.StringIO()
-  bar = progress.Progress(1000, lambda: np.inf, stream)
+  bar = progress_line.Progress(1000, lambda: np.inf, stream)
   for step in range(1, 101):
     now[0] += 0.25
     bar.mark(step)
@@ -76,9 +76,9 @@ def test_progress_writes_few_lines_with_rate_and_eta(monkeypatch):
 
 def test_progress_counts_down_to_the_deadline(monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  monkeypatch.setattr(progress_line.time, 'monotonic', lambda: now[0])
   stream = io.StringIO()
-  bar = progress.Progress(10**6, lambda: 90.0, stream)
+  bar = progress_line.Progress(10**6, lambda: 90.0, stream)
   for step in (1, 2):
     now[0] += 1
     bar.mark(step)

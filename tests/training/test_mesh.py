@@ -14,7 +14,7 @@ from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import mesh as mesh_lib
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).parents[1] / 'helpers'
 
 def _run(which, scratch):
   # NPROC: threads for every device; with two of them devices that wait for each
@@ -22,7 +22,7 @@ def _run(which, scratch):
   env = dict(os.environ, JAX_PLATFORMS='cpu', NPROC='32',
              XLA_FLAGS='--xla_force_host_platform_device_count=8')
   done = subprocess.run(
-      [sys.executable, str(HERE / 'eight_devices.py'), str(HERE.parent),
+      [sys.executable, str(HERE / 'eight_devices.py'),
        str(scratch), which],
       env=env, capture_output=True, text=True, timeout=900, check=False)
   assert done.returncode == 0, done.stderr

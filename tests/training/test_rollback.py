@@ -46,12 +46,12 @@ def _as_users_compile(check, folder):
   Two programs, a rate of 0.15 in one and half of 0.3 in the other, give the
   same bits by XLA:CPU's usual emitters, not by those of tests/conftest.py.
   """
-  script = ('import pathlib, sys; sys.path.insert(0, sys.argv[1]); '
+  script = ('import pathlib, sys; '
             'import test_rollback; '
-            'getattr(test_rollback, sys.argv[2])(pathlib.Path(sys.argv[3]))')
-  here = pathlib.Path(__file__).parent
+            'getattr(test_rollback, sys.argv[1])(pathlib.Path(sys.argv[2]))')
   done = subprocess.run(
-      [sys.executable, '-c', script, str(here), check.__name__, str(folder)],
+      [sys.executable, '-c', script, check.__name__, str(folder)],
+      cwd=pathlib.Path(__file__).parent,
       env=dict(os.environ, XLA_FLAGS=''), capture_output=True, text=True,
       timeout=300, check=False)
   assert done.returncode == 0, done.stderr[-2000:]

@@ -6,8 +6,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from musiclm_jax import bundle
-from musiclm_jax import cli
 from musiclm_jax import errors
+from musiclm_jax.commands import cli
 from musiclm_jax.training import optim
 from musiclm_jax.training import t5x_checkpoints
 

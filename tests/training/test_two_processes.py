@@ -12,15 +12,13 @@ import time
 import jax
 import numpy as np
 import pytest
+import runs
 
-HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / 'stages'))
-
-import runs  # pylint: disable=g-import-not-at-top,wrong-import-position
-
-from musiclm_jax.training import export
+from musiclm_jax.training import exporting
 from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import watchdog
+
+HERE = pathlib.Path(runs.__file__).parent  # of the helpers
 
 
 def free_port():
@@ -38,7 +36,7 @@ def start(model_dir, kind, steps, mesh, sleep=0.0, devices=2):
              XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}',
              MUSICLM_COORDINATOR=f'127.0.0.1:{port}', MUSICLM_NUM_PROCESSES='2')
   return [subprocess.Popen(
-      [sys.executable, str(HERE / 'two_processes.py'), str(HERE.parent),
+      [sys.executable, str(HERE / 'two_processes.py'),
        str(model_dir), str(steps), str(sleep), kind, json.dumps(mesh)],
       env=dict(env, MUSICLM_PROCESS_ID=str(number)), text=True,
       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for number in range(2)]
@@ -53,7 +51,7 @@ def finish(processes):
 
 def distance(kind, model_dir, other_dir):
   """How far the newest checkpoints of two runs are apart."""
-  states = [export.restore(*runs.make(kind), path)[1]
+  states = [exporting.restore(*runs.make(kind), path)[1]
             for path in (model_dir, other_dir)]
   return max(float(np.max(np.abs(a - b))) for a, b in zip(
       *map(jax.tree.leaves, states), strict=True))
@@ -111,7 +109,7 @@ def test_they_meet_by_what_gin_says(tmp_path):
              XLA_FLAGS='--xla_force_host_platform_device_count=2')
   port = free_port()
   finish([subprocess.Popen(
-      [sys.executable, '-m', 'musiclm_jax.cli', 'train',
+      [sys.executable, '-m', 'musiclm_jax.commands.cli', 'train',
        str(tmp_path / 'toy.gin'), f"--gin.MODEL_DIR='{tmp_path}/two'",
        f"--gin.COORDINATOR='127.0.0.1:{port}'", f'--gin.PROCESS_ID={number}'],
       env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -1,0 +1,135 @@
+"""Says what a bundle, a corpus, a token cache or an audio file holds.
+
+  musiclm inspect bundle [DIR]       (default: the shipped one)
+  musiclm inspect corpus DIR
+  musiclm inspect cache DIR
+  musiclm inspect audio FILE
+"""
+
+import json
+import pathlib
+
+from musiclm_jax import errors
+
+KINDS = ('bundle', 'corpus', 'cache', 'audio')
+
+
+def add_arguments(parser):
+  """The options of `musiclm inspect`."""
+  parser.add_argument('kind', choices=KINDS)
+  parser.add_argument('path', nargs='?')
+  parser.add_argument('--json', metavar='FILE', help='write the figures there')
+
+
+def run(args):
+  """Prints the figures of one thing, and writes them as JSON if asked."""
+  if args.path is None and args.kind != 'bundle':
+    raise errors.UserError(f'inspect {args.kind} needs a path.')
+  if args.json:
+    errors.check_output(args.json, what='--json')
+  figures = globals()[f'print_{args.kind}'](args.path)
+  if args.json:
+    from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top
+    figures_lib.write(args.json, figures)
+
+
+def print_bundle(path=None):
+  """Components, parameters, sizes and what they were trained on."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+  bundle = bundle_lib.Bundle(path or bundle_lib.shipped())
+  print(f'{bundle.directory}: {bundle.identity}')
+  figures = {}
+  for name in bundle_lib.COMPONENTS:
+    if not bundle.has(name):
+      optional = name in bundle_lib.OPTIONAL
+      print(f'  {name:<12} {"not part of it" if optional else "missing"}')
+      continue
+    component = bundle_lib.load_component(bundle.directory / name)
+    count = sum(int(np.size(w)) for w in component.weights.values())
+    size = sum(f.stat().st_size
+               for f in (bundle.directory / name).iterdir() if f.is_file())
+    figures[f'{name}_parameters'], figures[f'{name}_bytes'] = count, size
+    about = component.metadata
+    on = f' on {about["corpus"]}' if 'corpus' in about else ''
+    print(f'  {name:<12} {count / 1e6:7.2f} M values  {size / 1e6:6.2f} MB  '
+          f'{about.get("steps", "?")} steps{on}')
+  figures['bundle_bytes'] = sum(
+      f.stat().st_size for f in bundle.directory.rglob('*') if f.is_file())
+  print(f'  {"total":<12} {figures["bundle_bytes"] / 1e6:.2f} MB')
+  figures.update(_print_evaluation(bundle))
+  return figures
+
+
+def _print_evaluation(bundle):
+  """What `musiclm evaluate quick --record` found; its figures."""
+  from musiclm_jax.commands import evaluate  # pylint: disable=g-import-not-at-top
+  path = bundle.directory / evaluate.RECORD
+  command = f'musiclm evaluate quick --bundle {bundle.directory} --record'
+  if not path.is_file():
+    print(f'not evaluated yet; run `{command}`')
+    return {}
+  from musiclm_jax import files  # pylint: disable=g-import-not-at-top
+  remedy = f'run `{command}` again'
+  recorded = files.read_json(path, remedy)
+  files.require(path, recorded, remedy, bundle_fingerprint=str, corpus=str,
+                  clips=(int, float), text=str, git_commit=str)
+  if recorded['bundle_fingerprint'] != bundle.weights_fingerprint():
+    print(f'the recorded evaluation is of other weights; run `{command}` again')
+    return {}
+  print(f'\nQuick evaluation: {recorded["clips"]:.0f} clips of '
+        f'{recorded["corpus"]}, split {recorded.get("split")}, seed '
+        f'{recorded.get("seed")}, at commit {recorded["git_commit"][:7]}\n')
+  print(recorded['text'])
+  return {k: v for k, v in recorded.items() if isinstance(v, (int, float))}
+
+
+def print_corpus(path):
+  """Splits, hours, captions and licence."""
+  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+  corpus = records.Corpus(path)
+  manifest = corpus.manifest
+  print(f'{path}: {corpus.name}, {corpus.sample_rate_hz} Hz mono, licence: '
+        f'{manifest.get("licence", "not stated")}')
+  figures = {}
+  for name in corpus.splits:
+    split = corpus.split(name)
+    captioned = sum(bool(t.captions) for t in split)
+    figures[f'{name}_tracks'] = len(split)
+    figures[f'{name}_hours'] = split.seconds / 3600
+    figures[f'{name}_captioned'] = captioned
+    print(f'  {name:<11} {len(split):6d} tracks  {split.seconds / 3600:7.2f} h'
+          f'  {captioned} with captions')
+  return figures
+
+
+def print_cache(path):
+  """The fingerprint and contents of a token cache."""
+  from musiclm_jax.tokens import cache  # pylint: disable=g-import-not-at-top
+  description = cache.describe(path)
+  print(json.dumps(description, indent=2))
+  return {k: v for k, v in description.items() if isinstance(v, (int, float))}
+
+
+def print_audio(path):
+  """Length, level and spectrum of a sound file."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
+  rate = specs.AudioSpec().sample_rate_hz
+  sound = audio.read(pathlib.Path(path), rate)
+  spectrum = np.abs(np.fft.rfft(sound)) ** 2
+  hz = np.fft.rfftfreq(len(sound), 1 / rate)
+  figures = {
+      'seconds': len(sound) / rate,
+      'peak': float(np.max(np.abs(sound))),
+      'rms': float(np.sqrt(np.mean(sound ** 2))),
+      'silent_share': float(np.mean(np.abs(sound) < 1e-4)),
+      'spectral_centroid_hz': float(
+          (hz * spectrum).sum() / max(spectrum.sum(), 1e-20)),
+  }
+  for name, value in figures.items():
+    print(f'  {name:<22} {value:.4f}')
+  return figures

@@ -1,0 +1,1 @@
+"""Drawing tokens: the cached decoder, sampling, guidance. Knows no music."""

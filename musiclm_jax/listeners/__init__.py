@@ -1,0 +1,1 @@
+"""Pretrained judges that know nothing of our models."""

@@ -1,0 +1,1 @@
+"""What a training step will need of a machine that need not be there."""

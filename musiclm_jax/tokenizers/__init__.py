@@ -1,0 +1,1 @@
+"""From audio or text to tokens: our own models, and other people's."""
