@@ -41,7 +41,7 @@ _EXTRAS = {
         'jaxtyping>=0.3', 'tensorboard>=2.19', 'grain>=0.2.10', 'clu>=0.0.12',
     ],
     'tpu': ['libtpu>=0.0.40'],
-    'cuda': ['jax[cuda12]>=0.7'],
+    'cuda': ['jax[cuda12]>=0.10'],
     'hf': ['transformers>=5.0', 'torch>=2.6'],
     'web': [
         'gradio>=6.0', 'fastapi>=0.115.2', 'uvicorn>=0.30',
@@ -80,7 +80,7 @@ setuptools.setup(
         **{name: ['*.gin'] for name in _GIN},
     },
     install_requires=[
-        'jax>=0.7', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
+        'jax>=0.10', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
         'librosa>=0.11', 'soundfile>=0.13', 'soxr>=0.5', 'safetensors>=0.5',
         'tokenizers>=0.21', 'pyyaml>=6.0',
     ],

@@ -17,6 +17,9 @@ The layers keep their own pasts (nn/streams.py): a state is a tree of arrays, on
 for each layer that looks back.
 """
 
+from typing import Any
+from collections.abc import Iterator
+from collections.abc import Iterable
 import functools
 
 import jax
@@ -38,20 +41,20 @@ class _Stream:
   _per_frame = 1  # outputs along axis 1
   delay_frames = 0
 
-  def __init__(self, codec):
+  def __init__(self, codec: Any):
     self._codec = codec
     self._model = codec.model
 
   @property
-  def spec(self):
+  def spec(self) -> Any:
     return self._codec.spec
 
-  def init(self, batch=1):
+  def init(self, batch: int = 1) -> Any:
     """The state before the first sample of `batch` signals."""
     return streams.start(self._model, self._codec.params, self._first(batch),
                          method=self._method)
 
-  def stream(self, chunks):
+  def stream(self, chunks: Iterable) -> Iterator[jax.Array]:
     """`step` over the chunks of one signal, its outputs in time.
 
     Args:
@@ -100,7 +103,7 @@ class Encoder(_Stream):
 
   _method = 'encode'
 
-  def __init__(self, codec, levels=None):
+  def __init__(self, codec: Any, levels: int | None = None):
     """An encoder.
 
     Args:
@@ -117,7 +120,8 @@ class Encoder(_Stream):
         (codec.codebooks, codec.params.get(quantize.PARAMS)))
     self.delay_frames = codec.config.encoder_lookahead
 
-  def step(self, state, chunk):
+  def step(self, state: Any,
+           chunk: jax.Array | np.ndarray) -> tuple[Any, jax.Array]:
     """Codes of the next samples.
 
     Args:
@@ -130,7 +134,8 @@ class Encoder(_Stream):
     state, latents = self.latents(state, chunk)
     return state, self._quantize(latents, *self._quantizer)
 
-  def latents(self, state, chunk):
+  def latents(self, state: Any,
+              chunk: jax.Array | np.ndarray) -> tuple[Any, jax.Array]:
     """As `step`, before quantisation: (state, [B, n, D] float)."""
     chunk = jnp.asarray(chunk, jnp.float32)
     hop = self.spec.hop_samples
@@ -161,12 +166,13 @@ class Decoder(_Stream):
 
   _method = 'decode'
 
-  def __init__(self, codec):
+  def __init__(self, codec: Any):
     super().__init__(codec)
     self.delay_frames = codec.config.decoder_lookahead
     self._per_frame = self.spec.hop_samples
 
-  def step(self, state, codes):
+  def step(self, state: Any,
+           codes: jax.Array | np.ndarray) -> tuple[Any, jax.Array]:
     """Audio of the next frames.
 
     Args:

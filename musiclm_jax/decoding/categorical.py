@@ -1,5 +1,6 @@
 """One token from its logits, by a random key that depends on nothing else."""
 
+from typing import Any
 import dataclasses
 
 import jax
@@ -29,11 +30,11 @@ class Draw:
   guidance: tuple = ()
 
   @property
-  def filtered(self):
+  def filtered(self) -> bool:
     return self.top_k > 0 or self.top_p < 1.0
 
 
-def row_keys(seed, stream, window, samples):
+def row_keys(seed: int, stream: int, window: Any, samples: Any) -> jax.Array:
   """Random keys, one for each row: a function of its arguments alone.
 
   Args:
@@ -49,7 +50,9 @@ def row_keys(seed, stream, window, samples):
   return jax.vmap(fold)(windows, samples)
 
 
-def draw_codes(logits, keys, position, temperature, filters=None):
+def draw_codes(logits: jax.Array, keys: jax.Array, position: jax.Array,
+               temperature: jax.Array,
+               filters: tuple | None = None) -> jax.Array:
   """[B, K] logits -> [B] codes.
 
   Args:

@@ -10,7 +10,7 @@ MAX_ROWS = ROW_COUNTS[-1]  # drawn at once; others come after
 WEIGHTS = ('float32', 'bfloat16', 'int8')
 
 
-def check_weights(weights):
+def check_weights(weights: str | None) -> str | None:
   """`weights`, of WEIGHTS or None; UserError for any other."""
   if weights is not None and weights not in WEIGHTS:
     raise errors.choice('weights', weights, WEIGHTS)

@@ -4,6 +4,8 @@ The pipeline holds a trained stage and calls the sampler; a trainer that samples
 (T5X) compiles a function of parameters and a batch. This is that function.
 """
 
+from typing import Any
+
 import jax
 
 from musiclm_jax.decoding import categorical
@@ -11,7 +13,8 @@ from musiclm_jax.decoding import sampler as sampler_lib
 from musiclm_jax.tokens import layout as layout_lib
 
 
-def continuation(model, params, tokens, rng, draw=categorical.Draw()):
+def continuation(model: Any, params: Any, tokens: jax.Array, rng: jax.Array,
+                 draw: categorical.Draw = categorical.Draw()) -> jax.Array:
   """The whole target after its conditions, drawn.
 
   Args:

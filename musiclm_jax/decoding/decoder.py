@@ -15,6 +15,7 @@ with every frame: a small network does not find it by that.
 
 import dataclasses
 
+import jax
 from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -94,16 +95,16 @@ class DecoderConfig:
           f'dropout_rate is {self.dropout_rate}; expected 0 to below 1.')
 
   @property
-  def joined_kv(self):
+  def joined_kv(self) -> int:
     return self.num_heads * self.head_dim
 
 
-def padded_vocab_size(layout):
+def padded_vocab_size(layout: layout_lib.Layout) -> int:
   """The layout's ids, rounded up to a multiple of 128."""
   return -(-layout.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
 
 
-def key_mask(input_tokens):
+def key_mask(input_tokens: jax.Array | np.ndarray) -> jax.Array:
   """[B, L] -> [B, L] float32: NEGATIVE where a key is padding, else 0.
 
   Padding is token 0, but position 0 holds the 0 that begins every sequence.
@@ -113,7 +114,7 @@ def key_mask(input_tokens):
   return jnp.where(padded, causal.NEGATIVE, 0.0).astype(jnp.float32)
 
 
-def time_features(layout, count):
+def time_features(layout: layout_lib.Layout, count: int) -> np.ndarray:
   """[L, count] float32: sines and cosines of the time of each input token.
 
   The periods are spaced evenly on a logarithmic scale, from two frames of a
@@ -125,7 +126,8 @@ def time_features(layout, count):
       [np.sin(angles), np.cos(angles)], axis=-1)).astype(np.float32)
 
 
-def target_rows(table, layout, head):
+def target_rows(table: jax.Array, layout: layout_lib.Layout,
+                head: str) -> jax.Array:
   """The output rows of the target's ids: [Q, K, D] out of either table."""
   target = layout.target
   if head == 'vocab':
@@ -145,7 +147,8 @@ class Decoder(nn.Module):
   layout: layout_lib.Layout
 
   @nn.compact
-  def __call__(self, input_tokens, deterministic=True):
+  def __call__(self, input_tokens: jax.Array,
+               deterministic: bool = True) -> jax.Array:
     """Logits of the target segment, teacher-forced.
 
     Args:
@@ -185,7 +188,7 @@ class Decoder(nn.Module):
                         preferred_element_type=jnp.float32)
     return jnp.moveaxis(logits, 0, 2)
 
-  def hidden(self, input_tokens, deterministic):
+  def hidden(self, input_tokens: jax.Array, deterministic: bool) -> jax.Array:
     """[B, L] -> [B, L, D] after the final norm."""
     config = self.config
     embedding = partitioning.param_with_axes(

@@ -11,15 +11,25 @@ costs one more row: two conditions are guided by three rows, which differ in
 their conditions and draw the same tokens. Two scales of their own are ours.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.tokens import layout as layout_lib
 
+if TYPE_CHECKING:
+  import jax
+
 _WORDS = dict(mulan='the prompt', melody='the melody')
 
 
-def in_force(layout, tokens, scales):
+def in_force(layout: layout_lib.Layout, tokens: jax.Array | np.ndarray,
+             scales: Iterable) -> tuple:
   """The (condition, scale) pairs that change something for these rows.
 
   Args:
@@ -38,7 +48,8 @@ def in_force(layout, tokens, scales):
   return tuple(found)
 
 
-def variants(layout, tokens, scales):
+def variants(layout: layout_lib.Layout, tokens: jax.Array | np.ndarray,
+             scales: Iterable) -> tuple[np.ndarray, np.ndarray]:
   """The rows with all conditions, then without each guided one.
 
   Args:
@@ -62,13 +73,13 @@ def variants(layout, tokens, scales):
   return np.concatenate(parts), np.asarray(weights, np.float32)
 
 
-def mixed(scores, weights):
+def mixed(scores: jax.Array, weights: jax.Array) -> jax.Array:
   """[R * B, K] logits of all variants -> [B, K]."""
   parts = scores.reshape((len(weights), -1) + scores.shape[1:])
   return (weights[:, None, None] * parts).sum(axis=0)
 
 
-def check(name, optional, scales):
+def check(name: str, optional: Sequence[str], scales: Iterable) -> None:
   """UserError for a condition that a stage has not learned to go without.
 
   Args:

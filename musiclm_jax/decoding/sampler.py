@@ -12,6 +12,8 @@ there: drawn in one piece or in many, tokens are the same. Rows are padded to 1,
 each a program; a sampler compiles few of them, whatever it is asked.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -26,6 +28,7 @@ from musiclm_jax.decoding import categorical
 from musiclm_jax.decoding import choices
 from musiclm_jax.decoding import decoder
 from musiclm_jax.decoding import guidance
+from musiclm_jax.nn import batching
 from musiclm_jax.nn import causal
 from musiclm_jax.tokens import layout as layout_lib
 
@@ -36,9 +39,9 @@ _MOST_STRETCHES = 4  # but not more often: each is compiled
 _PROMPT_MULTIPLE = 128  # prompts are padded to it
 
 
-def padded_rows(count):
+def padded_rows(count: int) -> int:
   """The number of rows that `count` rows are padded to, at most the largest."""
-  return next((n for n in ROW_COUNTS if n >= count), ROW_COUNTS[-1])
+  return batching.size_for(count, ROW_COUNTS)
 
 
 @dataclasses.dataclass
@@ -69,7 +72,7 @@ class Decoding:
   position: int
 
   @property
-  def tokens(self):
+  def tokens(self) -> jax.Array:
     """[B, L] int32, 0 where not drawn yet."""
     return self.variants[:len(self.keys)]
 
@@ -84,7 +87,7 @@ class Sampler:
     compilations: programs compiled so far.
   """
 
-  def __init__(self, stage, weights=None):
+  def __init__(self, stage: Any, weights: str | None = None):
     """Lays the weights out for decoding.
 
     Args:
@@ -110,7 +113,9 @@ class Sampler:
         self._advance_program, donate_argnames=('cache', 'recent', 'logits'),
         static_argnames=('filtered', 'levels', 'with_logits'))
 
-  def begin(self, tokens, keys, prompt, draw=categorical.Draw(), with_logits=False):
+  def begin(self, tokens: jax.Array | np.ndarray, keys: jax.Array, prompt: int,
+            draw: categorical.Draw = categorical.Draw(),
+            with_logits: bool = False) -> Decoding:
     """Reads the prompt.
 
     Args:
@@ -159,7 +164,7 @@ class Sampler:
         logits=jnp.zeros(shape if with_logits else (), jnp.float32),
         keys=keys, draw=draw, prompt=prompt, position=prompt)
 
-  def advance(self, decoding, stop):
+  def advance(self, decoding: Decoding, stop: int) -> None:
     """Draws up to position `stop`, where a frame ends; changes `decoding`."""
     if stop > self.layout.length:
       raise ValueError(
@@ -172,7 +177,8 @@ class Sampler:
       if decoding.position < end:
         self._draw_within(decoding, size, end)
 
-  def prepare(self, rows, prompts, draw=categorical.Draw()):
+  def prepare(self, rows: int, prompts: Sequence[int],
+              draw: categorical.Draw = categorical.Draw()) -> Iterator[None]:
     """Compiles every program that so many rows take, and draws nothing.
 
     Args:
@@ -199,8 +205,10 @@ class Sampler:
         self._draw_within(decoding, size, prompt)
         yield
 
-  def sample(self, tokens, keys, prompt, stop=None, draw=categorical.Draw(),
-             rows=None):
+  def sample(self, tokens: jax.Array | np.ndarray, keys: jax.Array, prompt: int,
+             stop: int | None = None,
+             draw: categorical.Draw = categorical.Draw(),
+             rows: int | None = None) -> np.ndarray:
     """Fills in the free target tokens, in one piece.
 
     Args:
@@ -216,7 +224,8 @@ class Sampler:
     """
     return self._all(tokens, keys, prompt, stop, draw, rows, False)[0]
 
-  def score(self, tokens, rows=None):
+  def score(self, tokens: jax.Array | np.ndarray,
+            rows: int | None = None) -> np.ndarray:
     """Step-wise logits of a whole sequence: [B, T * Q, K] float32.
 
     The same programs as `sample`, with every token given.
@@ -225,7 +234,8 @@ class Sampler:
     return self._all(tokens, keys, self.layout.target.start, None,
                      categorical.Draw(), rows, True)[1]
 
-  def loss(self, tokens, rows=None):
+  def loss(self, tokens: jax.Array | np.ndarray,
+           rows: int | None = None) -> np.ndarray:
     """[Q] mean nats of the target tokens, level by level."""
     target = self.layout.target
     codes = target.to_codes(np.asarray(tokens)[:, target.start:])
@@ -240,9 +250,7 @@ class Sampler:
     tokens, count = np.asarray(tokens), len(tokens)
     rows = rows or padded_rows(count)
     parts = []
-    for first in range(0, count, rows):
-      # Rows that only fill up the shape repeat the last real one.
-      index = np.minimum(np.arange(first, first + rows), count - 1)
+    for index, _ in batching.batches(count, [rows]):
       decoding = self.begin(
           tokens[index], keys[index], prompt, draw, with_logits)
       self.advance(decoding, self.layout.length if stop is None else stop)
@@ -328,8 +336,8 @@ class Sampler:
     config, target = self._config, self.layout.target
     batch, size = len(tokens), cache[0][1].shape[2]
     _, mask = self._prompt_mask(tokens, prompt, size, levels)
-    bias = (cached_transformer.reversed_bias(
-        weights['stack'], config, size, BLOCK), size)
+    bias = cached_transformer.reversed_bias(
+        weights['stack'], config, size, BLOCK)
     hidden = jnp.where(
         self._unseen(size + BLOCK, levels), causal.NEGATIVE, 0.0)
 
@@ -391,7 +399,7 @@ class Sampler:
     return step // levels * self.layout.target.num_codebooks + step % levels
 
 
-def cache_sizes(length):
+def cache_sizes(length: int) -> list[int]:
   """Sizes that the cache takes while a sequence of `length` is drawn.
 
   A block may begin anywhere, so there is room for one more than the length:

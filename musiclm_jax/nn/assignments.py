@@ -1,19 +1,18 @@
-"""Sums of vectors by what they are assigned to, fast on each backend."""
-
-import functools
+"""Sums of vectors by what they are assigned to."""
 
 import jax
-import jax.numpy as jnp
+
+from musiclm_jax.nn.kernels import dispatch
 
 
-def sums(ids, vectors, size):
+@dispatch.operation
+def sums_by_entry(ids: jax.Array, vectors: jax.Array,
+                  size: int) -> tuple[jax.Array, jax.Array]:
   """How many vectors each entry has, and their sum.
 
   By the matrix product with one-hot assignments, which is deterministic on
-  every backend and uses an accelerator's matrix unit. A CPU spends fifty times
-  as long on that product as on adding each vector where it belongs, one after
-  the other, which is deterministic too. Under data parallelism both are sums
-  over all devices.
+  every platform and uses an accelerator's matrix unit. Under data parallelism
+  it is a sum over all devices.
 
   Args:
     ids: [Q, N] int32, entries 0..size - 1 of each of Q levels.
@@ -23,19 +22,6 @@ def sums(ids, vectors, size):
   Returns:
     (counts [Q, K], sums [Q, K, D]), float32.
   """
-  return jax.lax.platform_dependent(
-      ids, vectors, cpu=functools.partial(_by_adding, size),
-      default=functools.partial(_by_product, size))
-
-
-def _by_adding(size, ids, vectors):
-  levels = jnp.arange(len(ids))[:, None]
-  zeros = jnp.zeros((len(ids), size, vectors.shape[-1]))
-  return (zeros[..., 0].at[levels, ids].add(1.0),
-          zeros.at[levels, ids].add(vectors))
-
-
-def _by_product(size, ids, vectors):
   def level(inputs):
     one_hot = jax.nn.one_hot(inputs[0], size)
     return one_hot.sum(0), one_hot.T @ inputs[1]

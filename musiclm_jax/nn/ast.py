@@ -12,6 +12,7 @@ distillation. Tokens are ordered by time first, then by band.
 
 import dataclasses
 
+import jax
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -53,11 +54,11 @@ class AstConfig:
           f'{self.patch}, or parts of the image are not looked at.')
 
   @property
-  def dropout_rate(self):
+  def dropout_rate(self) -> float:
     """None (paper): rows then need no randomness of their own."""
     return 0.0
 
-  def grid(self, frames, bands):
+  def grid(self, frames: int, bands: int) -> tuple[int, int]:
     """(patches along time, patches along bands) of an image."""
     if min(frames, bands) < self.patch:
       raise errors.UserError(
@@ -73,7 +74,7 @@ class Ast(nn.Module):
   config: AstConfig
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     cfg = self.config
     rows, columns = cfg.grid(*x.shape[1:])
     x = nn.Conv(cfg.dim, (cfg.patch, cfg.patch), (cfg.stride, cfg.stride),

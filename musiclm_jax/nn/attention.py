@@ -1,12 +1,16 @@
 """Bidirectional attention of the encoders; decoders have nn/causal.py."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 _MASKED = -1e9
 
 
-def attend(query, key, value, mask=None, drop=None):
+def attend(query: jax.Array, key: jax.Array, value: jax.Array,
+           mask: jax.Array | None = None,
+           drop: Callable | None = None) -> jax.Array:
   """Every query over all keys: softmax(q . k / sqrt(D)) v.
 
   The softmax divides after the product with the values, [Tq, D] numbers rather

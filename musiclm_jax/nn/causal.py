@@ -1,13 +1,16 @@
-"""Causal attention with T5's relative bias, a chunk of queries at a time.
+"""Causal attention with T5's relative bias, of whole sequences and step by step.
 
   table -> distance_bias [H, L] -> near_biases [H, chunk, R] for all layers
   query, key, value [B, H, L, D], near biases -> attention -> [B, H, L, D]
+  query [B, H, D], cached keys and values -> cached_attention -> [B, H, D]
 
-Keys of the future are neither computed nor stored (ours); results are those of
-the whole product. The products of the gradient are written out in the forms
-that XLA:CPU is fast at; other platforms are given the plain ones.
+Queries are taken a chunk at a time, so that keys of the future are neither
+computed nor stored (ours); results are those of the whole product. These are
+the plain forms; a platform may have others (nn/kernels/dispatch.py). One that
+wants its biases otherwise has a form of `near_biases` too.
 """
 
+from collections.abc import Callable
 import functools
 import math
 
@@ -15,11 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_MOST_SLICES = 64  # of a batch, that a gradient adds one by one
+from musiclm_jax.nn.kernels import dispatch
+
 NEGATIVE = -1e9  # added to the logit of a key that must not be seen
+_wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def relative_buckets(num_positions, num_buckets=32, max_distance=128):
+def relative_buckets(num_positions: int, num_buckets: int = 32,
+                     max_distance: int = 128) -> np.ndarray:
   """The bucket of a key 0 .. num_positions-1 positions in the past.
 
   Causal T5 (all buckets belong to the past): half of the buckets hold one
@@ -42,13 +48,14 @@ def relative_buckets(num_positions, num_buckets=32, max_distance=128):
   return np.where(distance < exact, distance, grown).astype(np.int32)
 
 
-def distance_bias(table, num_positions, max_distance=128):
+def distance_bias(table: jax.Array, num_positions: int,
+                  max_distance: int = 128) -> jax.Array:
   """[heads, buckets] table -> [heads, num_positions] bias of each distance."""
   buckets = relative_buckets(num_positions, table.shape[1], max_distance)
   return jnp.take(table, buckets, axis=1)
 
 
-def toeplitz(values, rows, columns):
+def toeplitz(values: jax.Array, rows: int, columns: int) -> jax.Array:
   """[H, rows + columns - 1] -> [H, rows, columns]: v[column - row + rows - 1].
 
   Reshapes only, so that the gradient is a sum and not a scatter.
@@ -59,103 +66,9 @@ def toeplitz(values, rows, columns):
   return flat.reshape(heads, rows, width - 1)[:, :, :columns]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _over_batch(bias, near, batch, reach):
-  """[H, Q, K] bias -> [batch, H, Q, K]; its gradient goes to `near` alone.
-
-  `near`, [H, Q, reach], are the last columns of `bias` over again, those that
-  depend on parameters; the batch is summed over as is fastest.
-  """
-  del near, reach
-  return jnp.broadcast_to(bias[None], (batch,) + bias.shape)
-
-
-def _sum_over_batch(batch, reach, _, grad):
-  """XLA:CPU sums over a leading axis much slower than it adds slices; in a
-  sharded batch, which is a large one, a slice lies on one device."""
-  grad = grad[..., grad.shape[-1] - reach:]
-  total = lambda g: g.sum(axis=0)
-  if batch > _MOST_SLICES:
-    return None, total(grad)
-  slices = lambda g: functools.reduce(jnp.add, [g[i] for i in range(batch)])
-  return None, jax.lax.platform_dependent(grad, cpu=slices, default=total)
-
-
-_over_batch.defvjp(
-    lambda bias, *others: (_over_batch(bias, *others), None), _sum_over_batch)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _beginnings(x, stops):
-  """[..., L] -> [its first `stop` positions for each of the rising `stops`]."""
-  return [x[..., :stop] for stop in stops]
-
-
-def _sum_beginnings(stops, _, grads):
-  """Adds piece by piece: no gradient is padded to the whole length."""
-  pieces = [functools.reduce(jnp.add, [g[..., start:stop] for g in grads[i:]])
-            for i, (start, stop) in enumerate(zip((0,) + stops, stops))]
-  return (jnp.concatenate(pieces, axis=-1),)
-
-
-_beginnings.defvjp(
-    lambda x, stops: (_beginnings(x, stops), None), _sum_beginnings)
-
-
-_wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-_LOGITS = 'bhqd,bhdk->bhqk'  # queries and keys
-_MIX = 'bhqk,bhdk->bhqd'  # probabilities and values
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(sums, rows, columns):
-  """`sums` of a [B, H, Q, ...] and a [B, H, D, K], as float32.
-
-  The gradient is the usual one, with a small matrix on the left in both of its
-  products: XLA:CPU is slow where it has to transpose the large one.
-
-  Args:
-    sums: _LOGITS or _MIX.
-    rows: [B, H, Q, D] queries of _LOGITS, [B, H, Q, K] probabilities of _MIX.
-    columns: [B, H, D, K] keys or values.
-
-  Returns:
-    [B, H, Q, K] of _LOGITS, [B, H, Q, D] of _MIX.
-  """
-  return _wide(sums, rows, columns)
-
-
-def _product_backward(sums, operands, grad):
-  rows, columns = operands
-  if sums == _LOGITS:
-    back, small, large = _MIX, rows, grad
-  else:
-    back, small, large = _LOGITS, grad, rows
-  return (_wide(back, grad, columns).astype(rows.dtype),
-          _over_queries(small, large).astype(columns.dtype))
-
-
-_product.defvjp(
-    lambda sums, *operands: (_product(sums, *operands), operands),
-    _product_backward)
-
-
-def _over_queries(small, large):
-  """[B, H, Q, D] x [B, H, Q, K] -> [B, H, D, K] float32.
-
-  Where both operands are summed over their rows XLA:CPU gains nothing from a
-  second thread; with the small one transposed beforehand it does.
-  """
-  def transposed_first(small, large):
-    small = jax.lax.optimization_barrier(small.swapaxes(2, 3))
-    return _wide('bhdq,bhqk->bhdk', small, large)
-
-  return jax.lax.platform_dependent(
-      small, large, cpu=transposed_first,
-      default=lambda *operands: _wide('bhqd,bhqk->bhdk', *operands))
-
-
-def near_biases(bias, chunk=256, flat=None):
+@dispatch.operation
+def near_biases(bias: jax.Array, chunk: int = 256,
+                flat: int | None = None) -> jax.Array:
   """The biases that a chunk of queries adds to the keys nearest to it.
 
   Of the distance alone, so that one array does for all chunks and layers.
@@ -183,7 +96,11 @@ def near_biases(bias, chunk=256, flat=None):
       jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
 
 
-def attention(query, key, value, near, key_mask, remat=False, dropout=None):
+@dispatch.operation
+def attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, near: jax.Array,
+    key_mask: jax.Array, remat: bool = False,
+    dropout: Callable | None = None) -> jax.Array:
   """Softmax attention over the past, a chunk of queries at a time.
 
   Args:
@@ -199,34 +116,77 @@ def attention(query, key, value, near, key_mask, remat=False, dropout=None):
     [B, H, L, D] in the type of `value`; softmax in float32.
   """
   batch, _, length, _ = query.shape
-  chunk = near.shape[1]
-  # Biases of the last chunk over all keys; earlier chunks see a part of it.
-  last = jnp.pad(jax.lax.stop_gradient(near), (
-      (0, 0), (0, 0), (-(-length // chunk) * chunk - near.shape[2], 0)))
+  _, chunk, reach = near.shape
 
-  def attend(index, q, k, v, b, b_near, mask):
-    b = _over_batch(b, b_near, batch, b_near.shape[2])
-    logits = _product(_LOGITS, q, k) + (b + mask[:, None, None])
+  def attend(index, q, k, v, bias, mask):
+    # A row for each sequence before it is padded: so the gradient sums over the
+    # nearest keys alone.
+    bias = jnp.broadcast_to(bias, (batch, *bias.shape))
+    bias = jnp.pad(bias, (
+        (0, 0), (0, 0), (0, 0), (k.shape[2] - bias.shape[3], 0)))
+    logits = _wide('bhqd,bhkd->bhqk', q, k) + (bias + mask[:, None, None])
     logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits)
     scale = 1.0 / weights.sum(axis=-1)[..., None]
     if dropout is not None:
       weights = dropout(weights, index)
-    out = _product(_MIX, weights.astype(v.dtype), v)
+    out = _wide('bhqk,bhkd->bhqd', weights.astype(v.dtype), v)
     return (out * scale).astype(v.dtype)
 
   if remat:
     attend = jax.checkpoint(attend, static_argnums=(0,))
-  starts = range(0, length, chunk)
-  stops = tuple(min(start + chunk, length) for start in starts)
-  keys, values = (_beginnings(x.swapaxes(2, 3), stops) for x in (key, value))
   parts = []
-  for index, (start, stop) in enumerate(zip(starts, stops)):
-    # Row i of this chunk is row i of `last`, its keys lie further left there.
-    here = lambda x: x[:, :stop - start,
-                       max(0, x.shape[2] - chunk - start):
-                       x.shape[2] - chunk + stop - start]
+  for index, start in enumerate(range(0, length, chunk)):
+    stop = min(start + chunk, length)
+    # The chunk's own keys are the last of those that `near` reaches.
+    own = reach - chunk
+    bias = near[:, :stop - start, max(0, own - start):own + stop - start]
     parts.append(attend(
-        index, query[:, :, start:stop], keys[index], values[index],
-        here(last), here(near), key_mask[:, :stop]))
+        index, query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop],
+        bias, key_mask[:, :stop]))
   return jnp.concatenate(parts, axis=2)
+
+
+def reversed_bias(bias: jax.Array, block: int) -> jax.Array:
+  """The biases that one query adds to its keys, wherever it stands.
+
+  Args:
+    bias: [H, L] float32, of each distance.
+    block: positions that a query may stand beyond its keys.
+
+  Returns:
+    [H, 2 * L + block]: far to near, then the future. The biases of keys k,
+    k + 1, ... at position p begin at `L - 1 - p + k`.
+  """
+  future = jnp.full((bias.shape[0], bias.shape[1] + block), NEGATIVE)
+  return jnp.concatenate([bias[:, ::-1], future], axis=1)
+
+
+@dispatch.operation
+def cached_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array,
+    near: tuple[jax.Array, jax.Array], near_bias: jax.Array,
+    seen: jax.Array) -> jax.Array:
+  """One query over two sets of keys: a cache, and the latest of all.
+
+  Args:
+    query: [B, H, D].
+    key: [B, H, D, C] of the cache.
+    value: [B, H, C, D] of the cache.
+    bias: [B, H, C] float32, which hides what is not to be seen.
+    near: the latest keys and values, [B, H, S, D] each.
+    near_bias: [1, H, S] float32.
+    seen: int32 scalar; `bias` hides the cache from here on.
+
+  Returns:
+    [B, H, D] in the type of `query`; softmax in float32.
+  """
+  del seen
+  logits = jnp.concatenate([
+      bias + _wide('bhd,bhdk->bhk', query, key),
+      near_bias + _wide('bhd,bhkd->bhk', query, near[0])], axis=-1)
+  weights = jax.nn.softmax(logits)
+  far, latest = jnp.split(weights, [key.shape[3]], axis=-1)
+  out = (_wide('bhk,bhkd->bhd', far, value) +
+         _wide('bhk,bhkd->bhd', latest, near[1]))
+  return out.astype(query.dtype)

@@ -8,6 +8,7 @@ over channels where they use BatchNorm (ours: a batch may then be split, padded
 or evaluated alone with the same result).
 """
 
+import jax
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -24,7 +25,7 @@ class FeedForward(nn.Module):
   dropout_rate: float = 0.0
 
   @nn.compact
-  def __call__(self, x, deterministic):
+  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
     dim = x.shape[-1]
     x = nn.LayerNorm(name='norm')(x)
     x = nn.swish(nn.Dense(self.mlp_dim, name='wi')(x))
@@ -41,7 +42,8 @@ class SelfAttention(nn.Module):
   dropout_rate: float = 0.0
 
   @nn.compact
-  def __call__(self, x, mask, deterministic):
+  def __call__(self, x: jax.Array, mask: jax.Array,
+               deterministic: bool) -> jax.Array:
     if self.position not in POSITIONS:
       raise errors.choice('position', self.position, POSITIONS)
     dim = x.shape[-1]
@@ -68,7 +70,8 @@ class ConvModule(nn.Module):
   dropout_rate: float = 0.0
 
   @nn.compact
-  def __call__(self, x, mask, deterministic):
+  def __call__(self, x: jax.Array, mask: jax.Array,
+               deterministic: bool) -> jax.Array:
     dim = x.shape[-1]
     x = nn.LayerNorm(name='norm')(x)
     x = nn.glu(nn.Dense(2 * dim, name='gate')(x))
@@ -90,7 +93,7 @@ class DepthwiseConv(nn.Module):
   kernel_size: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     dim, size = x.shape[-1], self.kernel_size
     kernel = self.param('kernel', nn.initializers.variance_scaling(
         1.0, 'fan_in', 'truncated_normal', in_axis=0, out_axis=1),
@@ -121,7 +124,8 @@ class ConformerBlock(nn.Module):
   dropout_rate: float = 0.0
 
   @nn.compact
-  def __call__(self, x, mask, deterministic=True):
+  def __call__(self, x: jax.Array, mask: jax.Array,
+               deterministic: bool = True) -> jax.Array:
     """[B, T, D], [B, T] bool (True: a frame) -> [B, T, D]."""
     rate = self.dropout_rate
     x += 0.5 * FeedForward(self.mlp_dim, rate, name='mlp_in')(
@@ -135,7 +139,7 @@ class ConformerBlock(nn.Module):
     return nn.LayerNorm(name='norm')(x)
 
 
-def rotary(x, base=10_000.0):
+def rotary(x: jax.Array, base: float = 10_000.0) -> jax.Array:
   """Turns pairs of features by their position: products see the distance only.
 
   Args:

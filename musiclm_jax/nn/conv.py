@@ -1,18 +1,20 @@
 """Convolutions, channels last: causal, strided, transposed, grouped, 2-D.
 
 Causal outputs depend on inputs at and before their own time only: padding is on
-the left. What was measured on XLA:CPU decides the formulations:
+the left. Each is written so that what is left of it is a dense convolution of
+stride 1, which every platform has a fast one of:
 
-  any stride 1     `convolve`: the native convolution, its derivatives spelled
-                   out as native convolutions too
+  any stride 1     `convolve`: the native convolution
   kernel 1         a matrix product
   kernel 2S, stride S, and its transpose    blocks of S samples are channels,
                    so both are a `convolve` of two taps and stride 1
   grouped, strided    polyphase: S samples are channels of their group, and what
                    is left is a `convolve` of stride 1 with ceil(k / S) taps
+
+These are the plain forms; a platform may have others (nn/kernels/dispatch.py).
 """
 
-import functools
+from collections.abc import Callable
 import math
 
 import flax.linen as nn
@@ -20,19 +22,15 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.nn import streams
+from musiclm_jax.nn.kernels import dispatch
 
 _DIMENSIONS = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def convolve(inputs, kernel, strides, padding, dilation, groups=1):
-  """The native convolution over one or two axes, fast to differentiate.
-
-  On XLA:CPU the gradient that jax derives is slow inside a conditional (seen,
-  not explained: other orders of axes seem to be brought to the fast one only
-  outside), and a grouped one anywhere. Here both gradients are forward
-  convolutions in the fast order. On other platforms jax's own is kept; which is
-  faster there has not been measured.
+@dispatch.operation
+def convolve(inputs: jax.Array, kernel: jax.Array, strides: tuple,
+             padding: tuple, dilation: tuple, groups: int = 1) -> jax.Array:
+  """The native convolution over one or two axes.
 
   Args:
     inputs: [B, T, C] or [B, T, F, C].
@@ -43,86 +41,16 @@ def convolve(inputs, kernel, strides, padding, dilation, groups=1):
     groups: output channels use input channels of their own group.
 
   Returns:
-    [B, T', D] or [B, T', F', D]. Reverse mode only, first order.
+    [B, T', D] or [B, T', F', D].
   """
-  return _native(inputs, kernel, strides, padding, dilation, groups)
-
-
-def _native(inputs, kernel, strides, padding, dilation, groups, spread=None):
   return jax.lax.conv_general_dilated(
-      inputs, kernel, strides, padding, lhs_dilation=spread,
-      rhs_dilation=dilation, dimension_numbers=_DIMENSIONS[inputs.ndim],
-      feature_group_count=groups)
+      inputs, kernel, strides, padding, rhs_dilation=dilation,
+      dimension_numbers=_DIMENSIONS[inputs.ndim], feature_group_count=groups)
 
 
-def _convolve_forward(inputs, kernel, *geometry):
-  return _native(inputs, kernel, *geometry), (inputs, kernel)
-
-
-def _convolve_backward(strides, padding, dilation, groups, residuals, outer):
-  geometry = strides, padding, dilation, groups
-  gradients = []
-  # One at a time, so that the one that nobody asks for is not computed.
-  for i, spelled_out in enumerate((_input_gradient, _kernel_gradient)):
-
-    def derived(inputs, kernel, outer, i=i):
-      function = lambda *a: _native(*a, *geometry)
-      return jax.vjp(function, inputs, kernel)[1](outer)[i]
-
-    gradients.append(jax.lax.platform_dependent(
-        *residuals, outer, default=derived,
-        cpu=functools.partial(_with_geometry, spelled_out, geometry)))
-  return tuple(gradients)
-
-
-def _with_geometry(function, geometry, inputs, kernel, outer):
-  return function(inputs, kernel, outer, *geometry)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def _input_gradient(
-    inputs, kernel, outer, strides, padding, dilation, groups):
-  """`outer`, spread by the stride, convolved with the reversed kernel."""
-  axes = len(strides)
-  taps, (channels, features) = kernel.shape[:axes], kernel.shape[axes:]
-  around = []
-  for i, (low, _) in enumerate(padding):
-    reach = (taps[i] - 1) * dilation[i]
-    used = (outer.shape[1 + i] - 1) * strides[i] + 1
-    around.append((reach - low, inputs.shape[1 + i] - used + low))
-  kernel = jnp.flip(kernel, tuple(range(axes)))
-  kernel = kernel.reshape(taps + (channels, groups, features // groups))
-  kernel = jnp.swapaxes(kernel, -3, -1).reshape(
-      taps + (features // groups, groups * channels))
-  return _native(
-      outer, kernel, (1,) * axes, around, dilation, groups, spread=strides)
-
-
-def _kernel_gradient(
-    inputs, kernel, outer, strides, padding, dilation, groups):
-  """`inputs` convolved with `outer`: channels are the batch, the batch is
-  channels, and stride and dilation change places."""
-  axes = len(strides)
-  spatial, batch = tuple(range(1, axes + 1)), inputs.shape[0]
-  around = []
-  for i, (low, _) in enumerate(padding):
-    reach = (kernel.shape[i] - 1) * dilation[i]
-    length = reach + (outer.shape[1 + i] - 1) * strides[i] + 1 - low
-    # Inputs behind the last stride are never used.
-    inputs = inputs[(slice(None),) * (1 + i) + (slice(length),)]
-    around.append((low, length - inputs.shape[1 + i]))
-  lengths, channels = inputs.shape[1:-1], inputs.shape[-1] // groups
-  inputs = inputs.reshape((batch,) + lengths + (groups, channels))
-  inputs = jnp.transpose(inputs, (axes + 2,) + spatial + (axes + 1, 0))
-  inputs = inputs.reshape((channels,) + lengths + (groups * batch,))
-  outer = jnp.transpose(outer, spatial + (0, axes + 1))
-  gradient = _native(inputs, outer, dilation, around, strides, groups)
-  return jnp.transpose(gradient, spatial + (0, axes + 1))
-
-
-def causal_conv(inputs, kernel, dilation=1, missing=None):
+@dispatch.operation
+def causal_conv(inputs: jax.Array, kernel: jax.Array, dilation: int = 1,
+                missing: int | None = None) -> jax.Array:
   """Output t sees inputs t, t - dilation, ...; zeros stand before the start.
 
   Args:
@@ -142,7 +70,9 @@ def causal_conv(inputs, kernel, dilation=1, missing=None):
   return convolve(inputs, kernel, (1,), ((missing, 0),), (dilation,))
 
 
-def causal_conv_depthwise(inputs, kernel, missing=None):
+@dispatch.operation
+def causal_conv_depthwise(inputs: jax.Array, kernel: jax.Array,
+                          missing: int | None = None) -> jax.Array:
   """Each channel by itself: k shifted products, summed.
 
   A convolution with as many groups as channels is slow on XLA:CPU, and a TPU's
@@ -163,7 +93,9 @@ def causal_conv_depthwise(inputs, kernel, missing=None):
   return sum(inputs[:, i:i + count] * kernel[i] for i in range(back + 1))
 
 
-def causal_conv_strided(inputs, kernel, stride, missing=1):
+@dispatch.operation
+def causal_conv_strided(inputs: jax.Array, kernel: jax.Array, stride: int,
+                        missing: int = 1) -> jax.Array:
   """Convolution of kernel 2S and stride S: output t sees blocks t - 1 and t.
 
   Args:
@@ -181,7 +113,9 @@ def causal_conv_strided(inputs, kernel, stride, missing=1):
   return convolve(blocks, kernel, (1,), ((missing, 0),), (1,))
 
 
-def causal_conv_transposed(inputs, kernel, stride, missing=1):
+@dispatch.operation
+def causal_conv_transposed(inputs: jax.Array, kernel: jax.Array, stride: int,
+                           missing: int = 1) -> jax.Array:
   """Transposed convolution of kernel 2S and stride S, tail dropped.
 
   Input t is spread over output blocks t and t + 1; the last half-kernel, which
@@ -204,7 +138,9 @@ def causal_conv_transposed(inputs, kernel, stride, missing=1):
   return blocks.reshape(inputs.shape[0], -1, features)
 
 
-def grouped_conv(inputs, kernel, stride, groups):
+@dispatch.operation
+def grouped_conv(inputs: jax.Array, kernel: jax.Array, stride: int,
+                 groups: int) -> jax.Array:
   """Strided convolution in groups, without padding.
 
   Args:
@@ -231,7 +167,7 @@ def grouped_conv(inputs, kernel, stride, groups):
   return convolve(inputs, kernel, (1,), ((0, 0),), (1,), groups)
 
 
-def kernel_init(fan_in, scale=1.0):
+def kernel_init(fan_in: int, scale: float = 1.0) -> Callable:
   """Normal of deviation scale / sqrt(fan_in), whatever the kernel's layout."""
   return nn.initializers.normal(scale / math.sqrt(fan_in))
 
@@ -245,7 +181,7 @@ class CausalConv(nn.Module):
   init_scale: float = 1.0
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     channels = inputs.shape[-1]
     kernel = self.param(
         'kernel', kernel_init(self.kernel_size * channels, self.init_scale),
@@ -262,7 +198,7 @@ class CausalConvDepthwise(nn.Module):
   kernel_size: int
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     channels = inputs.shape[-1]
     kernel = self.param('kernel', kernel_init(self.kernel_size),
                         (self.kernel_size, channels))
@@ -278,7 +214,7 @@ class CausalConvStrided(nn.Module):
   stride: int
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     channels = inputs.shape[-1]
     kernel = self.param(
         'kernel', kernel_init(2 * self.stride * channels),
@@ -296,7 +232,7 @@ class CausalConvTransposed(nn.Module):
   stride: int
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     channels = inputs.shape[-1]
     # Two inputs reach each output, whatever the stride.
     kernel = self.param(
@@ -324,7 +260,7 @@ class Conv2d(nn.Module):
   padding: str = 'SAME'
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     kernel = self.param(
         'kernel', nn.initializers.lecun_normal(),
         self.kernel_size + (inputs.shape[-1], self.features))

@@ -12,6 +12,8 @@ size of what is read at once. In memory are two chunks, the sample and the
 centroids, whatever the number of vectors.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
 import dataclasses
 import shutil
 import tempfile
@@ -35,7 +37,7 @@ class VectorFile:
   Use as a context manager; `append` first, read afterwards.
   """
 
-  def __init__(self, directory=''):
+  def __init__(self, directory: str = ''):
     """An empty file.
 
     Args:
@@ -60,7 +62,7 @@ class VectorFile:
   def __len__(self):
     return self._length
 
-  def check_space(self, count, dim):
+  def check_space(self, count: int, dim: int) -> None:
     """UserError where `count` vectors of `dim` would not fit on the disk."""
     wanted, free = count * dim * 4, shutil.disk_usage(self.directory).free
     if wanted > free:
@@ -69,7 +71,7 @@ class VectorFile:
           f'{self.directory}, which has {free / 1e9:.1f} GB left; choose '
           f'another folder (TMPDIR) or fewer vectors.')
 
-  def append(self, vectors):
+  def append(self, vectors: np.ndarray) -> None:
     """Adds [n, D]; UserError for NaN or infinity."""
     vectors = np.ascontiguousarray(vectors, '<f4')
     if vectors.ndim != 2 or (self.dim and vectors.shape[1] != self.dim):
@@ -84,20 +86,21 @@ class VectorFile:
     vectors.tofile(self._file)
     self._length += len(vectors)
 
-  def rows(self, which):
+  def rows(self, which: slice | np.ndarray) -> np.ndarray:
     """[n, D] float32 copies of the vectors at a slice or at [n] indices."""
     self._file.flush()
     # A new map each time: pages that were read are given back with it.
     stored = np.memmap(self._file, '<f4', 'r', shape=(self._length, self.dim))
     return np.array(stored[which], np.float32)
 
-  def chunks(self, size):
+  def chunks(self, size: int) -> Iterator[np.ndarray]:
     """[<= size, D] one after the other."""
     for start in range(0, self._length, size):
       yield self.rows(slice(start, start + size))
 
 
-def moments(vectors, chunk=CHUNK):
+def moments(vectors: VectorFile,
+            chunk: int = CHUNK) -> tuple[np.ndarray, np.ndarray]:
   """Mean and standard deviation of each dimension of a `VectorFile`.
 
   Chunks are merged by the sums of squares about their means (Chan et al.,
@@ -141,7 +144,7 @@ class Fitted:
   passes: int
   moved: int
 
-  def report(self):
+  def report(self) -> dict:
     """Flat figures.
 
     Returns:
@@ -161,7 +164,9 @@ class Fitted:
         passes=self.passes, moved=self.moved)
 
 
-def fit(vectors, k, seed=0, iters=20, tolerance=1e-4, sample=65_536, say=None):
+def fit(vectors: VectorFile, k: int, seed: int = 0, iters: int = 20,
+        tolerance: float = 1e-4, sample: int = 65_536,
+        say: Callable[[str], None] | None = None) -> Fitted:
   """Standardises and clusters the vectors of a file; deterministic.
 
   The first centroids come from k-means in memory over a random sample. A
@@ -191,8 +196,10 @@ def fit(vectors, k, seed=0, iters=20, tolerance=1e-4, sample=65_536, say=None):
   return lloyd(vectors, mean, std, centroids, rng, iters, tolerance, say)
 
 
-def lloyd(vectors, mean, std, centroids, rng, iters, tolerance=0.0, say=None,
-          chunk=CHUNK):
+def lloyd(vectors: VectorFile, mean: np.ndarray, std: np.ndarray,
+          centroids: jax.Array | np.ndarray, rng: jax.Array, iters: int,
+          tolerance: float = 0.0, say: Callable[[str], None] | None = None,
+          chunk: int = CHUNK) -> Fitted:
   """Lloyd's iterations over a `VectorFile` from given centroids.
 
   Args:

@@ -8,6 +8,8 @@ A stack under `lax.scan` has the stacked layout: its program holds one layer
 whatever their number. Bundles store the unrolled one, which decodes faster.
 """
 
+from typing import Any
+from collections.abc import Callable
 import dataclasses
 import functools
 
@@ -18,14 +20,14 @@ STACKED = 'layers'
 _PREFIX = 'layers_'
 
 
-def layer(params, index):
+def layer(params: dict, index: int) -> dict:
   """The parameters of one layer, out of either layout."""
   if STACKED in params:
     return jax.tree.map(lambda x: x[index], params[STACKED])
   return params[f'{_PREFIX}{index}']
 
 
-def unroll(tree, split=lambda x: list(x)):
+def unroll(tree: Any, split: Callable = lambda x: list(x)) -> Any:
   """`tree` with every stack in it unrolled.
 
   Args:
@@ -47,7 +49,7 @@ def unroll(tree, split=lambda x: list(x)):
   return _walk(tree, convert)
 
 
-def stack(tree, join=jnp.stack):
+def stack(tree: Any, join: Callable = jnp.stack) -> Any:
   """The inverse of `unroll`; `join` makes one array of a list of them.
 
   >>> stack({'layers_0': {'w': 1}, 'layers_1': {'w': 2}, 'norm': 3}, list)
@@ -68,7 +70,7 @@ def stack(tree, join=jnp.stack):
   return _walk(tree, convert)
 
 
-def other_layout(abstract):
+def other_layout(abstract: Any) -> tuple[Any, Callable]:
   """The same arrays in the layout that they do not have.
 
   Args:
@@ -100,7 +102,7 @@ def _described(x, shape, respec):
   return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
 
 
-def is_stacked(tree):
+def is_stacked(tree: Any) -> bool:
   """Whether a stack of `tree` has the stacked layout."""
   found = []
   _walk(tree, lambda node: found.append(STACKED in node) or node)

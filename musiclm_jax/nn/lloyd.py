@@ -17,7 +17,7 @@ _CHUNK = 8192  # vectors whose distances to all centroids are held at once
 _SEED_ROUNDS = 4
 
 
-def nearest(vectors, centroids):
+def nearest(vectors: jax.Array, centroids: jax.Array) -> jax.Array:
   """Index of the nearest centroid.
 
   Args:
@@ -37,7 +37,8 @@ def nearest(vectors, centroids):
   return jnp.minimum(found, len(ids) - 1)  # NaN equals nothing
 
 
-def kmeans(rng, vectors, k, iters=20):
+def kmeans(rng: jax.Array, vectors: jax.Array, k: int,
+           iters: int = 20) -> jax.Array:
   """Lloyd's k-means; the same `rng` and vectors give the same centroids.
 
   Starts from distinct vectors drawn in four rounds, each in proportion to the
@@ -114,7 +115,9 @@ def _assign(vectors, centroids):
   return counts, sums, distances.reshape(-1)[:num_vectors]
 
 
-def assign_chunk(vectors, valid, centroids):
+def assign_chunk(
+    vectors: jax.Array, valid: jax.Array,
+    centroids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """What Lloyd's iteration needs of some vectors.
 
   Args:
@@ -141,7 +144,8 @@ def _draw_far(rng, distances, k):
   return jax.lax.top_k(keys, min(k, len(distances)))[1]
 
 
-def residual_kmeans(rng, vectors, num_codebooks, k, iters=20):
+def residual_kmeans(rng: jax.Array, vectors: jax.Array, num_codebooks: int,
+                    k: int, iters: int = 20) -> jax.Array:
   """Codebooks fitted one after the other, each to what the last left over.
 
   Args:

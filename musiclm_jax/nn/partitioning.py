@@ -5,6 +5,8 @@ plus codebook, code and channels. Parameters made with `param_with_axes` carry
 their names in the `params_axes` collection, which is where T5X looks too.
 """
 
+from collections.abc import Iterable
+
 from flax.linen import partitioning as flax_partitioning
 
 from musiclm_jax import errors
@@ -55,7 +57,7 @@ RULES = (
 )
 
 
-def with_rules(own):
+def with_rules(own: Iterable) -> tuple:
   """RULES, after those of `own`, which therefore win.
 
   Raises:

@@ -11,7 +11,7 @@ the quantizer, or is rotated on the way (nn/rotation.py).
 All sums over vectors are matrix products with one-hot assignments: they are
 deterministic on every backend, and under data parallelism they are global, so
 that eight devices see the codebooks that one would. A CPU adds the codec's up
-one by one instead (nn/assignments.py).
+one by one instead (nn/kernels/cpu.py).
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ PARAMS = 'quantizer'  # where a codec's parameters have what gradients teach
 _EPSILON = 1e-5
 
 
-def rvq_encode(vectors, codebooks, projected=None):
+def rvq_encode(vectors: jax.Array, codebooks: jax.Array,
+               projected: dict | None = None) -> jax.Array:
   """Residual codes: level q quantises what levels before it left over.
 
   Args:
@@ -58,7 +59,7 @@ def rvq_encode(vectors, codebooks, projected=None):
   return jnp.moveaxis(codes, 0, -1)
 
 
-def rvq_decode(codes, codebooks):
+def rvq_decode(codes: jax.Array, codebooks: jax.Array) -> jax.Array:
   """Sum of the chosen entries; fewer levels than codebooks are allowed.
 
   Args:
@@ -79,7 +80,8 @@ def rvq_decode(codes, codebooks):
   return total
 
 
-def level_report(vectors, codebooks):
+def level_report(vectors: np.ndarray,
+                 codebooks: np.ndarray) -> dict[str, list[float]]:
   """How well residual codebooks fit.
 
   Args:
@@ -124,7 +126,7 @@ class Quantized:
   commitment: jax.Array  # scalar: distance of the vectors from their codes
 
 
-def begin(codebooks, by_gradient=False):
+def begin(codebooks: jax.Array, by_gradient: bool = False) -> Rvq:
   """An `Rvq` that begins with codebooks [Q, K, D]."""
   # One assignment each: the true averages take over within 1 / (1 - decay)
   # steps, and no entry is dead before it had its chance.
@@ -187,7 +189,8 @@ class RvqConfig:
       raise errors.UserError(
           f'projected_dim is {self.projected_dim}; expected at least 1.')
 
-  def init(self, rng, vectors, num_codebooks, codebook_size):
+  def init(self, rng: jax.Array, vectors: jax.Array, num_codebooks: int,
+           codebook_size: int) -> tuple[Rvq, dict]:
     """What begins by residual k-means of `vectors` [N, D].
 
     Returns:
@@ -206,7 +209,7 @@ class RvqConfig:
     rvq = begin(quantize_projected.effective(params), by_gradient=True)
     return rvq, {PARAMS: params}
 
-  def blank(self, codec):
+  def blank(self, codec: Any) -> dict:
     """Zeros in the shape of the parameters that `init` returns.
 
     Args:
@@ -218,7 +221,9 @@ class RvqConfig:
         codec.spec.num_codebooks, codec.spec.codebook_size, codec.latent_dim,
         self.projected_dim)}
 
-  def quantize(self, vectors, rvq, params, num_levels, used=True):
+  def quantize(self, vectors: jax.Array, rvq: Rvq, params: Any,
+               num_levels: jax.Array,
+               used: bool | jax.Array = True) -> Quantized:
     """A `Quantized` that training can differentiate.
 
     Args:
@@ -251,7 +256,8 @@ class RvqConfig:
         # The commitment's value, with the gradient of both.
         commitment=commitment + drawn - jax.lax.stop_gradient(drawn))
 
-  def draw_levels(self, rng, batch_size, num_codebooks):
+  def draw_levels(self, rng: jax.Array, batch_size: int,
+                  num_codebooks: int) -> jax.Array:
     """[B] int32: how many levels each example uses, 1..Q."""
     level_rng, keep_rng = jax.random.split(rng)
     if self.dropout_power == 1.0:
@@ -264,7 +270,8 @@ class RvqConfig:
     drop = jax.random.uniform(keep_rng, (batch_size,)) < self.dropout_rate
     return jnp.where(drop, levels, num_codebooks)
 
-  def update(self, rng, rvq, quantized, params=None):
+  def update(self, rng: jax.Array, rvq: Rvq, quantized: Quantized,
+             params: Any = None) -> Rvq:
     """The `Rvq` after one batch: averages moved, dead entries replaced.
 
     Every level learns from every example, also from those whose decoder saw
@@ -289,7 +296,7 @@ class RvqConfig:
     mean_count = codes.shape[1] / size
     counts, sums = jax.tree.map(
         self._average, (rvq.counts, rvq.sums),
-        assignments.sums(codes, residuals, size))
+        assignments.sums_by_entry(codes, residuals, size))
     dead = counts < self.dead_code_ratio * mean_count
     picks = jax.vmap(
         lambda key: jax.random.randint(key, (size,), 0, codes.shape[1]))(
@@ -304,7 +311,8 @@ class RvqConfig:
     return self.decay * old + (1.0 - self.decay) * new
 
 
-def quantize(vectors, codebooks, num_levels, rotated=False):
+def quantize(vectors: jax.Array, codebooks: jax.Array, num_levels: jax.Array,
+             rotated: bool = False) -> Quantized:
   """Residual quantisation that training can differentiate.
 
   Args:
@@ -342,14 +350,14 @@ def quantize(vectors, codebooks, num_levels, rotated=False):
       commitment=jnp.sum(distances * used) / jnp.sum(used))
 
 
-def perplexity(counts):
+def perplexity(counts: jax.Array) -> jax.Array:
   """[...] exp of the entropy of counts [..., K]: 1..K entries in even use."""
   share = counts / jnp.maximum(jnp.sum(counts, -1, keepdims=True), _EPSILON)
   entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-10)), -1)
   return jnp.exp(entropy)
 
 
-def usage(codes, size):
+def usage(codes: jax.Array, size: int) -> jax.Array:
   """How evenly a batch spreads over each codebook, whatever its length.
 
   The number of distinct entries in use, over the number that as many draws

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.nn import lloyd
+from musiclm_jax.nn import normalise
 from musiclm_jax.nn import rotation
 
-_EPSILON = 1e-12  # of a squared norm
 _PRECISE = jax.lax.Precision.HIGHEST  # a rounded entry would be another
 
 
-def blank(num_codebooks, size, dim, projected_dim):
+def blank(num_codebooks: int, size: int, dim: int,
+          projected_dim: int) -> dict[str, jax.Array]:
   """Parameters of zeros, for their shapes.
 
   Args:
@@ -45,7 +46,8 @@ def blank(num_codebooks, size, dim, projected_dim):
       up=jnp.zeros(levels + (dim,)), up_bias=jnp.zeros((num_codebooks, dim)))
 
 
-def begin(rng, vectors, num_codebooks, size, projected_dim, iters):
+def begin(rng: jax.Array, vectors: jax.Array, num_codebooks: int, size: int,
+          projected_dim: int, iters: int) -> dict[str, jax.Array]:
   """Parameters that begin from data, one level after the other.
 
   The maps are the P directions in which a level's residuals vary most (down,
@@ -69,7 +71,7 @@ def begin(rng, vectors, num_codebooks, size, projected_dim, iters):
         jnp.matmul(centred.T, centred, precision=_PRECISE))
     down = directions[:, ::-1][:, :projected_dim]
     low = centred @ down
-    centroids = lloyd.kmeans(rng, _unit(low), size, iters)
+    centroids = lloyd.kmeans(rng, normalise.unit(low), size, iters)
     one_hot = jax.nn.one_hot(
         _nearest_direction(low, centroids), size)
     counts = one_hot.sum(0)[:, None]
@@ -85,13 +87,13 @@ def begin(rng, vectors, num_codebooks, size, projected_dim, iters):
       jax.random.split(rng, num_codebooks))[1]
 
 
-def effective(params):
+def effective(params: dict[str, jax.Array]) -> jax.Array:
   """What the entries are as vectors: [..., K, D] of one level or of all."""
   return jnp.matmul(params['entries'], params['up'],
                     precision=_PRECISE) + params['up_bias'][..., None, :]
 
 
-def search(residual, level):
+def search(residual: jax.Array, level: dict[str, jax.Array]) -> jax.Array:
   """The codes of one level.
 
   Args:
@@ -104,7 +106,8 @@ def search(residual, level):
   return _nearest_direction(_down(residual, level), level['entries'])
 
 
-def quantize(vectors, params, rotated):
+def quantize(vectors: jax.Array, params: dict[str, jax.Array],
+             rotated: bool) -> tuple[jax.Array, ...]:
   """Every level in turn, differentiable by vectors and parameters.
 
   The gradient of a level's output goes through its maps and past its search:
@@ -150,9 +153,5 @@ def _nearest_direction(low, entries):
   # Of unit keys the nearest is the same for any length of the vector; of unit
   # length it stays well conditioned.
   return lloyd.nearest(
-      jax.lax.stop_gradient(_unit(low)), jax.lax.stop_gradient(_unit(entries)))
-
-
-def _unit(x):
-  return x * jax.lax.rsqrt(
-      jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _EPSILON)
+      jax.lax.stop_gradient(normalise.unit(low)),
+      jax.lax.stop_gradient(normalise.unit(entries)))

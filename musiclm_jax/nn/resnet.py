@@ -12,6 +12,7 @@ still is one array. Their moving averages are the collection 'batch_stats'.
 import dataclasses
 import math
 
+import jax
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -68,7 +69,7 @@ class Norm(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     cfg = self.config
     if cfg.norm == 'batch':
       return nn.BatchNorm(use_running_average=not train,
@@ -85,7 +86,7 @@ class BasicBlock(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     y = _conv(self.channels, 3, self.stride, 'conv_0')(x)
     y = nn.relu(Norm(self.config, name='norm_0')(y, train))
     y = _conv(self.channels, 3, 1, 'conv_1')(y)
@@ -101,7 +102,7 @@ class BottleneckBlock(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     inner = self.channels // 4
     y = _conv(inner, 1, 1, 'conv_0')(x)
     y = nn.relu(Norm(self.config, name='norm_0')(y, train))
@@ -121,7 +122,7 @@ class ConvStem(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     x = _conv(self.config.stem_channels, 7, 2, 'conv')(x)
     x = nn.relu(Norm(self.config, name='norm')(x, train))
     return nn.max_pool(x, (3, 3), (2, 2), padding='SAME')
@@ -133,7 +134,7 @@ class PatchStem(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)))
     rows, columns = x.shape[1] // 4, x.shape[2] // 4
@@ -152,7 +153,7 @@ class ResNet(nn.Module):
   config: ResNetConfig
 
   @nn.compact
-  def __call__(self, x, train=False):
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     cfg = self.config
     x = STEMS[cfg.stem](cfg, name='stem')(x, train)
     for stage, (blocks, channels) in enumerate(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 _EPSILON = 1e-12  # of a squared norm
 
 
-def rotate(vectors, codes):
+def rotate(vectors: jax.Array, codes: jax.Array) -> jax.Array:
   """`codes`, with the gradient turned back to `vectors`.
 
   Args:

@@ -10,6 +10,8 @@ collection 'stream', and takes them in place of the zeros. So there is one
 the kinds of layers. A stream begins with zeros, as the whole does.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,13 +19,14 @@ import jax.numpy as jnp
 COLLECTION = 'stream'
 
 
-def active(module):
+def active(module: nn.Module) -> bool:
   """Whether `module` is called with a chunk of a stream."""
   return (module.is_mutable_collection(COLLECTION) and
           not module.is_initializing())
 
 
-def with_past(module, inputs, steps, name='past'):
+def with_past(module: nn.Module, inputs: jax.Array, steps: int,
+              name: str = 'past') -> tuple[jax.Array, int]:
   """A layer's inputs with what came before them.
 
   Args:
@@ -46,7 +49,7 @@ def with_past(module, inputs, steps, name='past'):
   return inputs, 0
 
 
-def clock(module, batch, steps, period):
+def clock(module: nn.Module, batch: int, steps: int, period: int) -> jax.Array:
   """Where in its period each step is: [B, T] int32, 0, 1, ..., period - 1, 0, ...
 
   A stream goes on counting where the last chunk ended.
@@ -66,7 +69,7 @@ def clock(module, batch, steps, period):
   return count % period
 
 
-def start(module, params, inputs, **kwargs):
+def start(module: nn.Module, params: Any, inputs: Any, **kwargs: Any) -> Any:
   """The state of a stream before its first chunk.
 
   Args:
@@ -83,7 +86,8 @@ def start(module, params, inputs, **kwargs):
   return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
 
 
-def step(module, params, state, inputs, **kwargs):
+def step(module: nn.Module, params: Any, state: Any, inputs: Any,
+         **kwargs: Any) -> tuple[Any, Any]:
   """(outputs, state) of one chunk; `state` None makes a fresh one."""
   variables = {'params': params}
   if state:
@@ -107,7 +111,7 @@ class Frames(nn.Module):
   hop: int
 
   @nn.compact
-  def __call__(self, signal):
+  def __call__(self, signal: jax.Array) -> jax.Array:
     blocks = signal.reshape(signal.shape[0], -1, self.hop)
     back = self.size // self.hop - 1
     blocks, missing = with_past(self, blocks, back)
@@ -128,7 +132,7 @@ class OverlapAdd(nn.Module):
   hop: int
 
   @nn.compact
-  def __call__(self, frames):
+  def __call__(self, frames: jax.Array) -> jax.Array:
     batch, count, size = frames.shape
     back = size // self.hop - 1
     frames, missing = with_past(self, frames, back)

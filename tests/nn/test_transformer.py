@@ -295,3 +295,51 @@ def test_dropout_changes_training_only():
       rngs={'dropout': jax.random.key(seed)}))
   assert not np.allclose(apply(0), apply(1))
   np.testing.assert_array_equal(apply(0), apply(0))
+  np.testing.assert_array_equal(
+      forward(config, params, x, mask), forward(Config(), params, x, mask))
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_prefill_and_steps_equal_the_whole(packed):
+  """Over two blocks of 4 positions, the first of them part of the cache then."""
+  config, prompt, block = Config(attention_chunk=5), 9, 4
+  params, x, mask = make(config, length=prompt + 2 * block)
+  expected = np.asarray(forward(config, params, x, mask))
+  if packed:
+    params = transformer.packed_params(params, config, lambda matrix: matrix)
+  stack = transformer.Transformer(config, packed=packed)
+  bias = causal.distance_bias(params['rel_embedding'], 17, 16)
+  hidden, cache = stack.apply(
+      {'params': params}, x[:, :prompt], mask[:, :prompt], method='prefill')
+  np.testing.assert_allclose(hidden, expected[:, :prompt], atol=1e-5)
+  step = jax.jit(lambda *a: stack.apply({'params': params}, *a, method='step'))
+  by_distance = lambda keys, p: jnp.where(
+      keys <= p, bias[:, jnp.maximum(p - keys, 0)], causal.NEGATIVE)
+  for start in (prompt, prompt + block):
+    shape = (2, config.num_heads, block, config.head_dim)
+    recent = ((jnp.zeros(shape), jnp.zeros(shape)),) * config.num_layers
+    for i in range(block):
+      p = start + i
+      biases = (by_distance(jnp.arange(start), p) + mask[:, None, :start],
+                by_distance(start + jnp.arange(block), p)[None])
+      hidden, recent = step(x[:, p], cache, recent, i, start, biases)
+      np.testing.assert_allclose(hidden, expected[:, p], atol=1e-5)
+    cache = tuple(
+        (jnp.concatenate([k, near_k.swapaxes(2, 3)], 3),
+         jnp.concatenate([v, near_v], 2))
+        for (k, v), (near_k, near_v) in zip(cache, recent))
+
+
+def test_packed_matrices_contain_the_norms():
+  config = Config()
+  params, _, _ = make(config)
+  layer = transformer.packed_params(params, config, lambda x: x)['layers_1']
+  old = params['layers_1']
+  scale = old['pre_mlp_layer_norm']['scale']
+  assert layer['mlp']['wi']['kernel'].shape == (24, 8)
+  np.testing.assert_allclose(
+      layer['mlp']['wi']['kernel'][12:].T,
+      old['mlp']['wi_1']['kernel'] * scale[:, None])
+  np.testing.assert_array_equal(
+      layer['self_attention']['out']['kernel'].T,
+      old['self_attention']['out']['kernel'])

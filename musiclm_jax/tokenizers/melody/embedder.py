@@ -6,6 +6,7 @@ import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.nn import batching
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.melody import model as melody_model
 
@@ -60,23 +61,11 @@ class MelodyEmbedder:
     audio = np.pad(audio, ((0, 0), (0, max(0, size - audio.shape[1]))))
     windows = np.lib.stride_tricks.sliding_window_view(
         audio, size, axis=1)[:, ::stride][:, :count]
-    parts = [self._rows(row) for row in windows]
+    parts = [batching.by_batches(
+        lambda part: self._embed(self._params, jnp.asarray(part)),
+        [row], _ROW_COUNTS) for row in windows]
     return np.stack(parts) if parts else np.zeros(
         (0, count, self.spec.embedding_dim), np.float32)
-
-  def _rows(self, windows):
-    """[W, N] -> [W, D], a few fixed numbers of rows at a time."""
-    parts, done = [], 0
-    while done < len(windows):
-      left = len(windows) - done
-      rows = next((c for c in _ROW_COUNTS if c >= left), _ROW_COUNTS[-1])
-      part = windows[done:done + rows]
-      padded = np.zeros((rows, windows.shape[1]), np.float32)
-      padded[:len(part)] = part
-      parts.append(np.asarray(self._embed(
-          self._params, jnp.asarray(padded)))[:len(part)])
-      done += len(part)
-    return np.concatenate(parts)
 
   def quantize(self, embeddings):
     """[..., D] -> [..., Q] int32 codes, 0..K-1."""

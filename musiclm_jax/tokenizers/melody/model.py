@@ -26,10 +26,10 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.nn import attention
+from musiclm_jax.nn import normalise
 
 FEATURES = ('mel', 'relative')
 POOLINGS = ('mean', 'ordered')
-_EPS = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,12 +175,7 @@ class Melody(nn.Module):
       x = nn.Dense(cfg.pooled_dim, name='pool')(x).reshape(batch, -1)
     else:
       x = x.mean(1)
-    return unit(nn.Dense(cfg.melody.embedding_dim, name='project')(x))
-
-
-def unit(x):
-  """`x` at length 1 along the last axis."""
-  return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + _EPS)
+    return normalise.unit(nn.Dense(cfg.melody.embedding_dim, name='project')(x))
 
 
 def frames(waveform, config):

@@ -6,6 +6,8 @@ import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.nn import batching
+from musiclm_jax.nn import normalise
 from musiclm_jax.nn import quantize
 from musiclm_jax.nn import text_encoder
 from musiclm_jax.tokenizers.mulan import model as mulan_model
@@ -68,8 +70,7 @@ class JointEmbedder:
     parts, done = [], 0
     while done < total:
       left = total - done
-      count = next(
-          (c for c in _WINDOW_COUNTS if c >= left), _WINDOW_COUNTS[-1])
+      count = batching.size_for(left, _WINDOW_COUNTS)
       parts.append(self._block(audio, done, count)[:, :left])
       done += count
     return np.concatenate(parts, axis=1)
@@ -81,21 +82,15 @@ class JointEmbedder:
     size = self.spec.window_seconds * self._rate + (count - 1) * stride
     block = audio[:, start:start + size]
     block = np.pad(block, ((0, 0), (0, size - block.shape[1])))
-    rows = next((c for c in _ROW_COUNTS[count] if c >= len(block)),
-                _ROW_COUNTS[count][-1])
-    parts = []
-    for i in range(0, len(block), rows):
-      part = block[i:i + rows]
-      padded = np.pad(part, ((0, rows - len(part)), (0, 0)))
-      parts.append(np.asarray(
-          self._windows(self._variables, jnp.asarray(padded), count)
-          )[:len(part)])
-    return np.concatenate(parts)
+    rows = batching.size_for(len(block), _ROW_COUNTS[count])
+    return batching.by_batches(
+        lambda part: self._windows(self._variables, jnp.asarray(part), count),
+        [block], [rows])
 
   def embed_audio(self, audio):
     """[B, N] at 24 kHz -> [B, D]: the mean over windows, at unit length."""
     return np.asarray(
-        mulan_model.unit(self.embed_audio_windows(audio).mean(1)))
+        normalise.unit(self.embed_audio_windows(audio).mean(1)))
 
   def embed_text(self, texts):
     """List of strings -> [len(texts), D] at unit length."""
@@ -135,7 +130,7 @@ def moved(embeddings, shift, matrix=None):
     embeddings = embeddings @ matrix
   elif not np.any(shift):
     return embeddings
-  return np.asarray(mulan_model.unit(embeddings + shift))
+  return np.asarray(normalise.unit(embeddings + shift))
 
 
 def from_component(component: bundle.Component):

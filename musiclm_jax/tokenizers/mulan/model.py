@@ -24,11 +24,11 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.nn import ast as ast_lib
+from musiclm_jax.nn import normalise
 from musiclm_jax.nn import resnet
 from musiclm_jax.nn import text_encoder
 
 TOWERS = ('resnet', 'ast')
-_EPS = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ class AudioTower(nn.Module):
     else:
       x = resnet.ResNet(cfg.audio, name='resnet')(x[..., None], train)
       x = jnp.mean(x, axis=(1, 2))
-    return unit(nn.Dense(cfg.joint.embedding_dim, name='project')(x))
+    return normalise.unit(nn.Dense(cfg.joint.embedding_dim, name='project')(x))
 
 
 class Mulan(nn.Module):
@@ -216,7 +216,7 @@ class Mulan(nn.Module):
 
   def embed_text_features(self, features):
     """[B, F] features of a frozen encoder -> [B, D]."""
-    return unit(self.text_project(features))
+    return normalise.unit(self.text_project(features))
 
   def embed_text_ids(self, ids, mask, deterministic=True):
     """[B, L] int32, [B, L] bool -> [B, D]."""
@@ -226,11 +226,6 @@ class Mulan(nn.Module):
   def temperature(self):
     low = self.config.temperature_min
     return low + (1.0 - low) * jax.nn.sigmoid(self.raw_temperature)
-
-
-def unit(x):
-  """`x` at length 1 along the last axis."""
-  return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + _EPS)
 
 
 def spec_augment(keys, mels, config):

@@ -13,11 +13,11 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.nn import lloyd
+from musiclm_jax.nn import normalise
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.mulan import embedder
 from musiclm_jax.tokenizers.mulan import gap
 from musiclm_jax.tokenizers.mulan import losses
-from musiclm_jax.tokenizers.mulan import model as mulan_model
 from musiclm_jax.tokenizers.mulan import sources
 
 _CLIP_SECONDS = 30  # the semantic stage's crop: 21 windows
@@ -218,7 +218,7 @@ def clip_embeddings(joint, split, config):
 def clip_vectors(windows):
   """[W, D] windows of a clip -> [2 W - 1, D]: they, and their running means."""
   count = np.arange(1, len(windows) + 1)[:, None]
-  means = np.asarray(mulan_model.unit(np.cumsum(windows, 0) / count))
+  means = np.asarray(normalise.unit(np.cumsum(windows, 0) / count))
   return np.concatenate([windows, means[1:]])
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax.nn import normalise
 from musiclm_jax.nn import text_encoder
 from musiclm_jax.tokenizers.mulan import losses
 from musiclm_jax.tokenizers.mulan import model as mulan_model
@@ -160,7 +161,7 @@ class MulanTrainable:
     return self._module.apply({'params': params}, method='temperature')
 
   def _metrics(self, loss, audio, text, temperature, other_captions=0):
-    mean = lambda x: mulan_model.unit(x.mean(0))
+    mean = lambda x: normalise.unit(x.mean(0))
     chance = losses.chance(len(audio), other_captions)
     return {
         'loss': loss, 'chance': chance, 'loss_over_chance': loss / chance,

@@ -8,6 +8,7 @@ import numpy as np
 
 from musiclm_jax import bundle
 from musiclm_jax import specs
+from musiclm_jax.nn import batching
 from musiclm_jax.nn import lloyd
 from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
 
@@ -126,17 +127,13 @@ class SemanticTokenizer:
     `lengths` [R] are the samples of audio in each row, at least 1.
     """
     rows, num_samples = audio.shape
-    step = next((c for c in _ROW_COUNTS if c >= rows), _ROW_COUNTS[-1])
-    tokens = []
-    for start in range(0, rows, step):
-      part = audio[start:start + step]
-      shape = ((0, step - len(part)), (0, padded_samples - num_samples))
-      ids = _tokens(
-          self.config, self._weights, jnp.asarray(np.pad(part, shape)),
-          jnp.asarray(np.pad(lengths[start:start + step], (
-              0, step - len(part)), constant_values=1), jnp.int32))
-      tokens.append(np.asarray(ids)[:len(part)])
-    return np.concatenate(tokens)[:, :-(-num_samples // self.hop_samples)]
+    padded = ((0, 0), (0, padded_samples - num_samples))
+    tokens = batching.by_batches(
+        lambda part, lengths: _tokens(
+            self.config, self._weights, jnp.asarray(np.pad(part, padded)),
+            jnp.asarray(lengths, jnp.int32)),
+        [audio, lengths], [batching.size_for(rows, _ROW_COUNTS)])
+    return tokens[:, :-(-num_samples // self.hop_samples)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""A decoding step's parts against NumPy."""
+"""Attention of one query against NumPy, whichever form computes it."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from musiclm_jax.decoding import cached_transformer
 from musiclm_jax.nn import causal
+from musiclm_jax.nn.kernels import dispatch
 
 
+@pytest.mark.parametrize('choice', ['jnp', 'cpu'])
 @pytest.mark.parametrize('size, seen', [(448, 0), (448, 100), (448, 448),
                                         (384, 257)])
-def test_pieces_of_the_cache_are_the_whole(size, seen):
+def test_cache_and_latest_are_under_one_softmax(choice, size, seen):
   rows, heads, width, near = 8, 16, 64, 3  # so large that pieces are of 128
   rng = np.random.default_rng(0)
   draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
@@ -25,9 +26,10 @@ def test_pieces_of_the_cache_are_the_whole(size, seen):
   key[..., seen:] = 1e4
   arrays = [jnp.asarray(x) for x in (
       query, key, value, bias, near_key, near_value, near_bias)]
-  found = jax.jit(lambda q, k, v, b, nk, nv, nb, seen: (
-      cached_transformer._attend(  # pylint: disable=protected-access
-          q, k, v, b, (nk, nv), nb, seen)))(*arrays, seen)
+  with dispatch.using(choice):
+    found = jax.jit(lambda q, k, v, b, nk, nv, nb, seen: (
+        causal.cached_attention(
+            q, k, v, b, (nk, nv), nb, seen)))(*arrays, seen)
   logits = np.concatenate([
       np.einsum('bhd,bhdk->bhk', query, key[..., :seen]) + bias[..., :seen],
       np.einsum('bhd,bhkd->bhk', query, near_key) + near_bias], axis=-1)
@@ -36,15 +38,12 @@ def test_pieces_of_the_cache_are_the_whole(size, seen):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('shape', [(1, 32), (2, 32), (2, 3, 32)])
-def test_products_of_few_rows(dtype, shape):
-  rng = np.random.default_rng(1)
-  matrix = jnp.asarray(rng.standard_normal((48, 32)), dtype)
-  rows = jnp.asarray(rng.standard_normal(shape), dtype)
-  found = cached_transformer._product(rows, matrix)  # pylint: disable=protected-access
-  assert found.dtype == dtype and found.shape == shape[:-1] + (48,)
-  expected = np.asarray(rows, np.float64) @ np.asarray(matrix, np.float64).T
-  np.testing.assert_allclose(
-      np.asarray(found, np.float64), expected,
-      rtol=1e-5 if dtype == 'float32' else 1e-2, atol=1e-4)
+def test_a_reversed_bias_is_read_by_position():
+  """Of the query at position 3, keys 1 .. 5; those behind it are hidden."""
+  bias = jnp.array([[10.0, 11.0, 12.0, 13.0]])  # of distances 0 .. 3
+  found = causal.reversed_bias(bias, 2)
+  assert found.shape == (1, 10)
+  at = 4 - 1 - 3 + 1
+  np.testing.assert_array_equal(
+      found[0, at:at + 5],
+      np.float32([12.0, 11.0, 10.0, causal.NEGATIVE, causal.NEGATIVE]))
