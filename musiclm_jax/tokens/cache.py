@@ -240,12 +240,13 @@ class Cache:
           f'the token cache {self.directory} does not fit the {stage.name} '
           f'stage: {"; ".join(lines)}. Precompute again with a bundle of the '
           f'same spec, or change the stage.')
-
-    if 'melody' in stage.conditions and not self.has_melody:
+    described = self.described()
+    lacking = [s.name for s in stage.streams if s.source not in described]
+    if lacking:
       raise errors.UserError(
-          f'the token cache {self.directory} has no melody, which the '
-          f'{stage.name} stage is conditioned on. Precompute again with a '
-          f'bundle that has a melody embedder.')
+          f'the token cache {self.directory} has no {lacking[0]}, which the '
+          f'{stage.name} stage needs. Precompute again with a bundle that has '
+          f'what makes it.')
 
   def stats(self, split):
     self._check_split(split)

@@ -21,7 +21,7 @@ In a stage's gin leaf:
 of the target segment; together they are `layout.for_stage(stage).length`:
 
 >>> from musiclm_jax import specs
->>> for name in specs.STAGE_CROP_SECONDS:
+>>> for name in ('semantic', 'coarse', 'fine'):
 ...   print(name, feature_lengths(specs.StageSpec(name)))
 semantic {'inputs': 13, 'targets': 750}
 coarse {'inputs': 264, 'targets': 2000}

@@ -104,7 +104,7 @@ def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(),
           functools.partial(preprocessors.crops_by_length,
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
-                            codebooks=cache.codebooks['mulan'],
+                            codebooks=cache.codebooks,
                             conditioning=conditioning,
                             describe=describe),
       ],
@@ -119,7 +119,8 @@ def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning(
 
   Args:
     cache_dir: what `musiclm_jax.commands.precompute` wrote.
-    stages: StageSpecs; None for the paper's three, over the cache's grids.
+    stages: StageSpecs; None for all that are registered, with the crops and
+      conditions of their systems, over the cache's grids.
     conditioning: as in `preprocessors.build_sequences`.
 
   Returns:
@@ -128,7 +129,7 @@ def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning(
   cache = cache_lib.Cache(cache_dir)
   if stages is None:
     stages = [specs.StageSpec(name, cache.tokens)
-              for name in specs.STAGE_CROP_SECONDS]
+              for name in specs.known_stages()]
   names = []
   for stage in stages:
     task = stage_task(cache, stage, conditioning, describe=True)
