@@ -112,8 +112,8 @@ def print_cache(path):
   return {k: v for k, v in description.items() if isinstance(v, (int, float))}
 
 
-def print_audio(path, rate_hz=None):
-  """Length, level and spectrum of a sound file at `rate_hz`, MusicLM's if None."""
+def print_audio(path, rate_hz=None):  # None: the rate of MusicLM
+  """Length, level and spectrum of a sound file, read at `rate_hz`."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
