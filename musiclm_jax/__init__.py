@@ -1,5 +1,12 @@
 """MusicLM in JAX: text to music, every part trainable."""
 
+from musiclm_jax import specs
+from musiclm_jax.systems.musiclm import streams as musiclm_streams
+
+# Here, because a StageSpec is asked for by the name of a stage wherever gin
+# files and bundles are read. Both modules need the standard library only.
+specs.register(musiclm_streams.SYSTEM)
+
 __version__ = '0.1.0'
 
 

@@ -1,10 +1,12 @@
 """Specs: derived rates, checks, fingerprints and differences."""
 
 import dataclasses
+import doctest
 
 import pytest
 
 from musiclm_jax import specs
+from musiclm_jax.systems.musiclm import streams
 
 
 def test_the_papers_rates_follow_from_the_strides():
@@ -47,6 +49,69 @@ def test_round_trip_and_fingerprint():
   assert specs.fingerprint(again) == specs.fingerprint(stage)
   other = dataclasses.replace(stage, crop_seconds=5)
   assert specs.fingerprint(other) != specs.fingerprint(stage)
+
+
+@pytest.mark.parametrize('spec, expected', [
+    (specs.AudioSpec(), '47ae3b653e8e04d8'),
+    (specs.CodecSpec(), '0a846b729f0c3de3'),
+    (specs.SemanticSpec(), 'd52fb5a462135a8a'),
+    (specs.JointSpec(), '49a89e454776d382'),
+    (specs.MelodySpec(), '542dc57285a1016e'),
+    (specs.TokenSpec(), 'ce506a7760288da1'),
+    (specs.StageSpec('semantic'), '12da66a0ba1c936f'),
+    (specs.StageSpec('semantic', conditions=('mulan', 'melody')),
+     '930becd89c540162'),
+    (specs.StageSpec('coarse'), '4188ebc6fdbb4b97'),
+    (specs.StageSpec('fine'), '34df23caffcb6d6f'),
+], ids=lambda x: getattr(x, 'name', type(x).__name__))
+def test_fingerprints_on_disk_stay(spec, expected):
+  """Bundles and caches store these: another one would refuse them all."""
+  assert specs.fingerprint(spec) == expected
+
+
+def test_stage_specs_take_the_defaults_of_their_system():
+  stage = specs.StageSpec('coarse')
+  assert stage.system.name == 'musiclm'
+  assert stage.crop_seconds == 10 and stage.conditions == ('mulan', 'semantic')
+  assert [s.name for s in stage.streams] == ['mulan', 'semantic', 'coarse']
+  assert stage.sources == ('mulan', 'melody', 'semantic', 'acoustic')
+  own = specs.StageSpec('coarse', crop_seconds=4, conditions=('mulan',))
+  assert own.crop_seconds == 4 and own.conditions == ('mulan',)
+
+
+def test_two_systems_cannot_have_a_stage_of_one_name():
+  stages = (specs.StageDefaults('coarse', (), 5),)
+  with pytest.raises(ValueError, match="'coarse'.*than those of musiclm"):
+    specs.register(specs.SystemSpec('other', lambda tokens: (), stages))
+  assert specs.StageSpec('coarse').crop_seconds == 10
+
+
+@pytest.mark.parametrize('values, words', [
+    (dict(), 'rate_hz of toy is 0'),
+    (dict(kind='lines', rate_hz=2), "kind is 'lines'"),
+    (dict(kind=specs.WINDOWS, window_seconds=4), 'window_stride_seconds'),
+    (dict(kind=specs.CROP), 'window_seconds'),
+    (dict(rate_hz=2, codebook_size=0), 'codebook_size'),
+    (dict(rate_hz=2, first_level=3, source_codebooks=4), 'first_level'),
+])
+def test_impossible_streams_are_refused(values, words):
+  values = {'codebook_size': 8, **values}
+  with pytest.raises(ValueError, match=words):
+    specs.StreamSpec('toy', 'toy', 2, **values)
+
+
+def test_a_stream_of_windows_needs_a_whole_one():
+  stream = specs.StreamSpec('toy', 'toy', 1, 8, kind=specs.WINDOWS,
+                            window_seconds=4, window_stride_seconds=3)
+  assert [stream.num_frames(s) for s in (4, 6, 7, 30)] == [1, 1, 2, 9]
+  with pytest.raises(ValueError, match='at least one window of 4 s'):
+    stream.num_frames(3)
+
+
+def test_worked_examples():
+  for module in (specs, streams):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_difference_names_the_fields():

@@ -112,13 +112,13 @@ def print_cache(path):
   return {k: v for k, v in description.items() if isinstance(v, (int, float))}
 
 
-def print_audio(path):
-  """Length, level and spectrum of a sound file."""
+def print_audio(path, rate_hz=None):  # None: the rate of MusicLM
+  """Length, level and spectrum of a sound file, read at `rate_hz`."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
   from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
-  rate = specs.AudioSpec().sample_rate_hz
+  rate = rate_hz or specs.AudioSpec.sample_rate_hz
   sound = audio.read(pathlib.Path(path), rate)
   spectrum = np.abs(np.fft.rfft(sound)) ** 2
   hz = np.fft.rfftfreq(len(sound), 1 / rate)

@@ -24,7 +24,6 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax import records
-from musiclm_jax import specs
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.metrics import probes
@@ -231,7 +230,7 @@ def _untrained(tokenizer, seed):
   """The features of the tokenizer's network with random weights."""
   module = w2vbert_model.W2vBert(tokenizer.config)
   init = jax.jit(functools.partial(module.init, method='features'))
-  rate = specs.AudioSpec().sample_rate_hz
+  rate = tokenizer.config.input_rate_hz
   params = init(jax.random.key(seed), np.zeros((1, rate), np.float32))['params']
   return tokenizer_lib.FeatureExtractor(tokenizer.config, params)
 
@@ -326,13 +325,13 @@ def _audio(clips):
 
 def _mels(tokenizer, audio):
   return np.asarray(_log_mel(
-      audio, tokenizer.config.mel_spec(), tokenizer.spec.subsampling))
+      audio, tokenizer.config.mel_spec(), tokenizer.spec.subsampling,
+      tokenizer.config.input_rate_hz))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _log_mel(audio, spec, per_token):
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _log_mel(audio, spec, per_token, rate):
   """[B, N] -> [B, T, per_token * mels]: the log-mel frames of each token."""
-  rate = specs.AudioSpec().sample_rate_hz
   mels = audio_lib.log_mel(
       audio_lib.resample(audio, rate, spec.sample_rate_hz), spec)
   return mels.reshape(len(mels), -1, per_token * spec.num_mels)

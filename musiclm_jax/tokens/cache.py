@@ -27,8 +27,10 @@ The three stages' tasks read these same files. Neither TensorFlow nor seqio is
 needed here.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
+import os
 import pathlib
 import zipfile
 
@@ -52,7 +54,8 @@ RECORD_HEADER_BYTES = 12
 RECORD_FOOTER_BYTES = 4
 
 
-def features(tokens, melody=False, text=True):
+def features(tokens: specs.TokenSpec, melody: bool = False,
+             text: bool = True) -> dict[str, dict]:
   """A record under TokenSpec `tokens`: shapes and types as seqio states them.
 
   Args:
@@ -76,16 +79,16 @@ def features(tokens, melody=False, text=True):
   return described
 
 
-def task_name(stage):
+def task_name(stage: specs.StageSpec) -> str:
   """The seqio task of a StageSpec: 'musiclm_coarse'."""
   return f'musiclm_{stage.name}'
 
 
-def shard_name(split, shard, num_shards):
+def shard_name(split: str, shard: int, num_shards: int) -> str:
   return f'{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
 
 
-def tokens_of(directory):
+def tokens_of(directory: str | os.PathLike) -> specs.TokenSpec:
   """The TokenSpec of a cache, so that a stage's leaf trains on any of them.
 
   Args:
@@ -96,7 +99,7 @@ def tokens_of(directory):
       specs.TokenSpec())
 
 
-def is_finished(directory):
+def is_finished(directory: str | os.PathLike) -> bool:
   """Whether a finished token cache is there; False for ''."""
   return bool(directory) and (pathlib.Path(directory) / FINGERPRINT).is_file()
 
@@ -110,25 +113,25 @@ class Index:
   length: np.ndarray  # [n] int64, of the payload, in bytes
   seconds: np.ndarray  # [n] int32
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.shard)
 
-  def ends(self):
+  def ends(self) -> np.ndarray:
     """[n] where each track's record ends in its shard, in bytes."""
     return self.offset + self.length + RECORD_FOOTER_BYTES
 
   @classmethod
-  def join(cls, parts):
+  def join(cls, parts: Sequence['Index']) -> 'Index':
     return cls(*(np.concatenate([getattr(p, f.name) for p in parts])
                  for f in dataclasses.fields(cls)))
 
   @classmethod
-  def load(cls, path):
+  def load(cls, path: pathlib.Path) -> 'Index':
     names = [f.name for f in dataclasses.fields(cls)]
     stored = _arrays(path, names)
     return cls(**{name: stored[name] for name in names})
 
-  def save(self, path):
+  def save(self, path: pathlib.Path) -> None:
     with files.whole(path) as temporary:
       with open(temporary, 'wb') as file:
         np.savez(file, **dataclasses.asdict(self))
@@ -141,7 +144,8 @@ class Records:
   is, and a split may be larger than memory.
   """
 
-  def __init__(self, directory, split, num_shards, index):
+  def __init__(self, directory: pathlib.Path, split: str, num_shards: int,
+               index: Index):
     self._index = index
     self._paths = [
         directory / shard_name(split, i, num_shards) for i in range(num_shards)]
@@ -156,11 +160,11 @@ class Records:
             f'({path.stat().st_size} bytes, expected {size}); {_AGAIN}.')
 
   @property
-  def paths(self):
+  def paths(self) -> list[pathlib.Path]:
     """The files, by number of the shard."""
     return list(self._paths)
 
-  def read(self, number):
+  def read(self, number: int) -> bytes:
     """The bytes of record `number`, a serialised tf.train.Example."""
     shard = int(self._index.shard[number])
     if shard not in self._maps:
@@ -173,7 +177,7 @@ class Records:
 class Cache:
   """A finished token cache."""
 
-  def __init__(self, directory):
+  def __init__(self, directory: str | os.PathLike):
     # Readers of it, seqio among them, are asked for it at any later time.
     self.directory = pathlib.Path(directory).absolute()
     path = self.directory / FINGERPRINT
@@ -190,21 +194,21 @@ class Cache:
                   tokens_fingerprint=str, bundle=dict, corpus=dict, splits=dict)
 
   @property
-  def streams_dir(self):
+  def streams_dir(self) -> pathlib.Path:
     """The directory that seqio calls the task's cache directory."""
     return self.directory / STREAMS_TASK
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> str:
     """Changes with the specs, the tokenizers' weights or the corpus."""
     return self.about['fingerprint']
 
   @property
-  def splits(self):
+  def splits(self) -> list[str]:
     return sorted(self.about['splits'])
 
   @functools.cached_property
-  def tokens(self):
+  def tokens(self) -> specs.TokenSpec:
     """The TokenSpec of the codes."""
     try:
       return specs.from_dict(specs.TokenSpec, self.about['tokens'])
@@ -214,48 +218,49 @@ class Cache:
       ) from error
 
   @property
-  def has_melody(self):
+  def has_melody(self) -> bool:
     """Whether the records hold melody codes."""
     return 'melody' in self.about['bundle']
 
   @property
-  def has_text(self):
+  def has_text(self) -> bool:
     """Whether the records hold the captions' embeddings."""
     return self.about['format'] != _WITHOUT_TEXT
 
-  def described(self):
+  def described(self) -> dict[str, dict]:
     """Shapes and types of a record, as of `features`."""
     return features(self.tokens, self.has_melody, self.has_text)
 
   @functools.cached_property
-  def codebooks(self):
+  def codebooks(self) -> dict[str, np.ndarray]:
     """{stream: [Q, K, D] float32}: what its codes stand for; 'mulan' is there."""
     return _arrays(self.directory / CODEBOOKS, ['mulan'])
 
-  def check(self, stage):
-    """Raises UserError where the cache was made under another TokenSpec."""
+  def check(self, stage: specs.StageSpec) -> None:
+    """UserError where the specs differ, or a stream of the stage is missing."""
     lines = specs.difference(self.about['tokens'], stage.tokens)
     if lines:
       raise errors.UserError(
           f'the token cache {self.directory} does not fit the {stage.name} '
           f'stage: {"; ".join(lines)}. Precompute again with a bundle of the '
           f'same spec, or change the stage.')
-
-    if 'melody' in stage.conditions and not self.has_melody:
+    described = self.described()
+    lacking = [s.name for s in stage.streams if s.source not in described]
+    if lacking:
       raise errors.UserError(
-          f'the token cache {self.directory} has no melody, which the '
-          f'{stage.name} stage is conditioned on. Precompute again with a '
-          f'bundle that has a melody embedder.')
+          f'the token cache {self.directory} has no {lacking[0]}, which the '
+          f'{stage.name} stage needs. Precompute again with a bundle that has '
+          f'what makes it.')
 
-  def stats(self, split):
+  def stats(self, split: str) -> dict:
     self._check_split(split)
     return _read_json(self.streams_dir / f'stats.{split}.json')
 
-  def index(self, split):
+  def index(self, split: str) -> Index:
     self._check_split(split)
     return Index.load(self.streams_dir / f'index.{split}.npz')
 
-  def records(self, split):
+  def records(self, split: str) -> Records:
     index = self.index(split)
     path = self.streams_dir / f'info.{split}.json'
     info = _read_json(path)
@@ -291,7 +296,7 @@ def _arrays(path, needed):
   return arrays
 
 
-def describe(directory):
+def describe(directory: str | os.PathLike) -> dict:
   """What a cache holds, flat: its parts' hashes, tracks and seconds."""
   cache = Cache(directory)
   about = cache.about

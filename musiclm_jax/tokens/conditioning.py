@@ -7,7 +7,8 @@ asked without a melody a sequence it has never seen. So (ours, off at paper size
 - a share of the sequences goes without a condition: its segment is padding
   throughout. A stage so trained can be asked without it, and can be guided
   (decoding/guidance.py);
-- a share takes MuLan's tokens from one of the track's own captions;
+- a share takes MuLan's tokens (those of any stream of the kind 'crop') from one
+  of the track's own captions;
 - an embedding of audio can be moved by noise before it is quantised, by as much
   as a caption's lies apart from it.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 import dataclasses
 
 from musiclm_jax import errors
+from musiclm_jax import specs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +56,11 @@ class Conditioning:
       raise errors.UserError(
           f'CONDITION_NOISE is {self.noise:g}; expected 0 or more.')
 
-  def share(self, name):
+  def share(self, name: str) -> float:
     """Of the sequences, how many go without the segment `name`."""
     return dict(self.dropout).get(name, 0.0)
 
-  def check(self, stage, has_text):
+  def check(self, stage: specs.StageSpec, has_text: bool) -> None:
     """UserError where a stage or a cache has no use for it.
 
     Args:
@@ -70,18 +72,20 @@ class Conditioning:
         raise errors.UserError(
             f'CONDITION_DROPOUT names {name!r}, but the {stage.name} stage is '
             f'conditioned on {", ".join(stage.conditions)}.')
-    if 'mulan' not in stage.conditions:
+    embedded = [s.name for s in stage.known_streams if s.kind == specs.CROP]
+    if not set(embedded) & set(stage.conditions):
       if self.text_share or self.noise:
         raise errors.UserError(
-            f'TEXT_SHARE and CONDITION_NOISE are about mulan, on which the '
-            f'{stage.name} stage is not conditioned; leave them at 0.')
+            f'TEXT_SHARE and CONDITION_NOISE are about {", ".join(embedded)}, '
+            f'on which the {stage.name} stage is not conditioned; leave them '
+            f'at 0.')
     elif self.text_share and not has_text:
       raise errors.UserError(
           'TEXT_SHARE takes the embeddings of captions, which an older token '
           'cache does not hold; run `musiclm precompute` again with --replace.')
 
 
-def optional(metadata):
+def optional(metadata: Mapping) -> tuple[str, ...]:
   """Conditions that a stage was at times trained without, by its metadata."""
   found = metadata.get('conditioning', {})
   dropout = found.get('dropout', {}) if isinstance(found, dict) else None

@@ -1,5 +1,8 @@
 """From a stage's task to what its decoder reads."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import seqio
 import tensorflow as tf
 
@@ -33,7 +36,7 @@ class StageFeatureConverter(seqio.FeatureConverter):
   }
   PACKING_FEATURE_DTYPES = None
 
-  def __init__(self, pack=False, **kwargs):
+  def __init__(self, pack: bool = False, **kwargs: Any):
     if pack:
       raise ValueError(
           'pack is True; stage sequences cannot be packed, set it to False.')
@@ -53,6 +56,7 @@ class StageFeatureConverter(seqio.FeatureConverter):
         decoder_loss_weights=tf.concat(
             [tf.zeros_like(inputs, tf.float32), weights], axis=0))
 
-  def get_model_feature_lengths(self, task_feature_lengths):
+  def get_model_feature_lengths(
+      self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
     length = task_feature_lengths['inputs'] + task_feature_lengths['targets']
     return {name: length for name in self.MODEL_FEATURES}

@@ -5,7 +5,8 @@ separator for each boundary between segments, then each segment's codebooks one
 after the other. A segment of Q codebooks over T frames is flattened row-major,
 time outer, level inner (AudioLM, section 3.3): y_1^1 .. y_1^Q, y_2^1 .. y_2^Q.
 
-For the semantic stage on 30 s (paper: [M 12][S 750]; the separator is ours):
+A layout is made of StreamSpecs and asks none of them for its name. For MusicLM's
+semantic stage on 30 s (paper: [M 12][S 750]; the separator is ours):
 
 >>> from musiclm_jax import specs
 >>> layout = for_stage(specs.StageSpec('semantic'))
@@ -22,36 +23,62 @@ second, 1026..2049; position 12 is the separator, id 1:
 (2, 1026, 1026, 1, 2)
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 
 import numpy as np
+import numpy.typing as npt
+
+from musiclm_jax import specs
 
 PAD_ID = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """`num_frames` frames of `num_codebooks` codes, each 0..codebook_size-1.
+  """`num_frames` frames of a stream, a part of a stage's sequence.
 
-  `first_level` is the level of the first codebook within its codec: the fine
-  stage's target starts at level 4 (0-based) of the codec's 12. `frame_seconds`
-  is the time from one frame to the next, 0 for what holds for the whole crop.
+  Attributes:
+    stream: its StreamSpec, whose values it passes on.
+    num_frames: frames, of `num_codebooks` codes each.
   """
 
-  name: str
-  num_codebooks: int
-  codebook_size: int
+  stream: specs.StreamSpec
   num_frames: int
-  first_level: int = 0
-  frame_seconds: float = 0.0
 
   @property
-  def length(self):
+  def name(self) -> str:
+    return self.stream.name
+
+  @property
+  def num_codebooks(self) -> int:
+    return self.stream.num_codebooks
+
+  @property
+  def codebook_size(self) -> int:
+    return self.stream.codebook_size
+
+  @property
+  def first_level(self) -> int:
+    """Level of the first codebook within its source.
+
+    The fine stage's target begins at level 4 (0-based) of the codec's 12.
+    """
+    return self.stream.first_level
+
+  @property
+  def frame_seconds(self) -> float:
+    """From one frame to the next; 0 for what holds for the whole crop."""
+    return self.stream.frame_seconds
+
+  @property
+  def length(self) -> int:
     return self.num_codebooks * self.num_frames
 
   @property
-  def num_ids(self):
+  def num_ids(self) -> int:
     return self.num_codebooks * self.codebook_size
 
 
@@ -63,20 +90,20 @@ class Placed(Segment):
   first_id: int = 0
 
   @property
-  def stop(self):
+  def stop(self) -> int:
     return self.start + self.length
 
   @property
-  def last_id(self):
+  def last_id(self) -> int:
     """One past the segment's largest id."""
     return self.first_id + self.num_ids
 
-  def level_first_ids(self):
+  def level_first_ids(self) -> np.ndarray:
     """[length] first id of each position's level."""
     levels = np.tile(np.arange(self.num_codebooks), self.num_frames)
     return self.first_id + levels * self.codebook_size
 
-  def to_tokens(self, codes):
+  def to_tokens(self, codes: npt.ArrayLike) -> np.ndarray:
     """[..., T, Q] codes, -1 where padded -> [..., T * Q] tokens, 0 there."""
     codes = np.asarray(codes)
     if codes.shape[-1] != self.num_codebooks:
@@ -91,7 +118,7 @@ class Placed(Segment):
     tokens = np.where(codes >= 0, codes + offsets, PAD_ID).astype(np.int32)
     return tokens.reshape(codes.shape[:-2] + (-1,))
 
-  def to_codes(self, tokens):
+  def to_codes(self, tokens: npt.ArrayLike) -> np.ndarray:
     """[..., T * Q] tokens -> [..., T, Q] codes, -1 where the token is 0."""
     tokens = np.asarray(tokens)
     if tokens.shape[-1] % self.num_codebooks:
@@ -118,53 +145,53 @@ class Layout:
   The last segment is the target, the others are its conditions.
   """
 
-  segments: tuple
+  segments: tuple[Segment, ...]
 
   @functools.cached_property
-  def placed(self):
+  def placed(self) -> tuple[Placed, ...]:
     start, first_id = 0, 1 + self.num_separators
     result = []
     for segment in self.segments:
-      result.append(Placed(**dataclasses.asdict(segment), start=start,
-                           first_id=first_id))
+      result.append(
+          Placed(segment.stream, segment.num_frames, start, first_id))
       start += segment.length + 1
       first_id += segment.num_ids
     return tuple(result)
 
   @property
-  def num_separators(self):
+  def num_separators(self) -> int:
     return len(self.segments) - 1
 
   @property
-  def separator_ids(self):
+  def separator_ids(self) -> tuple[int, ...]:
     return tuple(range(1, 1 + self.num_separators))
 
   @property
-  def target(self):
+  def target(self) -> Placed:
     return self.placed[-1]
 
   @property
-  def length(self):
+  def length(self) -> int:
     return self.target.stop
 
   @property
-  def vocab_size(self):
+  def vocab_size(self) -> int:
     return self.target.last_id
 
-  def segment(self, name):
+  def segment(self, name: str) -> Placed:
     for placed in self.placed:
       if placed.name == name:
         return placed
     raise ValueError(
         f'no segment {name!r}; there are {[s.name for s in self.placed]}.')
 
-  def with_frames(self, **num_frames):
+  def with_frames(self, **num_frames: int) -> 'Layout':
     """The same vocabulary with other segment lengths, as generation needs."""
     return Layout(tuple(
         dataclasses.replace(s, num_frames=num_frames.get(s.name, s.num_frames))
         for s in self.segments))
 
-  def build(self, codes):
+  def build(self, codes: Mapping[str, npt.ArrayLike]) -> np.ndarray:
     """One sequence from the codes of every segment.
 
     Args:
@@ -185,7 +212,7 @@ class Layout:
       parts.append(tokens)
     return np.concatenate(parts, axis=-1)
 
-  def split(self, tokens):
+  def split(self, tokens: npt.ArrayLike) -> dict[str, np.ndarray]:
     """The inverse of `build`: [..., length] -> {name: [..., T, Q] codes}."""
     tokens = np.asarray(tokens)
     if tokens.shape[-1] != self.length:
@@ -199,7 +226,7 @@ class Layout:
     return {p.name: p.to_codes(tokens[..., p.start:p.stop])
             for p in self.placed}
 
-  def legal_ranges(self):
+  def legal_ranges(self) -> tuple[np.ndarray, np.ndarray]:
     """([length], [length]) int32: position p may hold ids low[p]..high[p]-1."""
     low = np.zeros(self.length, np.int32)
     high = np.zeros(self.length, np.int32)
@@ -211,7 +238,7 @@ class Layout:
       high[placed.start:placed.stop] = first + placed.codebook_size
     return low, high
 
-  def input_seconds(self):
+  def input_seconds(self) -> np.ndarray:
     """[length] float32: when the token that is the input at p, p - 1, begins.
 
     NaN where that is no time: at the first position, for separators, and for
@@ -224,42 +251,30 @@ class Layout:
             np.arange(placed.length) // placed.num_codebooks)
     return seconds[:-1]
 
-  def target_weights(self):
+  def target_weights(self) -> np.ndarray:
     """[length] float32: 1 on the target segment, 0 elsewhere."""
     weights = np.zeros(self.length, np.float32)
     weights[self.target.start:] = 1.0
     return weights
 
 
-def segment(name, tokens, seconds):
-  """The `Segment` called `name` over `seconds` of audio, from a TokenSpec."""
-  codec, semantic = tokens.codec, tokens.semantic
-  joint, melody = tokens.joint, tokens.melody
-  if name == 'mulan':
-    return Segment(name, joint.num_codebooks, joint.codebook_size, 1)
-  if name == 'melody':
-    return Segment(name, melody.num_codebooks, melody.codebook_size,
-                   melody.num_windows(seconds),
-                   frame_seconds=melody.window_stride_seconds)
-  if name == 'semantic':
-    return Segment(name, 1, semantic.codebook_size,
-                   seconds * semantic.frame_rate_hz,
-                   frame_seconds=1 / semantic.frame_rate_hz)
-  frames, frame_seconds = (
-      seconds * codec.frame_rate_hz, 1 / codec.frame_rate_hz)
-  if name == 'coarse':
-    return Segment(name, codec.coarse_codebooks, codec.codebook_size, frames,
-                   frame_seconds=frame_seconds)
-  if name == 'fine':
-    return Segment(name, codec.fine_codebooks, codec.codebook_size, frames,
-                   first_level=codec.coarse_codebooks,
-                   frame_seconds=frame_seconds)
-  raise ValueError(
-      f'unknown segment {name!r}; known: mulan, melody, semantic, coarse, fine.')
+def for_streams(streams: Sequence[specs.StreamSpec], seconds: int) -> Layout:
+  """The layout of streams over `seconds`, the last of which is the target.
+
+  Three seconds of chords, two a second, after one key for each window of 2 s:
+
+  >>> keys = specs.StreamSpec('keys', 'keys', 1, 24, kind=specs.WINDOWS,
+  ...                         window_seconds=2, window_stride_seconds=1)
+  >>> chords = specs.StreamSpec('chords', 'chords', 1, 100, rate_hz=2)
+  >>> layout = for_streams([keys, chords], 3)
+  >>> layout.build({'keys': [[5], [6]],
+  ...               'chords': [[0], [0], [7], [7], [99], [-1]]}).tolist()
+  [7, 8, 1, 26, 26, 33, 33, 125, 0]
+  """
+  return Layout(tuple(
+      Segment(stream, stream.num_frames(seconds)) for stream in streams))
 
 
-def for_stage(stage, seconds=None):
+def for_stage(stage: specs.StageSpec, seconds: int | None = None) -> Layout:
   """The layout of a StageSpec, over its crop or over `seconds`."""
-  seconds = seconds or stage.crop_seconds
-  names = stage.conditions + (stage.target,)
-  return Layout(tuple(segment(n, stage.tokens, seconds) for n in names))
+  return for_streams(stage.streams, seconds or stage.crop_seconds)

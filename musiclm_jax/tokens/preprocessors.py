@@ -1,17 +1,19 @@
 """From a track's code streams to one stage's sequence.
 
-A crop starts on a whole second, where the three grids coincide. For the coarse
-stage, a crop of 10 s from second 7 takes
+A crop starts on a whole second, where all grids coincide. What a stream takes
+of a track depends on its kind (specs.StreamSpec). For MusicLM's coarse stage, a
+crop of 10 s from second 7 takes
 
-  mulan     window 7                   quantised: 12 codes
-  semantic  tokens 7 * 25 .. 17 * 25   250 codes
-  acoustic  frames 7 * 50 .. 17 * 50   500 x 4 codes
+  mulan     window 7                   quantised: 12 codes    'crop'
+  semantic  tokens 7 * 25 .. 17 * 25   250 codes              'frames'
+  acoustic  frames 7 * 50 .. 17 * 50   500 x 4 codes          'frames'
 
 A track shorter than the crop is padded with -1 codes, which become id 0.
 
-Where the stage is conditioned on `melody`, its codes come after MuLan's: those
-of the windows of 4 s at second 7, 10 and 13, all within the crop (72 codes). A
-share of the sequences has none of them, so that a stage learns to do without.
+Where the stage is conditioned on `melody`, of the kind 'windows', its codes come
+after MuLan's: those of the windows of 4 s at second 7, 10 and 13, all within the
+crop (72 codes). A share of the sequences has none of them, so that a stage
+learns to do without.
 
 The MuLan tokens stand for the whole crop (MusicLM, section 4.1: windows of 10 s,
 one a second, averaged): a crop of 30 s has 21 windows. A crop under 10 s takes
@@ -21,11 +23,15 @@ again before it is quantised (ours).
 Everything here is a pure function of the example and a stateless seed.
 """
 
+from collections.abc import Mapping
 import functools
+from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
+from musiclm_jax import specs
 from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import layout as layout_lib
 
@@ -37,7 +43,8 @@ CROP_SEED = 'crop_seed'
 _TEXT_DRAW, _NOISE_DRAW, _DROPOUT_DRAW = 1, 2, 16
 
 
-def crops_by_length(dataset, crop_seconds):
+def crops_by_length(dataset: tf.data.Dataset,
+                    crop_seconds: int) -> tf.data.Dataset:
   """Repeats a track once for every whole crop in it, at least once.
 
   So every second of the corpus is as likely as any other. Examples with their
@@ -54,15 +61,19 @@ def crops_by_length(dataset, crop_seconds):
   return dataset.flat_map(repeat)
 
 
-def build_sequences(dataset, stage, codebooks,
-                    conditioning=conditioning_lib.Conditioning(),
-                    describe=False):
+def build_sequences(
+    dataset: tf.data.Dataset, stage: specs.StageSpec,
+    codebooks: Mapping[str, np.ndarray],
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning()),
+    describe: bool = False) -> tf.data.Dataset:
   """Crops every track at random and builds `stage`'s `inputs` and `targets`.
 
   Args:
     dataset: records as `cache.features` describes them.
     stage: a StageSpec.
-    codebooks: [Q, K, D] float32, MuLan's residual codebooks.
+    codebooks: {source: [Q, K, D] float32} residual codebooks, of the streams of
+      the kind 'crop' at least.
     conditioning: a `conditioning.Conditioning`.
     describe: adds which crop a sequence is of: `id`, `captions` and
       `crop_start` in seconds.
@@ -85,8 +96,11 @@ def build_sequences(dataset, stage, codebooks,
       lambda example, seed: build(example, seed), num_seeds=1)(dataset)
 
 
-def crop_and_build(example, seed, stage, codebooks,
-                   conditioning=conditioning_lib.Conditioning()):
+def crop_and_build(
+    example: Mapping[str, tf.Tensor], seed: Any, stage: specs.StageSpec,
+    codebooks: Mapping[str, np.ndarray],
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning())) -> dict[str, tf.Tensor]:
   """One stage sequence from one track.
 
   Args:
@@ -94,22 +108,32 @@ def crop_and_build(example, seed, stage, codebooks,
     seed: [2] int, stateless; it decides where the crop starts, and what becomes
       of its conditions.
     stage: a StageSpec.
-    codebooks: [Q, K, D] float32.
-    conditioning: see `build_sequences`.
+    codebooks: see `build_sequences`.
+    conditioning: see there.
 
   Returns:
     {'inputs': conditions and separators, 'targets': the target}, int32; the two
     together are what `Layout.build` gives for the crop's codes.
+
+  Raises:
+    ValueError: the record has no feature that a stream is read from.
   """
   layout = layout_lib.for_stage(stage)
   start = crop_start(example['seconds'], stage.crop_seconds, seed)
   parts = []
   for index, placed in enumerate(layout.placed):
-    if placed.name == 'mulan':
+    stream = placed.stream
+    if stream.source not in example:
+      raise ValueError(
+          f'this token cache has no {stream.source!r}, of which the '
+          f'{stage.name} stage reads its {stream.name}; it has '
+          f'{", ".join(sorted(example))}.')
+    if stream.kind == specs.CROP:
       codes = quantize(
-          _embedding(example, start, seed, stage, conditioning), codebooks)
+          _embedding(example, stream, start, seed, stage, conditioning),
+          codebooks[stream.source])
     else:
-      codes = _segment_codes(example, placed, start, stage)
+      codes = _CODES[stream.kind](example[stream.source], placed, start)
     share = conditioning.share(placed.name)
     if share and index < len(layout.placed) - 1:
       dropped = _draw(seed, _DROPOUT_DRAW + index) < share
@@ -122,7 +146,7 @@ def crop_and_build(example, seed, stage, codebooks,
   return dict(inputs=tf.concat(parts[:-1], axis=0), targets=parts[-1])
 
 
-def crop_start(seconds, crop_seconds, seed):
+def crop_start(seconds: Any, crop_seconds: int, seed: Any) -> tf.Tensor:
   """The second at which a crop starts, uniform over those that fit."""
   spare = tf.maximum(0, seconds - crop_seconds)
   return tf.random.stateless_uniform(
@@ -139,16 +163,16 @@ def _folded(seed, which):
       tf.cast(seed, tf.int32), which)
 
 
-def _embedding(example, start, seed, stage, conditioning):
-  """[D] what a crop's MuLan tokens stand for: its audio, or a caption."""
+def _embedding(example, stream, start, seed, stage, conditioning):
+  """[D] what the tokens of a 'crop' stream stand for: audio, or a caption."""
   embedding = crop_embedding(
-      example['mulan'], start, stage.crop_seconds, stage.tokens.joint)
+      example[stream.source], start, stage.crop_seconds, stream)
   if conditioning.noise:
     noise = tf.math.l2_normalize(tf.random.stateless_normal(
         tf.shape(embedding), _folded(seed, _NOISE_DRAW)))
     embedding = tf.math.l2_normalize(embedding + conditioning.noise * noise)
   if conditioning.text_share:
-    texts = example['mulan_text']
+    texts = example[f'{stream.source}_text']
     draw, count = _draw(seed, _TEXT_DRAW), tf.shape(texts)[0]
     # Below the share the draw is uniform over the captions as well.
     which = tf.cast(draw / conditioning.text_share * tf.cast(
@@ -160,43 +184,73 @@ def _embedding(example, start, seed, stage, conditioning):
   return embedding
 
 
-def melody_codes(windows, start, num_frames, melody):
-  """[num_frames * Q] int32 codes of a crop's windows, -1 past the track's end.
+def window_codes(windows: tf.Tensor, placed: layout_lib.Placed,
+                 start: tf.Tensor) -> tf.Tensor:
+  """[T * Q] int32 codes of a 'windows' stream in a crop, -1 past the end.
 
   Args:
-    windows: [W, Q] int32, row w over seconds w .. w + 4.
+    windows: [W, Q] int32, row w of the window that begins at second w.
+    placed: the stream's segment; T windows, one every
+      `window_stride_seconds`.
     start: first second of the crop.
-    num_frames: windows in the crop, 3 s apart.
-    melody: a MelodySpec.
   """
-  index = start + melody.window_stride_seconds * tf.range(num_frames)
+  index = start + placed.stream.window_stride_seconds * tf.range(
+      placed.num_frames)
   count = tf.shape(windows)[0]
   chosen = tf.gather(windows, tf.minimum(index, count - 1))
-  return tf.reshape(tf.where((index < count)[:, None], chosen, -1), [-1])
+  codes = tf.where((index < count)[:, None], chosen, -1)
+  return _levels(codes, placed)
 
 
-def crop_embedding(windows, start, crop_seconds, joint):
+def frame_codes(line: tf.Tensor, placed: layout_lib.Placed,
+                start: tf.Tensor) -> tf.Tensor:
+  """[T * Q] int32 codes of a 'frames' stream in a crop, -1 past the end.
+
+  Args:
+    line: [frames * source_codebooks] int32, time outer, level inner.
+    placed: the stream's segment, of T frames.
+    start: first second of the crop.
+  """
+  stream = placed.stream
+  per_second = stream.rate_hz * stream.source_codebooks
+  length = placed.num_frames * stream.source_codebooks
+  codes = line[start * per_second:start * per_second + length]
+  codes = tf.pad(
+      codes, [[0, length - tf.shape(codes)[0]]], constant_values=-1)
+  return _levels(
+      tf.reshape(codes, [placed.num_frames, stream.source_codebooks]), placed)
+
+
+_CODES = {specs.FRAMES: frame_codes, specs.WINDOWS: window_codes}
+
+
+def _levels(codes, placed):
+  """[T, levels of the source] -> [T * Q], the levels of the segment."""
+  codes = codes[:, placed.first_level:][:, :placed.num_codebooks]
+  return tf.reshape(codes, [placed.length])
+
+
+def crop_embedding(windows: tf.Tensor, start: tf.Tensor, crop_seconds: int,
+                   joint: specs.JointSpec | specs.StreamSpec) -> tf.Tensor:
   """[D] the embedding of a crop: its windows' mean, normalised again.
 
   Args:
-    windows: [W, D] float32, window w over seconds w .. w + 10.
+    windows: [W, D] float32, one every `window_stride_seconds`: with MuLan's,
+      window w is over seconds w .. w + 10.
     start: first second of the crop.
     crop_seconds: its length.
-    joint: a JointSpec.
+    joint: what says how the windows lie: a JointSpec, or a StreamSpec of the
+      kind 'crop'.
   """
   last = tf.shape(windows)[0] - 1
-  if crop_seconds >= joint.window_seconds:
-    first = start
-    count = joint.num_windows(crop_seconds)
-  else:
-    centred = start + (crop_seconds - joint.window_seconds) // 2
-    first, count = centred, 1
+  offset, count = specs.windows_of_crop(joint, crop_seconds)
+  first = (start + offset) // joint.window_stride_seconds
   first = tf.clip_by_value(first, 0, last)
   chosen = windows[first:tf.minimum(first + count, last + 1)]
   return tf.math.l2_normalize(tf.reduce_mean(chosen, axis=0))
 
 
-def quantize(vector, codebooks):
+def quantize(vector: tf.Tensor, codebooks: np.ndarray) -> tf.Tensor:
   """[Q] int32 residual codes of a [D] vector: the nearest entry, level by level."""
   residual = vector
   codes = []
@@ -208,31 +262,3 @@ def quantize(vector, codebooks):
     residual = residual - codebook[code]
     codes.append(code)
   return tf.stack(codes)
-
-
-def _segment_codes(example, placed, start, stage):
-  """[T * Q] int32 codes of one segment of a crop, -1 past the track's end."""
-  tokens = stage.tokens
-  if placed.name == 'melody' and 'melody' in example:
-    return melody_codes(
-        example['melody'], start, placed.num_frames, tokens.melody)
-  if placed.name == 'semantic':
-    rate = tokens.semantic.frame_rate_hz
-    return _crop(example['semantic'], start * rate, placed.num_frames)
-  if placed.name in ('coarse', 'fine'):
-    per_second = tokens.codec.frame_rate_hz * tokens.codec.num_codebooks
-    codes = _crop(example['acoustic'], start * per_second,
-                  placed.num_frames * tokens.codec.num_codebooks)
-    codes = tf.reshape(codes, [placed.num_frames, tokens.codec.num_codebooks])
-    levels = codes[:, placed.first_level:][:, :placed.num_codebooks]
-    return tf.reshape(levels, [placed.length])
-  raise ValueError(
-      f'this token cache has no {placed.name!r}; a stage can be conditioned on '
-      f'mulan, semantic, coarse and, where the bundle had a melody embedder, '
-      f'melody.')
-
-
-def _crop(stream, start, length):
-  """[length] of `stream` from `start`, with -1 where it has ended."""
-  codes = stream[start:start + length]
-  return tf.pad(codes, [[0, length - tf.shape(codes)[0]]], constant_values=-1)

@@ -14,10 +14,14 @@ data can be saved in a checkpoint and a host reads its own share alone.
 import numpy as np
 import tensorflow as tf
 
+from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import source
 
 
-def records(cache, split, crop_seconds, seed, num_epochs=1, shard=(0, 1)):
+def records(
+    cache: cache_lib.Cache, split: str, crop_seconds: int, seed: int,
+    num_epochs: int | None = 1,
+    shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
   """A tf.data.Dataset of (serialised record, [2] int32 seed of the crop).
 
   Args:

@@ -21,7 +21,7 @@ In a stage's gin leaf:
 of the target segment; together they are `layout.for_stage(stage).length`:
 
 >>> from musiclm_jax import specs
->>> for name in specs.STAGE_CROP_SECONDS:
+>>> for name in ('semantic', 'coarse', 'fine'):
 ...   print(name, feature_lengths(specs.StageSpec(name)))
 semantic {'inputs': 13, 'targets': 750}
 coarse {'inputs': 264, 'targets': 2000}
@@ -47,6 +47,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
 from musiclm_jax import errors
 from musiclm_jax import specs
@@ -61,13 +62,13 @@ _EVAL_SEED = 20_302
 _KEPT_EPOCHS = 4
 
 
-def feature_lengths(stage):
+def feature_lengths(stage: specs.StageSpec) -> dict[str, int]:
   """{'inputs': ..., 'targets': ...} of a StageSpec, in tokens."""
   layout = layout_lib.for_stage(stage)
   return dict(inputs=layout.target.start, targets=layout.target.length)
 
 
-def crop_counts(seconds, crop_seconds):
+def crop_counts(seconds: npt.ArrayLike, crop_seconds: int) -> np.ndarray:
   """[n] how many crops each track stands for: all that fit, at least one."""
   return np.maximum(1, np.asarray(seconds) // crop_seconds)
 
@@ -85,7 +86,7 @@ class Order:
   [0, 0, 0, 0, 1]
   """
 
-  def __init__(self, seconds, crop_seconds, seed):
+  def __init__(self, seconds: npt.ArrayLike, crop_seconds: int, seed: int):
     """Makes an order.
 
     Args:
@@ -99,10 +100,10 @@ class Order:
     self._permutation = functools.lru_cache(_KEPT_EPOCHS)(self._permute)
 
   @property
-  def epoch_length(self):
+  def epoch_length(self) -> int:
     return len(self._tracks)
 
-  def example(self, index):
+  def example(self, index: int) -> tuple[int, np.ndarray]:
     """(track, [2] int32 seed of the crop) of the example at `index`."""
     epoch, position = divmod(int(index), self.epoch_length)
     permutation, epoch_seed = self._permutation(epoch)
@@ -148,7 +149,7 @@ class TaskBatches:
       conditioning_lib.Conditioning())
 
   @functools.cached_property
-  def cache(self):
+  def cache(self) -> cache_lib.Cache:
     """The checked cache; UserError where it does not fit the stage."""
     self._check_task()
     cache = cache_lib.Cache(self.cache_dir)
@@ -157,7 +158,7 @@ class TaskBatches:
     return cache
 
   @property
-  def origin(self):
+  def origin(self) -> dict:
     """What a stage's export says of its data: corpus and cache."""
     return dict(corpus=self.cache.about['corpus']['name'],
                 cache=self.cache.fingerprint,
@@ -172,7 +173,7 @@ class TaskBatches:
         conditioning=self.conditioning)
 
   @property
-  def held_out(self):
+  def held_out(self) -> str:
     """The split of the evaluation; the training split where there is none."""
     known = self.eval_split in self.cache.splits
     return self.eval_split if known else self.train_split
@@ -182,7 +183,7 @@ class TaskBatches:
     count = self.eval_batches_count * self.batch_size
     yield from self._dataset(self.held_out, _EVAL_SEED, 0, count)
 
-  def baselines(self):
+  def baselines(self) -> dict[str, float]:
     """What a stage's evaluation losses have to beat, in nats per token.
 
     Returns:

@@ -3,12 +3,16 @@
 Argument names are seqio's: they tell it which output of the model to ask for.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from musiclm_jax.tokens import layout as layout_lib
 
 
-def nats_per_token(targets, scores):
+def nats_per_token(targets: Sequence[npt.ArrayLike],
+                   scores: npt.ArrayLike) -> dict[str, float]:
   """{'nats_per_token'}: what a model's scores say of the true targets.
 
   Args:
@@ -19,7 +23,8 @@ def nats_per_token(targets, scores):
   return {'nats_per_token': float(-np.sum(scores) / max(count, 1))}
 
 
-def agreement(targets, predictions):
+def agreement(targets: Sequence[npt.ArrayLike],
+              predictions: Sequence[npt.ArrayLike]) -> dict[str, float]:
   """{'agreement'}: share of the target tokens that were predicted as they are.
 
   Low by nature: a continuation has many good forms. It shows a model that has

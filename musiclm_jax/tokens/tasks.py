@@ -10,7 +10,11 @@ mixed (tokens/shuffled.py). Sizes count crops, so that a mixture of tasks draws
 from each by the music in it.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
+import os
+from typing import Any
 
 import numpy as np
 import seqio
@@ -34,16 +38,17 @@ tf.config.set_visible_devices([], 'GPU')
 class CachedTask(seqio.Task):
   """A stage's task over a `cache.Cache`, as seqio reads it."""
 
-  def __init__(self, name, cache, stage, **kwargs):
+  def __init__(self, name: str, cache: cache_lib.Cache,
+               stage: specs.StageSpec, **kwargs: Any):
     super().__init__(name, **kwargs)
     self._cache = cache
     self._stage = stage
 
   @property
-  def cache_dir(self):
+  def cache_dir(self) -> str:
     return str(self._cache.streams_dir)
 
-  def get_cached_stats(self, split='train'):
+  def get_cached_stats(self, split: str = 'train') -> dict:
     """seqio's statistics of a split; its examples are crops."""
     counts = source.crop_counts(
         self._cache.index(split).seconds, self._stage.crop_seconds)
@@ -52,7 +57,7 @@ class CachedTask(seqio.Task):
   def get_dataset(self, sequence_length=None, split='train', use_cached=False,
                   shuffle=True, shuffle_buffer_size=None, seed=None,
                   shard_info=None, num_epochs=1, trim_output_features=True,
-                  try_in_mem_cache=True):
+                  try_in_mem_cache=True) -> tf.data.Dataset:
     """As seqio's; shuffled, the crops of all tracks come mixed.
 
     Raises:
@@ -87,8 +92,11 @@ class CachedTask(seqio.Task):
           f'{self._stage.crop_seconds} s have {own}.')
 
 
-def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(),
-               describe=False):
+def stage_task(
+    cache: cache_lib.Cache, stage: specs.StageSpec,
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning()),
+    describe: bool = False) -> CachedTask:
   """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
 
   `conditioning` and `describe` are as in `preprocessors.build_sequences`.
@@ -104,7 +112,7 @@ def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(),
           functools.partial(preprocessors.crops_by_length,
                             crop_seconds=stage.crop_seconds),
           functools.partial(preprocessors.build_sequences, stage=stage,
-                            codebooks=cache.codebooks['mulan'],
+                            codebooks=cache.codebooks,
                             conditioning=conditioning,
                             describe=describe),
       ],
@@ -112,14 +120,18 @@ def stage_task(cache, stage, conditioning=conditioning_lib.Conditioning(),
       output_features=vocabularies.stage_features(stage))
 
 
-def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning()):
+def register(
+    cache_dir: str | os.PathLike, stages: Sequence[specs.StageSpec] | None = None,
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning())) -> list[str]:
   """Registers the tasks of a cache with seqio, in place of earlier ones.
 
   Their examples say which crop they are of; feature converters pass over that.
 
   Args:
     cache_dir: what `musiclm_jax.commands.precompute` wrote.
-    stages: StageSpecs; None for the paper's three, over the cache's grids.
+    stages: StageSpecs; None for all that are registered, with the crops and
+      conditions of their systems, over the cache's grids.
     conditioning: as in `preprocessors.build_sequences`.
 
   Returns:
@@ -128,7 +140,7 @@ def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning(
   cache = cache_lib.Cache(cache_dir)
   if stages is None:
     stages = [specs.StageSpec(name, cache.tokens)
-              for name in specs.STAGE_CROP_SECONDS]
+              for name in specs.known_stages()]
   names = []
   for stage in stages:
     task = stage_task(cache, stage, conditioning, describe=True)
@@ -138,8 +150,11 @@ def register(cache_dir, stages=None, conditioning=conditioning_lib.Conditioning(
   return names
 
 
-def ordered_dataset(cache, stage, split, order, start, count=None,
-                    conditioning=conditioning_lib.Conditioning()):
+def ordered_dataset(
+    cache: cache_lib.Cache, stage: specs.StageSpec, split: str, order: Any,
+    start: int, count: int | None = None,
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning())) -> tf.data.Dataset:
   """A task's examples in a given order, from any place in it, converted.
 
   The records, the preprocessors and the converter are the task's own; only the
@@ -178,7 +193,8 @@ def ordered_dataset(cache, stage, split, order, start, count=None,
   return feature_converter.StageFeatureConverter()(dataset, lengths)
 
 
-def parse(serialised, described):
+def parse(serialised: Any, described: Mapping[str, Mapping]) -> dict[
+    str, tf.Tensor]:
   """A cached record's features, as seqio's own reader gives them.
 
   Args:

@@ -33,6 +33,7 @@ class AudioBatches:
     eval_batches_count: evaluation batches; the same ones each time.
     align_samples: crops start at multiples of this many samples.
     preview_seconds: length of the crops that previews are made of.
+    expected_rate_hz: of the corpus, for `batch_shapes`, which do not read it.
   """
 
   corpus_dir: str = ''
@@ -44,6 +45,7 @@ class AudioBatches:
   eval_batches_count: int = 4
   align_samples: int = 1
   preview_seconds: float = 4.0
+  expected_rate_hz: int = specs.AudioSpec.sample_rate_hz
 
   @functools.cached_property
   def corpus(self):
@@ -61,7 +63,7 @@ class AudioBatches:
 
   def batch_shapes(self):
     """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
-    samples = specs.AudioSpec().num_samples(self.crop_seconds)
+    samples = specs.AudioSpec(self.expected_rate_hz).num_samples(self.crop_seconds)
     rows = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
     return dict(track=rows, start=rows, audio=jax.ShapeDtypeStruct(
         (self.batch_size, samples), np.float32))

@@ -44,7 +44,6 @@ import numpy as np
 from musiclm_jax import configs
 from musiclm_jax import figures as figures_lib
 from musiclm_jax import process
-from musiclm_jax import specs
 from musiclm_jax.nn import partitioning
 from musiclm_jax.tokens import source as source_lib
 from musiclm_jax.training import mesh as mesh_lib
@@ -57,7 +56,7 @@ try:
 except ImportError:
   torch = None
 
-STAGES = tuple(specs.STAGE_CROP_SECONDS)
+STAGES = ('semantic', 'coarse', 'fine')
 _WARM_UP = 4  # steps
 
 

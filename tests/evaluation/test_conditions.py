@@ -65,8 +65,9 @@ def _rigged():
   acoustic = np.zeros((3, frames, 12), np.int32)
   acoustic[:, 0, 0] = [0, 1, 2]
   streams = streams_lib.Streams(
-      acoustic, np.zeros((3, frames // 2, 1), np.int32),
-      np.eye(3, 12)[:, None], np.full(3, stage.spec.crop_seconds))
+      dict(acoustic=acoustic, mulan=np.eye(3, 12)[:, None],
+           semantic=np.zeros((3, frames // 2, 1), np.int32)),
+      np.full(3, stage.spec.crop_seconds))
   return fake, streams
 
 
@@ -98,7 +99,8 @@ def test_past_a_clips_end_nothing_counts():
   stage, streams = _rigged()
   acoustic = streams.acoustic.copy()
   acoustic[1, 50:] = -1  # a second long
-  short = dataclasses.replace(streams, acoustic=acoustic)
+  short = dataclasses.replace(
+      streams, features=dict(streams.features, acoustic=acoustic))
   found = conditions.nats(stage, short, Named(), np.eye(3, 12))
   np.testing.assert_allclose(found.whole['audio'], [0.75, 0.5, 0.75])
 

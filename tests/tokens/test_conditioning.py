@@ -30,7 +30,7 @@ def example_fixture(cache_dir):
 
 def build(example, seed, *settings, spec=stage()):
   built = preprocessors.crop_and_build(
-      example, [3, seed], spec, fake_tokens.Joint.codebooks,
+      example, [3, seed], spec, dict(mulan=fake_tokens.Joint.codebooks),
       conditioning.Conditioning(*settings))
   return {name: value.numpy() for name, value in built.items()}
 

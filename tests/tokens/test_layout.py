@@ -115,8 +115,8 @@ def test_errors_say_what_came():
     layout.split(np.zeros(63, int))
   with pytest.raises(ValueError, match="no segment 'fine'"):
     layout.segment('fine')
-  with pytest.raises(ValueError, match='unknown segment'):
-    layout_lib.segment('drums', specs.TokenSpec(), 1)
+  with pytest.raises(ValueError, match="unknown segment 'drums'; known: mulan"):
+    layout_lib.for_stage(specs.StageSpec('semantic', conditions=('drums',)))
 
 
 def test_worked_example():

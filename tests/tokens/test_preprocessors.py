@@ -39,7 +39,7 @@ def test_sequences_equal_layout_build(spec, examples):
       start = int(preprocessors.crop_start(
           example['seconds'], spec.crop_seconds, [seed, track]))
       found = preprocessors.crop_and_build(
-          example, [seed, track], spec, fake_tokens.Joint.codebooks)
+          example, [seed, track], spec, dict(mulan=fake_tokens.Joint.codebooks))
       codes = fake_tokens.crop_codes(
           track, WHOLE[track], start, spec.crop_seconds)
       expected = layout.build({s.name: codes[s.name] for s in layout.segments})
@@ -82,7 +82,7 @@ def test_quantize_against_the_definition():
   for vector in rng.standard_normal((50, 8)).astype(np.float32):
     np.testing.assert_array_equal(
         preprocessors.quantize(tf.constant(vector),
-                               fake_tokens.Joint.codebooks),
+                               dict(mulan=fake_tokens.Joint.codebooks)),
         fake_tokens.residual_codes(vector))
 
 
@@ -107,4 +107,4 @@ def test_melody_is_refused_by_name(examples):
   with pytest.raises(ValueError, match="no 'melody'"):
     preprocessors.crop_and_build(
         examples[0], [0, 0], stage('semantic', 30, ('melody',)),
-        fake_tokens.Joint.codebooks)
+        dict(mulan=fake_tokens.Joint.codebooks))

@@ -8,10 +8,14 @@ fine window has its own place in the batch.
 """
 
 import bisect
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
+from musiclm_jax import specs
 from musiclm_jax.decoding import categorical
 from musiclm_jax.decoding import sampler as sampler_lib
 from musiclm_jax.systems.musiclm import settings as settings_lib
@@ -29,12 +33,14 @@ class Request:
     seed: the user's.
     samples: [B] index of each row's sample, for its random key.
     codes: {segment: [B, T, Q]}: grows from stage to stage. A stage's own may
-      cover the first seconds already. 'mulan' has a row for each of `changes`.
-      'melody' has a row for every second, of the 4 s that begin there; without
-      it, stages that could be given one do without.
+      cover the first seconds already. What holds for a whole crop, as 'mulan',
+      has a row for each of `changes`. What has windows, as 'melody', has a row
+      for every second, of the 4 s that begin there; without it, stages that
+      could be given one do without.
     progress: None or a function of (stage, seconds done, seconds in all). What
       it raises ends the work.
-    changes: seconds from which the rows of 'mulan' are in force.
+    changes: seconds from which the rows of 'mulan', or of another stream of
+      the kind 'crop', are in force.
     rows: the shape that rows are padded to; by default the next of 1, 2, 4, 8.
   """
 
@@ -42,19 +48,19 @@ class Request:
   seed: int
   samples: np.ndarray
   codes: dict
-  progress: object = None
+  progress: Callable[[str, int, int], None] | None = None
   changes: tuple = (0,)
   rows: int = 0
 
   def __post_init__(self):
     self.rows = self.rows or sampler_lib.padded_rows(len(self.samples))
 
-  def report(self, stage, done):
+  def report(self, stage: str, done: int) -> None:
     if self.progress is not None:
       self.progress(stage, min(done, self.seconds), self.seconds)
 
-  def prompt_at(self, second):
-    """The row of 'mulan' that is in force."""
+  def prompt_at(self, second: int) -> int:
+    """The row of a 'crop' stream that is in force."""
     return bisect.bisect_right(self.changes, second) - 1
 
 
@@ -68,19 +74,20 @@ class Track:
     windows: all of them.
   """
 
-  def __init__(self, sampler, request, draw=categorical.Draw(), lanes=1):
+  def __init__(self, sampler: sampler_lib.Sampler, request: Request,
+               draw: categorical.Draw = categorical.Draw(), lanes: int = 1):
     """A track; puts an array for the whole of its target into the request.
 
     Args:
       sampler: the stage's Sampler.
       request: the Request.
       draw: how its tokens are drawn.
-      lanes: windows of the fine stage that are drawn side by side.
+      lanes: windows that are drawn side by side, where the stage's stand so.
     """
     spec, target = sampler.stage.spec, sampler.layout.target
     self.name, self.conditions = spec.target, spec.conditions
     self._sampler, self._request, self._draw = sampler, request, draw
-    self._rate = target.num_frames // spec.crop_seconds
+    self._rate = target.stream.rate_hz
     known = request.codes.get(self.name)
     codes = np.full((len(request.samples), request.seconds * self._rate,
                      target.num_codebooks), -1, np.int32)
@@ -88,24 +95,20 @@ class Track:
       codes[:, :known.shape[1]] = known
     request.codes[self.name] = codes
     self.done = 0 if known is None else known.shape[1] // self._rate
-    self._lanes = lanes if self.name == 'fine' else 1
-    if self.name == 'fine':
-      self.windows = windows_lib.aligned(
-          request.seconds, spec.crop_seconds, self.done)
-    else:
-      changes = request.changes if self.name == 'semantic' else ()
-      self.windows = windows_lib.overlapping(
-          request.seconds, spec.crop_seconds, changes, self.done)
+    plan = windows_lib.PLANS[self.name]
+    self._lanes = 1 if plan.overlap else lanes
+    self.windows = plan.windows(
+        request.seconds, spec.crop_seconds, request.changes, self.done)
     self._next = 0  # the first window that has not begun
     self._batch = None
     if self.windows:
       request.report(self.name, self.done)
 
   @property
-  def wants(self):
+  def wants(self) -> int:
     """Up to which second its conditions should be there before it goes on.
 
-    Of the fine stage one window at first, so that something is heard soon, then
+    Of windows side by side one at first, so that something is heard soon, then
     as many as are done, up to a batch: there is something to hear meanwhile.
     """
     if self._batch:
@@ -113,7 +116,7 @@ class Track:
     count = min(self._lanes, max(1, self._next))
     return self.windows[self._next:self._next + count][-1].stop
 
-  def advance(self, available):
+  def advance(self, available: int) -> None:
     """Draws a piece.
 
     Args:
@@ -193,10 +196,10 @@ class _Batch:
     return [lanes[lane, :self._count] for lane in self._lanes]
 
 
-def prompts(sampler):
+def prompts(sampler: sampler_lib.Sampler) -> list[int]:
   """Where the prompts of a stage's windows may end, the shortest first."""
   crop = sampler.stage.spec.crop_seconds
-  longest = crop - 1 if sampler.stage.spec.target == 'fine' else crop // 2
+  longest = windows_lib.PLANS[sampler.stage.spec.target].longest_prefix(crop)
   return [_position(sampler, second) for second in range(longest + 1)]
 
 
@@ -209,41 +212,45 @@ def _position(sampler, second):
 
 def _window_tokens(sampler, request, window):
   """[B, L] tokens of a window: its conditions and what is drawn already."""
-  layout, codes = sampler.layout, request.codes
-  crop = sampler.stage.spec.crop_seconds
-  parts = {}
+  layout, parts = sampler.layout, {}
   for placed in layout.placed:
-    if placed.name == 'melody':
-      parts['melody'] = _window_melody(sampler.stage.spec, codes, window)
-      continue
-    known = codes[placed.name]
-    if placed.name == 'mulan':
-      row = request.prompt_at(window.drawn_from)
-      known = known[:, row:row + 1]
-    else:
-      rate = placed.num_frames // crop
-      stop = window.drawn_from if placed is layout.target else window.stop
-      known = known[:, window.start * rate:stop * rate]
+    stop = window.drawn_from if placed is layout.target else window.stop
+    known = _KNOWN[placed.stream.kind](placed.stream, request, window, stop)
+    known = known[:, :placed.num_frames]
     missing = placed.num_frames - known.shape[1]
     parts[placed.name] = np.pad(
         known, ((0, 0), (0, missing), (0, 0)), constant_values=-1)
   return layout.build(parts)
 
 
-def _window_melody(spec, codes, window):
-  """[B, W, Q] melody codes of a window of `spec`'s crop, -1 where none are.
+def _crop_codes(stream, request, window, stop):
+  """[B, 1, Q]: what is in force where the window begins to be drawn."""
+  del stop
+  row = request.prompt_at(window.drawn_from)
+  return request.codes[stream.name][:, row:row + 1]
 
-  A crop of 30 s from second 15 takes the rows of seconds 15, 18, ... 39.
+
+def _frame_codes(stream, request, window, stop):
+  """[B, T, Q] of the window up to the second `stop`."""
+  rate = stream.rate_hz
+  return request.codes[stream.name][:, window.start * rate:stop * rate]
+
+
+def _window_codes(stream, request, window, stop):
+  """[B, W, Q] of what has windows, such as a melody; W = 0 without one.
+
+  A window of 30 s from second 15 takes the rows of seconds 15, 18, ... 39.
   """
-  melody = spec.tokens.melody
-  rows = len(next(iter(codes.values())))
-  count = melody.num_windows(spec.crop_seconds)
-  parts = np.full((rows, count, melody.num_codebooks), -1, np.int32)
-  if 'melody' in codes:
-    known = codes['melody'][:, window.start::melody.window_stride_seconds]
-    known = known[:, :count]
-    parts[:, :known.shape[1]] = known
-  return parts
+  del stop
+  codes = request.codes.get(stream.name)
+  if codes is None:
+    rows = len(next(iter(request.codes.values())))
+    return np.zeros((rows, 0, stream.num_codebooks), np.int32)
+  return codes[:, window.start::stream.window_stride_seconds]
+
+
+_KNOWN = {specs.CROP: _crop_codes, specs.FRAMES: _frame_codes,
+          specs.WINDOWS: _window_codes}
 
 
 class Tracks:
@@ -253,7 +260,10 @@ class Tracks:
     all: {stage: Track} of what is to be drawn, in order.
   """
 
-  def __init__(self, request, samplers, draws, names, lanes=1):
+  def __init__(self, request: Request,
+               samplers: Callable[[str], sampler_lib.Sampler],
+               draws: Mapping[str, categorical.Draw], names: Sequence[str],
+               lanes: int = 1):
     """Tracks.
 
     Args:
@@ -267,18 +277,18 @@ class Tracks:
     self.all = {name: Track(samplers(name), request, draws[name], lanes)
                 for name in names}
 
-  def whole(self, names=None):
+  def whole(self, names: Sequence[str] | None = None) -> None:
     """Draws all of these stages, one after the other, in full batches."""
     for name in names or self.all:
       self.reach(name, self._request.seconds)
 
-  def reach(self, name, second):
+  def reach(self, name: str, second: int) -> None:
     """Draws until `name` is there up to a second."""
     track = self.all.get(name)
     while track and track.done < second:
       self.step(name)
 
-  def step(self, name):
+  def step(self, name: str) -> None:
     """Draws a piece of `name`, and before it others that it looks at."""
     track = self.all[name]
     needed = [self.all[n] for n in track.conditions if n in self.all]

@@ -38,6 +38,7 @@ stop=40, drawn_from=32)]
 """
 
 import bisect
+from collections.abc import Sequence
 import dataclasses
 
 
@@ -51,7 +52,39 @@ class Window:
   drawn_from: int
 
 
-def overlapping(seconds, window, changes=(), known=0):
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How the windows of a stage lie.
+
+  Attributes:
+    overlap: each goes on from the last part of the one before it; otherwise
+      they stand side by side and can be drawn at once.
+    changes: a window ends where the prompt changes.
+  """
+
+  overlap: bool = True
+  changes: bool = False
+
+  def windows(self, seconds: int, window: int, changes: Sequence[int] = (),
+              known: int = 0) -> list[Window]:
+    """The windows of `seconds`; arguments as of `overlapping`."""
+    if not self.overlap:
+      return aligned(seconds, window, known)
+    return overlapping(
+        seconds, window, changes if self.changes else (), known)
+
+  def longest_prefix(self, window: int) -> int:
+    """Most seconds of a window that may be there before it is drawn."""
+    return window // 2 if self.overlap else window - 1
+
+
+# What the stages of MusicLM do; only the first one is told a story's parts.
+PLANS = {'semantic': Plan(changes=True), 'coarse': Plan(),
+         'fine': Plan(overlap=False)}
+
+
+def overlapping(seconds: int, window: int, changes: Sequence[int] = (),
+                known: int = 0) -> list[Window]:
   """Windows that each keep up to half a window of what is before them.
 
   Args:
@@ -76,7 +109,7 @@ def overlapping(seconds, window, changes=(), known=0):
   return result
 
 
-def aligned(seconds, window, known=0):
+def aligned(seconds: int, window: int, known: int = 0) -> list[Window]:
   """Windows side by side; the last one is moved back to end at the end."""
   result = []
   for first in range(known, seconds, window):

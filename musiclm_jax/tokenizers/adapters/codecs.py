@@ -30,17 +30,18 @@ class Codec:
     causal: whether padding after the end leaves the codes before it alone.
   """
 
-  def __init__(self, options):
+  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
     self._kind = hub.model_type(options.directory, MODELS, '--codec')
     self._model = hub.load(options.directory, MODELS[self._kind])
     config = self._model.config
     _check_supported(options.directory, self._kind, config)
     self._rate_hz = config.sampling_rate
     self._hop, strides = _hop(self._kind, config)
-    rate = waveforms.frame_rate(options.directory, self._rate_hz, self._hop)
+    rate = waveforms.frame_rate(
+        options.directory, self._rate_hz, self._hop, audio_rate_hz)
     self._hop = int(self._hop)
     self.spec = _spec(options, _num_codebooks(self._kind, config), rate,
-                      strides, config)
+                      strides, config, audio_rate_hz)
     self.causal = self._kind != 'dac' and bool(config.use_causal_conv)
 
   def encode(self, audio):
@@ -48,7 +49,8 @@ class Codec:
     audio = waveforms.check(audio)
     frames, hop = self.spec.num_frames(audio.shape[1]), self.spec.hop_samples
     audio = np.pad(audio, ((0, 0), (0, frames * hop - audio.shape[1])))
-    audio = waveforms.resample(audio, waveforms.RATE_HZ, self._rate_hz)
+    audio = waveforms.resample(
+        audio, self.spec.sample_rate_hz, self._rate_hz)
 
     def encode(rows, start, stop):
       return self._encode(audio[rows, start * self._hop:stop * self._hop])
@@ -78,7 +80,8 @@ class Codec:
 
     made = self._by_pieces(
         len(codes), codes.shape[1], decode, axis_scale=self._hop)
-    return waveforms.resample(made, self._rate_hz, waveforms.RATE_HZ)
+    return waveforms.resample(
+        made, self._rate_hz, self.spec.sample_rate_hz)
 
   def _by_pieces(self, batch, frames, function, axis_scale):
     """`function(rows, start, stop)` over all; axis 1 is frames * axis_scale."""
@@ -173,7 +176,7 @@ def _num_codebooks(kind, config):
   return config.num_quantizers
 
 
-def _spec(options, available, rate, strides, config):
+def _spec(options, available, rate, strides, config, audio_rate_hz):
   """The `CodecSpec` at the system's rate, which may not be the model's."""
   wanted = options.codebooks or available
   if not 2 <= wanted <= available:
@@ -185,9 +188,9 @@ def _spec(options, available, rate, strides, config):
         f'--codec {options.directory} gives {wanted} codebooks, '
         f'{options.coarse} of them coarse; expected fewer: add '
         f':coarse={max(1, wanted // 3)}.')
-  hop = waveforms.RATE_HZ // rate
-  if config.sampling_rate != waveforms.RATE_HZ or math.prod(strides) != hop:
+  hop = audio_rate_hz // rate
+  if config.sampling_rate != audio_rate_hz or math.prod(strides) != hop:
     strides = (hop,)
   return specs.CodecSpec(
-      sample_rate_hz=waveforms.RATE_HZ, strides=strides, num_codebooks=wanted,
+      sample_rate_hz=audio_rate_hz, strides=strides, num_codebooks=wanted,
       codebook_size=config.codebook_size, coarse_codebooks=options.coarse)

@@ -20,7 +20,8 @@ class JointEmbedder:
     codebooks: [Q, K, D] float32; None before `use`.
   """
 
-  def __init__(self, options):
+  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
+    self._audio_rate_hz = audio_rate_hz
     directory = options.directory
     hub.model_type(directory, MODELS, '--joint')
     self._model = hub.load(directory, MODELS['clap'])
@@ -47,8 +48,8 @@ class JointEmbedder:
   def embed_audio_windows(self, audio):
     """[B, N] float32 at 24 kHz -> [B, W, D], each of unit length."""
     audio = waveforms.check(audio)
-    count = self.spec.num_windows(audio.shape[1] / waveforms.RATE_HZ)
-    audio = waveforms.resample(audio, waveforms.RATE_HZ, self._rate_hz)
+    count = self.spec.num_windows(audio.shape[1] / self._audio_rate_hz)
+    audio = waveforms.resample(audio, self._audio_rate_hz, self._rate_hz)
     size = self.spec.window_seconds * self._rate_hz
     stride = self.spec.window_stride_seconds * self._rate_hz
     short = size + (count - 1) * stride - audio.shape[1]

@@ -6,6 +6,7 @@ from typing import Any
 from musiclm_jax.tokenizers.adapters import fits
 from musiclm_jax.tokenizers.adapters import hub
 from musiclm_jax.tokenizers.adapters import options as options_lib
+from musiclm_jax.tokenizers.adapters import waveforms
 
 # Which component of a bundle each option replaces.
 COMPONENTS = {'codec': 'codec', 'semantic': 'w2vbert', 'joint': 'mulan'}
@@ -45,7 +46,8 @@ def parse(args):
           for kind, text in given.items() if text}
 
 
-def adapt(choices, corpus, corpus_hash, cache_dir, say=None, replace=False):
+def adapt(choices, corpus, corpus_hash, cache_dir, say=None, replace=False,
+          audio_rate_hz=waveforms.RATE_HZ):
   """Loads foreign models, and fits or reads what they lack.
 
   Args:
@@ -55,6 +57,7 @@ def adapt(choices, corpus, corpus_hash, cache_dir, say=None, replace=False):
     cache_dir: where fits are kept.
     say: a function of one line of text.
     replace: whether a cache of other parts may be there.
+    audio_rate_hz: of the system, which the models' own rates need not be.
 
   Returns:
     {component: `Adapted`}.
@@ -76,7 +79,8 @@ def adapt(choices, corpus, corpus_hash, cache_dir, say=None, replace=False):
       fits.refuse_other(cache_dir, COMPONENTS[kind], keys[kind])
   hub.package('torch'), hub.package('transformers')
   # All load before any is fitted: what is wrong shows first.
-  loaded = {kind: _build(kind, options) for kind, options in choices.items()}
+  loaded = {kind: _build(kind, options, audio_rate_hz)
+            for kind, options in choices.items()}
   return {COMPONENTS[kind]: _finish(
       kind, loaded[kind], options, keys[kind], corpus, cache_dir, say)
           for kind, options in choices.items()}
@@ -93,10 +97,10 @@ def _module(kind):
   return {'codec': codecs, 'semantic': semantic, 'joint': joint}[kind]
 
 
-def _build(kind, options):
+def _build(kind, options, audio_rate_hz):
   names = {'codec': 'Codec', 'semantic': 'SemanticTokenizer',
            'joint': 'JointEmbedder'}
-  return getattr(_module(kind), names[kind])(options)
+  return getattr(_module(kind), names[kind])(options, audio_rate_hz)
 
 
 def _finish(kind, tokenizer, options, key, corpus, cache_dir, say):

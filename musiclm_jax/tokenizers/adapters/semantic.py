@@ -44,7 +44,8 @@ class SemanticTokenizer:
     centroids: [K, D] float32, in the standardised space; None before `use`.
   """
 
-  def __init__(self, options):
+  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
+    self._audio_rate_hz = audio_rate_hz
     directory = options.directory
     self._kind = hub.model_type(directory, MODELS, '--semantic')
     if self._kind == 'mert_model':
@@ -53,7 +54,8 @@ class SemanticTokenizer:
     self._extractor = hub.load_processor(directory, _extractor(self._kind))
     self._rate_hz = self._extractor.sampling_rate
     self._hop, self._field = _stride(self._kind, self._model, self._extractor)
-    own = waveforms.frame_rate(directory, self._rate_hz, self._hop)
+    own = waveforms.frame_rate(
+        directory, self._rate_hz, self._hop, audio_rate_hz)
     rate = options.rate or own
     if own % rate:
       raise errors.UserError(
@@ -63,7 +65,7 @@ class SemanticTokenizer:
     self.spec = specs.SemanticSpec(
         sample_rate_hz=self._rate_hz, mel_hop_samples=self._hop,
         subsampling=self._pool, codebook_size=options.clusters)
-    self.hop_samples = waveforms.RATE_HZ // rate
+    self.hop_samples = audio_rate_hz // rate
     self.centroids = self._mean = self._std = None
     self._features = None
     self._watch(directory, options.layer)
@@ -91,7 +93,7 @@ class SemanticTokenizer:
   def features(self, audio):
     """[B, N] float32 at 24 kHz -> [B, ceil(N / hop_samples), D] float32."""
     audio = waveforms.check(audio)
-    window = _WINDOW_SECONDS * waveforms.RATE_HZ
+    window = _WINDOW_SECONDS * self._audio_rate_hz
     parts = [self._window(audio[:, start:start + window])
              for start in range(0, audio.shape[1], window)]
     return np.concatenate(parts, axis=1)
@@ -124,7 +126,7 @@ class SemanticTokenizer:
   def _window(self, audio):
     """`features` of at most one window."""
     frames = -(-audio.shape[1] // self.hop_samples) * self._pool
-    audio = waveforms.resample(audio, waveforms.RATE_HZ, self._rate_hz)
+    audio = waveforms.resample(audio, self._audio_rate_hz, self._rate_hz)
     # Frame t sees `field` samples around the middle of its own hop.
     left = (self._field - self._hop) // 2
     total = (frames - 1) * self._hop + self._field

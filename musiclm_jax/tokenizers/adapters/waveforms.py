@@ -7,7 +7,8 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import specs
 
-RATE_HZ = specs.AudioSpec().sample_rate_hz
+# Of the system, unless an adapter is told another.
+RATE_HZ = specs.AudioSpec.sample_rate_hz
 
 
 def check(audio):
@@ -29,18 +30,18 @@ def resample(audio, from_hz, to_hz):
       audio, ratio.numerator, ratio.denominator, axis=1).astype(np.float32)
 
 
-def frame_rate(directory, sample_rate_hz, hop_samples):
+def frame_rate(directory, sample_rate_hz, hop_samples, audio_rate_hz=RATE_HZ):
   """Frames a second, a whole number that divides the system's sample rate.
 
   Raises:
     UserError: it is not; a token cache counts frames by whole seconds.
   """
   rate = fractions.Fraction(sample_rate_hz) / fractions.Fraction(hop_samples)
-  if rate.denominator != 1 or RATE_HZ % rate.numerator:
+  if rate.denominator != 1 or audio_rate_hz % rate.numerator:
     raise errors.UserError(
         f'{directory} has {float(rate):g} frames a second ({sample_rate_hz} Hz '
         f'/ {float(hop_samples):g}); expected a whole number that divides '
-        f'{RATE_HZ} Hz, since tokens are cut by whole seconds: 25, 50 or 75 '
+        f'{audio_rate_hz} Hz, since tokens are cut by whole seconds: 25, 50 or 75 '
         f'for example.')
   return rate.numerator
 

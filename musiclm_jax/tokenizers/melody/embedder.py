@@ -27,7 +27,7 @@ class MelodyEmbedder:
     self.spec = config.melody
     self.codebooks = np.asarray(codebooks, np.float32)
     self._params = jax.tree.map(jnp.asarray, params)
-    self._rate = specs.AudioSpec().sample_rate_hz
+    self._rate = config.input_rate_hz
     module = melody_model.Melody(config)
     self._embed = jax.jit(
         lambda params, audio: module.apply({'params': params}, audio))

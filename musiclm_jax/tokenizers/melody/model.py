@@ -92,6 +92,7 @@ class MelodyConfig:
     dropout_rate: on every branch.
     pooling: 'mean' of the tokens, or 'ordered'.
     pooled_dim: of 'ordered': values that each token has left.
+    input_rate_hz: of the audio that it is given, the system's rate.
   """
 
   melody: specs.MelodySpec = specs.MelodySpec()
@@ -108,6 +109,7 @@ class MelodyConfig:
   dropout_rate: float = 0.0  # ours
   pooling: str = 'mean'  # ours
   pooled_dim: int = 16  # ours
+  input_rate_hz: int = specs.AudioSpec.sample_rate_hz  # paper
 
   def __post_init__(self):
     if self.features not in FEATURES:
@@ -130,7 +132,8 @@ class MelodyConfig:
   @property
   def window_samples(self):
     """Samples of a window at the system's rate: 96,000."""
-    return specs.AudioSpec().num_samples(self.melody.window_seconds)
+    return specs.AudioSpec(self.input_rate_hz).num_samples(
+        self.melody.window_seconds)
 
 
 class Block(nn.Module):
@@ -182,7 +185,8 @@ def frames(waveform, config):
   """The spectrogram that the ViT reads.
 
   Args:
-    waveform: [B, N] float32 at 24 kHz, N = `config.window_samples`.
+    waveform: [B, N] float32 at `config.input_rate_hz`, N =
+      `config.window_samples`.
     config: a MelodyConfig.
 
   Returns:
@@ -193,8 +197,7 @@ def frames(waveform, config):
         f'a window has {waveform.shape[-1]} samples; expected '
         f'{config.window_samples}.')
   rate = config.melody.sample_rate_hz
-  signal = audio_lib.resample(
-      waveform, specs.AudioSpec().sample_rate_hz, rate)
+  signal = audio_lib.resample(waveform, config.input_rate_hz, rate)
   if config.features == 'relative':
     return relative_pitch(signal, rate, config.hop_samples, config.relative)
   mel = config.mel

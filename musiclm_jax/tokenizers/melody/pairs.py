@@ -46,6 +46,7 @@ class MelodyBatches:
       direction, since windows of a recording lie anywhere (ours).
     speed_semitones: in training, each crop is played faster or slower, and so
       higher or lower, by up to this much (ours).
+    expected_rate_hz: of the corpus, for `batch_shapes`, which do not read it.
   """
 
   corpus_dir: str = ''
@@ -57,6 +58,7 @@ class MelodyBatches:
   eval_batches_count: int = 4
   jitter_seconds: float = 0.0
   speed_semitones: float = 0.0
+  expected_rate_hz: int = specs.AudioSpec.sample_rate_hz
 
   @functools.cached_property
   def corpus(self):
@@ -81,7 +83,7 @@ class MelodyBatches:
 
   def batch_shapes(self):
     """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
-    samples = specs.AudioSpec().num_samples(self.window_seconds)
+    samples = specs.AudioSpec(self.expected_rate_hz).num_samples(self.window_seconds)
     audio = jax.ShapeDtypeStruct((self.batch_size, samples), np.float32)
     return dict(first=audio, second=audio, tune=jax.ShapeDtypeStruct(
         (self.batch_size,), np.int32))

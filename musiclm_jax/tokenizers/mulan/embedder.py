@@ -40,7 +40,7 @@ class JointEmbedder:
         batch_stats=averages or {}))
     self._shift = np.asarray(text_shift)
     self._map = None if text_map is None else np.asarray(text_map)
-    self._rate = specs.AudioSpec().sample_rate_hz
+    self._rate = config.input_rate_hz
     module = mulan_model.Mulan(config)
     self._windows = jax.jit(
         lambda variables, audio, count: module.apply(

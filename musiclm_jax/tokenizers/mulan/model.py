@@ -78,6 +78,7 @@ class MulanConfig:
     augment: SpecAugment on the training windows.
     temperature_init: first value of the learned temperature.
     temperature_min: it stays above this and below 1.
+    input_rate_hz: of the audio that it is given, the system's rate.
   """
 
   joint: specs.JointSpec = specs.JointSpec()
@@ -91,6 +92,7 @@ class MulanConfig:
   augment: SpecAugmentConfig = SpecAugmentConfig()
   temperature_init: float = 0.1  # paper
   temperature_min: float = 0.01  # ours; the paper says (0, 1]
+  input_rate_hz: int = specs.AudioSpec.sample_rate_hz  # paper
 
   def __post_init__(self):
     if self.tower not in TOWERS:
@@ -194,10 +196,9 @@ class Mulan(nn.Module):
   def mels(self, waveform):
     """[B, N] at 24 kHz -> [B, ceil(N / 240), num_mels], normalised."""
     cfg = self.config
-    rate = specs.AudioSpec().sample_rate_hz
     spec = cfg.mel_spec()
-    mels = audio_lib.log_mel(
-        audio_lib.resample(waveform, rate, spec.sample_rate_hz), spec)
+    mels = audio_lib.log_mel(audio_lib.resample(
+        waveform, cfg.input_rate_hz, spec.sample_rate_hz), spec)
     return (mels - cfg.mel_mean) / cfg.mel_std
 
   def embed_windows(self, waveform, num_windows):

@@ -47,6 +47,7 @@ class MulanBatches:
     other_captions: captions of other tracks beside those of the batch, which
       the audio must not be near to; they cost a row of features each. A multiple
       of the devices. 0: none.
+    expected_rate_hz: of the corpus, for `batch_shapes`, which do not read it.
   """
 
   corpus_dir: str = ''
@@ -61,6 +62,7 @@ class MulanBatches:
   max_tokens: int = 0
   cache_dir: str = ''
   other_captions: int = 0  # ours; the paper's batches are large
+  expected_rate_hz: int = specs.AudioSpec.sample_rate_hz
 
   def __post_init__(self):
     if self.other_captions < 0 or self.other_captions and self.max_tokens:
@@ -90,7 +92,7 @@ class MulanBatches:
     """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
     make = lambda dtype, *shape: jax.ShapeDtypeStruct(
         (self.batch_size,) + shape, dtype)
-    samples = specs.AudioSpec().num_samples(self.window_seconds)
+    samples = specs.AudioSpec(self.expected_rate_hz).num_samples(self.window_seconds)
     batch = dict(audio=make(np.float32, samples), track=make(np.int32))
     if self.max_tokens:
       return dict(batch, text_ids=make(np.int32, self.max_tokens),

@@ -82,6 +82,7 @@ class W2vBertConfig:
     spectrum_input: the feature encoder is given that spectrum beside the
       log-mel, so that a short training need not first find out how to tell one
       semitone from the next.
+    input_rate_hz: of the audio that it is given, the system's rate.
   """
 
   num_mels: int = 80  # paper
@@ -117,6 +118,7 @@ class W2vBertConfig:
   logit_scale: float = 1.0  # ours
   spectrum_weight: float = 0.0  # paper
   spectrum_input: bool = False  # paper
+  input_rate_hz: int = specs.AudioSpec.sample_rate_hz  # paper
 
   def __post_init__(self):
     object.__setattr__(self, 'conv_channels', tuple(self.conv_channels))
@@ -277,7 +279,7 @@ class W2vBert(nn.Module):
     """([B, M, mels] log-mel, [B] its frames, [B, T, D] spectra or None)."""
     cfg = self.config
     spec = cfg.mel_spec()
-    rate = specs.AudioSpec().sample_rate_hz
+    rate = cfg.input_rate_hz
     if num_samples is None:
       num_samples = jnp.full(len(waveform), waveform.shape[-1])
     hop = rate // (spec.sample_rate_hz // spec.hop_samples)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax import bundle
-from musiclm_jax import specs
 from musiclm_jax.nn import batching
 from musiclm_jax.nn import lloyd
 from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
@@ -59,7 +58,7 @@ class SemanticTokenizer:
     self.config = config
     self.spec = config.semantic_spec()
     self.centroids = np.asarray(centroids)
-    self._rate = specs.AudioSpec().sample_rate_hz
+    self._rate = config.input_rate_hz
     self.hop_samples = self._rate // self.spec.frame_rate_hz
     self._extract = FeatureExtractor(config, params)
     self._weights = dict(params=params, mean=mean, std=std, centroids=centroids)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import types
 
 import fake_tokens
 import jax
@@ -119,7 +120,7 @@ def test_sequences_equal_layout_build(caches, name, crop, conditions):
     for seed in range(3):
       start = int(preprocessors.crop_start(seconds, crop, [seed, track]))
       found = preprocessors.crop_and_build(
-          example, [seed, track], stage, fake_tokens.Joint.codebooks)
+          example, [seed, track], stage, dict(mulan=fake_tokens.Joint.codebooks))
       codes = fake_tokens.crop_codes(track, seconds, start, crop)
       rows = []
       for second in range(start, start + crop - 3, 3):
@@ -139,7 +140,7 @@ def test_dropout_takes_its_share_and_nothing_else(caches):
   count, dropped = 300, 0
   build = lambda seed, share: {k: v.numpy() for k, v in (
       preprocessors.crop_and_build(
-          example, seed, stage, fake_tokens.Joint.codebooks,
+          example, seed, stage, dict(mulan=fake_tokens.Joint.codebooks),
           conditioning.Conditioning({'melody': share}))).items()}
   for index in range(count):
     found = build([7, index], 0.3)
@@ -258,14 +259,20 @@ def test_generation_heeds_a_melody_and_does_without(both_ways):
 
 
 def test_windows_take_the_melody_of_their_seconds():
-  stage = specs.StageSpec('coarse', specs.TokenSpec(), 10,
-                          ('mulan', 'melody', 'semantic'))
-  codes = dict(melody=np.arange(20)[None, :, None] + np.zeros((1, 1, 24), int))
-  take = lambda start, given: tracks._window_melody(  # pylint: disable=protected-access
-      stage, given, windows.Window(0, start, start + 10, start))
-  assert take(5, codes)[0, :, 0].tolist() == [5, 8, 11]
-  assert take(15, codes)[0, :, 0].tolist() == [15, 18, -1]
-  nothing = take(5, dict(mulan=np.zeros((3, 1, 12))))
+  layout = layout_lib.for_stage(specs.StageSpec(
+      'coarse', specs.TokenSpec(), 10, ('mulan', 'melody', 'semantic')))
+  own = dict(mulan=np.zeros((3, 1, 12), int), coarse=np.zeros((3, 0, 4), int),
+             semantic=np.zeros((3, 0, 1), int))
+  codes = np.arange(20)[None, :, None] + np.zeros((3, 1, 24), int)
+  def take(start, **given):
+    request = tracks.Request(30, 0, np.arange(3), dict(given, **own))
+    tokens = tracks._window_tokens(  # pylint: disable=protected-access
+        types.SimpleNamespace(layout=layout), request,
+        windows.Window(0, start, start + 10, start))
+    return layout.split(tokens)['melody']
+  assert take(5, melody=codes)[0, :, 0].tolist() == [5, 8, 11]
+  assert take(15, melody=codes)[0, :, 0].tolist() == [15, 18, -1]
+  nothing = take(5)
   assert nothing.shape == (3, 3, 24) and np.all(nothing == -1)
 
 

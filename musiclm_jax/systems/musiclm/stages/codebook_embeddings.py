@@ -12,25 +12,34 @@ each with a vector for its level and some noise, so that no two codes are one.
 The papers say nothing of it; their sizes begin at random.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.tokens import layout as layout_lib
+
 # Of an embedding's variance: what the vector says, its level, noise (ours).
 _SHARES = np.sqrt([0.65, 0.25, 0.10])
-_STREAMS = ('mulan', 'melody', 'semantic', 'acoustic')
 
 
-def embeddings(params, layout, codebooks, stddev, rng):
+def embeddings(params: Mapping[str, Any], layout: layout_lib.Layout,
+               codebooks: Mapping[str, np.ndarray], stddev: float,
+               rng: jax.Array, sources: Sequence[str]) -> dict[str, Any]:
   """The parameters with embeddings that begin from codebooks.
 
   Args:
     params: fresh ones of a `decoder.Decoder`.
     layout: its tokens.Layout.
-    codebooks: {stream: [Q, K, D]}, of `cache.Cache.codebooks`. A segment of a
-      stream that is not in it keeps its random embeddings.
+    codebooks: {source: [Q, K, D]}, of `cache.Cache.codebooks`. A segment of a
+      source that is not in it keeps its random embeddings.
     stddev: of the input embeddings.
     rng: random key.
+    sources: of all streams of the system, in order: stages that begin from one
+      key share the matrix of a source.
 
   Returns:
     The parameters, of the same shapes and dtypes.
@@ -46,7 +55,7 @@ def embeddings(params, layout, codebooks, stddev, rng):
       continue
     own = jax.random.fold_in(rng, index)
     shared = jax.random.fold_in(
-        rng, len(layout.placed) + _STREAMS.index(_stream(segment)))
+        rng, len(layout.placed) + sources.index(segment.stream.source))
     matrix = jax.random.normal(shared, (vectors.shape[-1], width))
     known = (vectors.reshape(-1, vectors.shape[-1]) @ matrix
              / vectors.shape[-1]**0.5)
@@ -65,13 +74,9 @@ def embeddings(params, layout, codebooks, stddev, rng):
   return dict(params, token_embedding=table, logits_embedding=rows)
 
 
-def _stream(segment):
-  return 'acoustic' if segment.name in ('coarse', 'fine') else segment.name
-
-
 def _vectors(segment, codebooks):
   """[Q, K, D] of mean 0 and mean square 1 at each level; None: not known."""
-  vectors = codebooks.get(_stream(segment))
+  vectors = codebooks.get(segment.stream.source)
   if vectors is None:
     return None
   first = segment.first_level

@@ -65,8 +65,9 @@ class StageModel:
     if not cache_lib.is_finished(self.start_from):
       return params
     codebooks = cache_lib.Cache(self.start_from).codebooks
-    return codebook_embeddings.embeddings(params, self.layout, codebooks,
-                            self.config.embed_stddev, rng)
+    return codebook_embeddings.embeddings(
+        params, self.layout, codebooks, self.config.embed_stddev, rng,
+        self.spec.sources)
 
   def logical_axes(self):
     """A tree like the parameters': a tuple of logical axis names for each."""

@@ -25,7 +25,8 @@ def made(name, books, **settings):
       name, embed_dim=64, embed_stddev=STDDEV, **settings)
   params = tiny_stage.init(stage)
   return stage.layout, params, codebook_embeddings.embeddings(
-      params, stage.layout, books, STDDEV, jax.random.key(1))
+      params, stage.layout, books, STDDEV, jax.random.key(1),
+      stage.spec.sources)
 
 
 def distances(vectors):
