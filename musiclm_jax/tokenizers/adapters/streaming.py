@@ -26,6 +26,8 @@ class Overlapping:
     delay_frames: frames after its own that a frame's result waits for: `right`.
   """
 
+  delay_frames: int
+
   def __init__(self, function: Callable[[np.ndarray], ArrayLike], left: int,
                right: int, inputs_per_frame: int = 1,
                outputs_per_frame: int = 1):
