@@ -35,15 +35,11 @@ class Codec:
     spec: the `CodecSpec`, at the system's sample rate.
     codebooks: None: each kind keeps its vectors in its own way.
     causal: whether padding after the end leaves the codes before it alone.
-    encoder_lookahead: frames that codes are held back for in a stream.
-    decoder_lookahead: frames that samples are held back for in a stream.
   """
 
   spec: specs.CodecSpec
   codebooks: None = None
   causal: bool
-  encoder_lookahead: int
-  decoder_lookahead: int
 
   def __init__(self, options: options_lib.CodecOptions):
     self._kind = hub.model_type(options.directory, MODELS, '--codec')
@@ -57,11 +53,19 @@ class Codec:
     self.spec = _spec(options, _num_codebooks(self._kind, config), rate,
                       strides, config)
     self.causal = self._kind != 'dac' and bool(config.use_causal_conv)
-    ahead = self.spec.frame_rate_hz * _RIGHT_SECONDS
+
+  @property
+  def encoder_lookahead(self) -> int:
+    """Frames that codes are held back for in a stream."""
     if self.causal:
       # Resampling looks a few samples ahead, for which a frame is plenty.
-      ahead = int(self._rate_hz != waveforms.RATE_HZ)
-    self.encoder_lookahead = self.decoder_lookahead = ahead
+      return int(self._rate_hz != waveforms.RATE_HZ)
+    return self.spec.frame_rate_hz * _RIGHT_SECONDS
+
+  @property
+  def decoder_lookahead(self) -> int:
+    """Frames that samples are held back for in a stream."""
+    return self.encoder_lookahead
 
   @property
   def latency_samples(self) -> int:

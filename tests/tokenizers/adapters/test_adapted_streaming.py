@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from musiclm_jax import specs
+from musiclm_jax.tokenizers.adapters import codecs
 from musiclm_jax.tokenizers.adapters import streaming
 
 HOP = 3
 BACK, AHEAD = 4, 2
+RATE, FRAMES = 24_000, 25  # samples and frames a second
 
 
 class Blur:
@@ -82,3 +85,54 @@ def test_streams_of_one_object_do_not_mix():
   made = list(second)
   np.testing.assert_array_equal(
       np.concatenate(made, axis=1), Blur()(signal))
+
+
+class Foreign(codecs.Codec):
+  """An adapted codec whose model is a few lines of NumPy.
+
+  A code is the size of a frame's first sample, and all samples of a frame are
+  its code, with half the code before and, unless it is causal, a third of that
+  after it.
+  """
+
+  def __init__(self, causal, rate_hz):
+    self.causal, self._rate_hz = causal, rate_hz
+    self._hop = rate_hz // FRAMES
+    self.spec = specs.CodecSpec(
+        strides=(RATE // FRAMES,), num_codebooks=3, codebook_size=50,
+        coarse_codebooks=1)
+
+  def _encode(self, audio):
+    first = np.rint(np.abs(audio[:, ::self._hop]) * 40).astype(np.int32)
+    return np.stack([first, first // 2, first // 3], axis=-1)
+
+  def _decode(self, codes):
+    levels = np.pad(codes[..., 0] / 50, ((0, 0), (1, 1)))
+    mixed = levels[:, 1:-1] + levels[:, :-2] / 2
+    if not self.causal:
+      mixed = mixed + levels[:, 2:] / 3
+    return np.repeat(mixed, self._hop, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize('causal, rate_hz, ahead', [
+    (True, RATE, 0), (True, 16_000, 1), (False, RATE, FRAMES)])
+def test_an_adapted_codec_by_chunks_equals_the_whole(causal, rate_hz, ahead):
+  codec = Foreign(causal, rate_hz)
+  hop, rng = codec.spec.hop_samples, np.random.default_rng(1)
+  assert (codec.encoder_lookahead, codec.decoder_lookahead) == (ahead, ahead)
+  assert codec.latency_samples == (1 + 2 * ahead) * hop
+  # Slow enough to be the same after resampling; longer than the context.
+  audio = np.repeat(rng.uniform(0, 1, (1, 13 * FRAMES)), hop, axis=1)
+  codes = codec.encode(audio)
+  assert codes.shape == (1, 13 * FRAMES, 3)
+  heard = list(codec.stream_encoder(2).stream(
+      cut(audio, [FRAMES * hop] * 13)))
+  assert heard[0].shape == (1, FRAMES - ahead, 2) or ahead == FRAMES
+  np.testing.assert_array_equal(
+      np.concatenate(heard, axis=1), codes[..., :2])
+  sound = list(codec.stream_decoder().stream(cut(codes, [FRAMES] * 13)))
+  np.testing.assert_allclose(
+      np.concatenate(sound, axis=1), codec.decode(codes), atol=1e-5)
+  for levels in (0, 4):
+    with pytest.raises(ValueError, match=f'levels is {levels}; expected 1 to 3'):
+      codec.stream_encoder(levels)
