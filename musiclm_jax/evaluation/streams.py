@@ -36,15 +36,15 @@ def encode(bundle, clips, joint=True, batch=8):
   spec = bundle.tokens
   acoustic = semantic = windows = None
   if bundle.has('codec'):
-    acoustic = by_batch(bundle.tokenizer('codec').encode, clips.audio, batch)
+    acoustic = by_batch(bundle.get('codec').encode, clips.audio, batch)
     acoustic = _ended(acoustic, clips.seconds, spec.codec.frame_rate_hz)
   if bundle.has('w2vbert'):
-    semantic = by_batch(bundle.tokenizer('semantic').encode, clips.audio, batch)
+    semantic = by_batch(bundle.get('w2vbert').encode, clips.audio, batch)
     semantic = _ended(
         semantic[..., None], clips.seconds, spec.semantic.frame_rate_hz)
   if joint and bundle.has('mulan'):
     windows = by_batch(
-        bundle.tokenizer('joint').embed_audio_windows, clips.audio, batch)
+        bundle.get('mulan').embed_audio_windows, clips.audio, batch)
   return Streams(acoustic, semantic, windows, clips.seconds)
 
 
