@@ -59,7 +59,7 @@ class Codec:
     """Frames that codes are held back for in a stream."""
     if self.causal:
       # Resampling looks a few samples ahead, for which a frame is plenty.
-      return int(self._rate_hz != waveforms.RATE_HZ)
+      return int(self._rate_hz != self.spec.sample_rate_hz)
     return self.spec.frame_rate_hz * _RIGHT_SECONDS
 
   @property
