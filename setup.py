@@ -75,7 +75,7 @@ setuptools.setup(
     packages=_PACKAGES + _DATA + _GIN,
     package_dir={'musiclm_jax.data': 'data', 'musiclm_jax.gin_files': 'gin'},
     package_data={
-        'musiclm_jax': ['pretrained/**/*'],
+        'musiclm_jax': ['pretrained/**/*', 'py.typed'],
         'musiclm_jax.data': ['**/*.md', '**/*.json'],
         **{name: ['*.gin'] for name in _GIN},
     },

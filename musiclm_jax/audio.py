@@ -11,14 +11,19 @@ import math
 import os
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from musiclm_jax import audio_stream
 from musiclm_jax import errors
 from musiclm_jax import files
 
+Signal = jax.Array | np.ndarray
 
-def read(path, sample_rate_hz):
+
+def read(path: str | pathlib.Path, sample_rate_hz: int) -> np.ndarray:
   """Reads a WAV, FLAC, OGG, Opus, AIFF or MP3 file as mono at `sample_rate_hz`.
 
   Args:
@@ -32,27 +37,19 @@ def read(path, sample_rate_hz):
     UserError: missing, not audio, empty, truncated, more than two channels, or
       NaN samples; the message names the file and what is wrong with it.
   """
-  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   with audio_stream.Source(path, sample_rate_hz) as source:
     return np.concatenate(list(source.blocks(sample_rate_hz)))
 
 
-def limit_peak(audio, peak=0.99):
+def limit_peak(audio: ArrayLike, peak: float = 0.99) -> np.ndarray:
   """Scales `audio` down, never up, so that no sample exceeds `peak`."""
   audio = np.asarray(audio, np.float32)
   largest = float(np.max(np.abs(audio), initial=0.0))
   return audio * (peak / largest) if largest > peak else audio
 
 
-def to_int16(audio):
-  """[N] float in -1..1 -> [N] int16, to the nearest; for WAV and FLAC alike.
-
-  Libsndfile rounds floats for the one and cuts them off for the other.
-  """
-  return np.rint(np.asarray(audio) * np.float32(32767.0)).astype(np.int16)
-
-
-def write(path, audio, sample_rate_hz, metadata=None):
+def write(path: str | pathlib.Path, audio: ArrayLike, sample_rate_hz: int,
+          metadata: dict[str, str] | None = None) -> None:
   """Writes 16-bit WAV or FLAC, by extension, under a temporary name first.
 
   Args:
@@ -66,8 +63,6 @@ def write(path, audio, sample_rate_hz, metadata=None):
     UserError: unknown extension or missing folder.
   """
   import soundfile  # pylint: disable=g-import-not-at-top
-
-  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(path)
   check_output(path)
   audio = limit_peak(audio)
@@ -78,10 +73,10 @@ def write(path, audio, sample_rate_hz, metadata=None):
         os.fsencode(temporary), 'w', sample_rate_hz, 1, subtype='PCM_16') as file:
       for key, value in (metadata or {}).items():
         setattr(file, key, files.encodable(str(value)))
-      file.write(to_int16(audio))
+      file.write(audio_stream.to_int16(audio))
 
 
-def check_output(path):
+def check_output(path: str | pathlib.Path) -> None:
   """Raises UserError where `write` to `path` could not succeed."""
   errors.check_output(path, ('.wav', '.flac'))
 
@@ -103,12 +98,14 @@ class MelSpec:
   high_hz: float = 7_600.0
   floor: float = 1e-5
 
-  def num_frames(self, num_samples):
+  def num_frames(self, num_samples: int) -> int:
+    """Frames of so many samples: ceil(N / hop)."""
     return -(-num_samples // self.hop_samples)
 
 
 @functools.cache
-def mel_matrix(sample_rate_hz, fft_size, num_mels, low_hz, high_hz):
+def mel_matrix(sample_rate_hz: int, fft_size: int, num_mels: int, low_hz: float,
+               high_hz: float) -> np.ndarray:
   """[fft_size / 2 + 1, num_mels] float32 triangular filters (HTK scale)."""
   import librosa  # pylint: disable=g-import-not-at-top
   return librosa.filters.mel(
@@ -116,7 +113,7 @@ def mel_matrix(sample_rate_hz, fft_size, num_mels, low_hz, high_hz):
       fmax=high_hz, htk=True, norm=None).T.astype(np.float32)
 
 
-def frame(signal, size, hop):
+def frame(signal: Signal, size: int, hop: int) -> jax.Array:
   """[..., N] -> [..., (N - size) // hop + 1, size] overlapping frames.
 
   Where `hop` divides `size` the frames are stacked slices, whose gradient is
@@ -137,7 +134,7 @@ def frame(signal, size, hop):
   return jnp.concatenate(parts, axis=-1)
 
 
-def compress(magnitude, power):
+def compress(magnitude: Signal, power: float) -> jax.Array:
   """magnitude^power, of more than 0.
 
   By a logarithm and an exponential, which XLA:CPU computes for several numbers
@@ -146,7 +143,8 @@ def compress(magnitude, power):
   return jnp.exp(power * jnp.log(magnitude))
 
 
-def stft_magnitude(signal, window_samples, hop_samples, fft_size):
+def stft_magnitude(signal: Signal, window_samples: int, hop_samples: int,
+                   fft_size: int) -> jax.Array:
   """[..., N] -> [..., T, fft_size / 2 + 1] magnitudes, Hann, no padding."""
   window = jnp.asarray(np.hanning(window_samples + 1)[:-1], signal.dtype)
   frames = frame(signal, window_samples, hop_samples) * window
@@ -156,7 +154,7 @@ def stft_magnitude(signal, window_samples, hop_samples, fft_size):
   return jnp.sqrt(jnp.maximum(power, 1e-12))
 
 
-def log_mel(signal, spec):
+def log_mel(signal: Signal, spec: MelSpec) -> jax.Array:
   """Log-mel energies.
 
   Args:
@@ -189,7 +187,7 @@ def _resample_kernel(up, down):
   return (taps * up).astype(np.float32)
 
 
-def resample(signal, from_hz, to_hz):
+def resample(signal: Signal, from_hz: int, to_hz: int) -> jax.Array:
   """Polyphase resampling on the device; equals scipy.signal.resample_poly.
 
   Args:

@@ -5,12 +5,14 @@
 the file. Reading does without jax, so that a small process can do it.
 """
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import os
 import pathlib
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musiclm_jax import audio_files
 from musiclm_jax import errors
@@ -30,7 +32,7 @@ class Unusable(errors.UserError):
     reason: 'unreadable', 'channels', 'rate', 'empty' or 'nan'.
   """
 
-  def __init__(self, reason, line):
+  def __init__(self, reason: str, line: str):
     super().__init__(line)
     self.reason = reason
 
@@ -46,7 +48,7 @@ class Source:
     seconds: length; less comes of a file that was cut.
   """
 
-  def __init__(self, path, sample_rate_hz):
+  def __init__(self, path: str | pathlib.Path, sample_rate_hz: int):
     """Opens a file.
 
     Args:
@@ -118,12 +120,12 @@ class Source:
     self._close()
 
   @property
-  def tags(self):
+  def tags(self) -> dict[str, str]:
     """{name: text} of those among title, artist, album and genre it has."""
     found = {name: getattr(self._file, name, '') for name in _TAGS}
     return {name: text for name, text in found.items() if text}
 
-  def blocks(self, num_samples):
+  def blocks(self, num_samples: int) -> Iterator[np.ndarray]:
     """Yields [num_samples] float32 blocks, the last one 1 to num_samples long.
 
     Raises:
@@ -191,8 +193,16 @@ class Source:
         f'holds no sound in {KINDS}.')
 
 
+def to_int16(audio: ArrayLike) -> np.ndarray:
+  """[N] float in -1..1 -> [N] int16, to the nearest; for WAV and FLAC alike.
+
+  Libsndfile rounds floats for the one and cuts them off for the other.
+  """
+  return np.rint(np.asarray(audio) * np.float32(32767.0)).astype(np.int16)
+
+
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str | pathlib.Path) -> Iterator[None]:
   """Where libsndfile says no more than "System error.", says what it was."""
   import soundfile  # pylint: disable=g-import-not-at-top
   try:
@@ -219,7 +229,8 @@ class Sink:
   samples wait in a temporary file until the peak is known.
   """
 
-  def __init__(self, path, sample_rate_hz, peak=0.99):
+  def __init__(self, path: str | pathlib.Path, sample_rate_hz: int,
+               peak: float = 0.99):
     """Prepares a file; UserError for its extension or a missing folder."""
     errors.check_output(path, ('.wav', '.flac'))
     self._path = pathlib.Path(path)
@@ -240,7 +251,7 @@ class Sink:
       self._samples.unlink(missing_ok=True)
       self._sound.unlink(missing_ok=True)
 
-  def write(self, samples):
+  def write(self, samples: ArrayLike) -> None:
     """Adds [n] float samples."""
     samples = np.ascontiguousarray(samples, np.float32)
     if not np.all(np.isfinite(samples)):
@@ -249,12 +260,13 @@ class Sink:
         self._largest, float(np.max(np.abs(samples), initial=0.0)))
     self._file.write(samples.data)
 
-  def read(self):
+  def read(self) -> np.ndarray:
     """[N] float32: what was written so far."""
     self._file.flush()
     return np.fromfile(self._samples, np.float32)
 
-  def finish(self, path=None, metadata=None):
+  def finish(self, path: str | pathlib.Path | None = None,
+             metadata: dict[str, str] | None = None) -> None:
     """Puts the file in place.
 
     Args:
@@ -262,8 +274,6 @@ class Sink:
       metadata: tags as of `audio.write`.
     """
     import soundfile  # pylint: disable=g-import-not-at-top
-
-    from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
     self._file.seek(0)
     scale = np.float32(min(1.0, self._peak / max(self._largest, 1e-9)))
     with writing(self._sound), soundfile.SoundFile(
@@ -272,5 +282,5 @@ class Sink:
       for key, value in (metadata or {}).items():
         setattr(sound, key, files.encodable(str(value)))
       while data := self._file.read(4 * _READ_SAMPLES):
-        sound.write(audio.to_int16(np.frombuffer(data, np.float32) * scale))
+        sound.write(to_int16(np.frombuffer(data, np.float32) * scale))
     self._sound.replace(path or self._path)

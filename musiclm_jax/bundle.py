@@ -5,9 +5,15 @@
   <component>/config.json    kind, model configuration, spec, fingerprint
   <component>/weights.safetensors
 
-Components are named by `COMPONENTS`. No pickle is ever loaded. Weights may be
-stored as float32, float16 or int8 (one float16 scale per row of the last axis);
-they come back as float32 in every case.
+Components are named by `COMPONENTS`. A tokenizer has a role in the system, which
+says what it does, and a folder, which says which model does it in the paper:
+`TOKENIZERS` is the one table from the one to the other. A stage has one name.
+
+  bundle.tokenizer('semantic')   w2v-BERT, out of the folder w2vbert
+  bundle.stage('semantic')       the semantic stage, out of the folder semantic
+
+No pickle is ever loaded. Weights may be stored as float32, float16 or int8 (one
+float16 scale per row of the last axis); they come back as float32 in every case.
 """
 
 import dataclasses
@@ -16,32 +22,39 @@ import hashlib
 import importlib
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.codecs import registry
 
+# What a tokenizer does -> the folder of the component that does it. A role is
+# also the field of the TokenSpec that the tokenizer fills: stages share them all.
+TOKENIZERS = {'codec': 'codec', 'semantic': 'w2vbert', 'joint': 'mulan',
+              'melody': 'melody'}
+STAGES = ('semantic', 'coarse', 'fine')
+_ROLES = {component: role for role, component in TOKENIZERS.items()}
+_CONTRACTS = {'codec': contracts.Codec, 'semantic': contracts.Tokenizer,
+              'joint': contracts.JointEmbedder,
+              'melody': contracts.MelodyEmbedder}
 # Component name -> (module, function) that builds the object which implements
-# its protocol from a `Component`. Imported when asked for.
+# its contract from a `Component`. Imported when asked for.
 COMPONENTS = {
     'codec': ('musiclm_jax.codecs.tokenizer', 'from_component'),
     'w2vbert': ('musiclm_jax.tokenizers.w2vbert.tokenizer', 'from_component'),
     'mulan': ('musiclm_jax.tokenizers.mulan.embedder', 'from_component'),
     'melody': ('musiclm_jax.tokenizers.melody.embedder', 'from_component'),
-    'semantic': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
-    'coarse': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
-    'fine': ('musiclm_jax.systems.musiclm.stages.model', 'from_component'),
+    **{stage: ('musiclm_jax.systems.musiclm.stages.model', 'from_component')
+       for stage in STAGES},
 }
 # What a component may be: of codecs there are several architectures.
 KINDS = tuple(k for k in COMPONENTS if k != 'codec') + tuple(
     registry.ARCHITECTURES)
-# The grid of the TokenSpec that a tokenizer makes; a stage shares them all.
-_SPECS = {'codec': 'codec', 'w2vbert': 'semantic', 'mulan': 'joint',
-          'melody': 'melody'}
 _OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
@@ -62,12 +75,12 @@ class Component:
   weights: dict
   metadata: dict
 
-  def tree(self):
+  def tree(self) -> dict:
     """The weights as nested dicts."""
     return unflatten(self.weights)
 
 
-def flatten(tree, prefix=''):
+def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
   """Nested dicts -> {'a/b/c': array}."""
   flat = {}
   for key, value in tree.items():
@@ -79,7 +92,7 @@ def flatten(tree, prefix=''):
   return flat
 
 
-def unflatten(flat):
+def unflatten(flat: dict[str, Any]) -> dict:
   """{'a/b/c': array} -> nested dicts."""
   tree = {}
   for name, value in flat.items():
@@ -91,8 +104,10 @@ def unflatten(flat):
   return tree
 
 
-def save_component(directory, kind, config, spec, weights, metadata=None,
-                   storage='float32'):
+def save_component(
+    directory: str | pathlib.Path, kind: str, config: Any, spec: Any,
+    weights: dict, metadata: dict | None = None, storage: str = 'float32'
+) -> None:
   """Writes one component; the directory appears complete or not at all.
 
   Args:
@@ -137,7 +152,18 @@ def _digest(path):
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def component_of(kind):
+def component_for(role: str) -> str:
+  """The name in a bundle of the tokenizer of a role.
+
+  >>> component_for('joint')
+  'mulan'
+  """
+  if role not in TOKENIZERS:
+    raise errors.choice('role of a tokenizer', role, TOKENIZERS)
+  return TOKENIZERS[role]
+
+
+def component_of(kind: str) -> str:
   """The name in a bundle of a component of `kind`: codecs share one.
 
   >>> component_of('soundstream'), component_of('mulan')
@@ -146,7 +172,7 @@ def component_of(kind):
   return 'codec' if kind in registry.ARCHITECTURES else kind
 
 
-def check_place(directory, name):
+def check_place(directory: str | pathlib.Path, name: str) -> None:
   """UserError unless component `name` may be written as `directory`.
 
   It may where there is nothing, an empty folder or such a component with
@@ -171,7 +197,7 @@ def check_place(directory, name):
           f'nothing was written. Choose a new folder for --out.')
 
 
-def load_component(directory):
+def load_component(directory: str | pathlib.Path) -> Component:
   """Reads one component; raises UserError for a missing or damaged one."""
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
@@ -211,9 +237,14 @@ def load_component(directory):
 
 
 class Bundle:
-  """A directory of components, built when first asked for."""
+  """A directory of components, built when first asked for.
 
-  def __init__(self, directory):
+  Attributes:
+    directory: pathlib.Path of the bundle.
+    manifest: what its manifest.json says.
+  """
+
+  def __init__(self, directory: str | pathlib.Path):
     self.directory = pathlib.Path(directory)
     path = self.directory / 'manifest.json'
     if not path.is_file():
@@ -228,9 +259,10 @@ class Bundle:
           f'{FORMAT!r}.')
     files.require(path, self.manifest, remedy, tokens=dict)
     self._built = {}
+    self._brought = {}  # component -> digest of those of `use`
 
   @property
-  def tokens(self):
+  def tokens(self) -> specs.TokenSpec:
     """The TokenSpec that all components share."""
     try:
       return specs.from_dict(specs.TokenSpec, self.manifest['tokens'])
@@ -240,17 +272,17 @@ class Bundle:
           f'{_AGAIN}.') from error
 
   @property
-  def identity(self):
+  def identity(self) -> str:
     """Name and version for people and for the metadata of what it makes."""
     return self.manifest.get('name', self.directory.resolve().name)
 
   @functools.cached_property
-  def defaults(self):
+  def defaults(self) -> dict:
     """{setting: value} that its music is drawn with unless it is said.
 
     Out of `defaults.json`, which a bundle may have, such as
     {"guidance_semantic": 3.0}; names and ranges are those of
-    generation.settings.Settings.
+    systems.musiclm.settings.Settings.
     """
     path = self.directory / 'defaults.json'
     if not path.is_file():
@@ -259,21 +291,23 @@ class Bundle:
     return settings.check_defaults(
         files.read_json(path, 'write {} there, or remove it'), path)
 
-  def component_hash(self, name):
+  def component_hash(self, name: str) -> str:
     """16 hex digits that change with the weights or settings of a component."""
+    if name in self._brought:
+      return self._brought[name]
     digest = hashlib.sha256()
     for file in ('config.json', 'weights.safetensors'):
       digest.update((self.place(name) / file).read_bytes())
     return digest.hexdigest()[:16]
 
-  def weights_fingerprint(self):
+  def weights_fingerprint(self) -> str:
     """16 hex digits that change with those of any component."""
     parts = {name: self.component_hash(name) for name in COMPONENTS
              if self.has(name)}
     canonical = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-  def require(self, *names):
+  def require(self, *names: str) -> None:
     """UserError unless every component in `names` is there."""
     missing = [n for n in names if not self.has(n)]
     if missing:
@@ -281,26 +315,84 @@ class Bundle:
           f'the bundle {self.directory} has no {", ".join(missing)}; train and '
           f'export what is missing, or choose another --bundle.')
 
-  def has(self, name):
-    return (self.place(name) / 'config.json').is_file()
+  def has(self, name: str) -> bool:
+    """Whether there is a component `name`."""
+    return name in self._brought or (
+        self.place(name) / _CONFIG).is_file()
 
-  def place(self, name):
+  def place(self, name: str) -> pathlib.Path:
     """The folder of component `name`, by an older name where it has that."""
     for folder in (name, _OLD_NAMES.get(name, name)):
       if (self.directory / folder / 'config.json').is_file():
         return self.directory / folder
     return self.directory / name
 
-  def stored_spec(self, name):
+  def stored_spec(self, name: str) -> dict:
     """The spec of component `name` as a dict, without its weights."""
+    if name in self._brought:
+      return specs.to_dict(self._built[name].spec)
     return _stored(self.place(name) / 'config.json', 'spec')
 
-  def stored_metadata(self, name):
+  def stored_metadata(self, name: str) -> dict:
     """What component `name` says of its training, without its weights."""
+    if name in self._brought:
+      return {}
     return _stored(self.place(name) / 'config.json', 'metadata')
 
-  def get(self, name):
-    """The object of component `name`, checked against the manifest."""
+  def tokenizer(self, role: str) -> Any:
+    """The tokenizer of a role, as of `get`.
+
+    Args:
+      role: 'codec', 'semantic', 'joint' or 'melody'.
+
+    Returns:
+      A contracts.Codec, Tokenizer, JointEmbedder or MelodyEmbedder.
+
+    Raises:
+      UserError: there is no such role, or the bundle has none or a damaged one.
+    """
+    return self.get(component_for(role))
+
+  def stage(self, name: str) -> Any:
+    """The trained stage 'semantic', 'coarse' or 'fine', as of `get`."""
+    if name not in STAGES:
+      raise errors.choice('stage', name, STAGES)
+    return self.get(name)
+
+  def use(self, role: str, tokenizer: Any, digest: str) -> None:
+    """Puts a tokenizer of other origin into a role, in memory only.
+
+    Stages whose tokens were made by an adapted codec are heard through it:
+
+      bundle.use('codec', adapters.codecs.Codec(options), hub.fingerprint(folder))
+
+    Args:
+      role: as of `tokenizer`.
+      tokenizer: conforms to the contract of the role.
+      digest: what `component_hash` says of it; changes with its weights.
+
+    Raises:
+      TypeError: it does not conform.
+      UserError: it has another grid than the bundle.
+    """
+    name = component_for(role)
+    lines = contracts.differences(tokenizer, _CONTRACTS[role])
+    if lines:
+      raise TypeError(
+          f'{type(tokenizer).__name__} is no {_CONTRACTS[role].__name__}: '
+          f'{"; ".join(lines)}.')
+    lines = specs.difference(tokenizer.spec, self.manifest['tokens'][role])
+    if lines:
+      raise errors.UserError(
+          f'this {role} does not belong to the bundle {self.directory}: '
+          f'{"; ".join(lines)}. Use the one that its tokens were made with.')
+    self._built[name], self._brought[name] = tokenizer, digest
+
+  def get(self, name: str) -> Any:
+    """The object of component `name`, checked against the manifest.
+
+    `tokenizer` and `stage` ask for the same by what it does.
+    """
     if name not in COMPONENTS:
       raise errors.choice('component', name, COMPONENTS)
     if name not in self._built:
@@ -322,11 +414,11 @@ class Bundle:
             f'do not make a {name}: {error}); {_AGAIN}.') from error
     return self._built[name]
 
-  def check_spec(self, name, spec):
+  def check_spec(self, name: str, spec: dict) -> None:
     """UserError unless component `name` of this spec, a dict, belongs here."""
     expected = self.manifest['tokens']
     wanted, found = (
-        (expected[_SPECS[name]], spec) if name in _SPECS
+        (expected[_ROLES[name]], spec) if name in _ROLES
         else (expected, spec['tokens']))
     lines = specs.difference(found, wanted)
     if lines:
@@ -335,7 +427,8 @@ class Bundle:
           f'{"; ".join(lines)}. Export both from the same run.')
 
 
-def write_manifest(directory, tokens, **about):
+def write_manifest(directory: str | pathlib.Path, tokens: specs.TokenSpec,
+                   **about: Any) -> None:
   """Writes manifest.json: the TokenSpec that all parts share, and `about`.
 
   What each component says of its training is collected from where it is saved.
@@ -348,7 +441,7 @@ def write_manifest(directory, tokens, **about):
       fingerprint=specs.fingerprint(tokens), **about, training=training))
 
 
-def enter(directory, name):
+def enter(directory: str | pathlib.Path, name: str) -> None:
   """Puts a component that was saved as `directory/name` into the manifest.
 
   What is there already fixes its grids: a tokenizer its own, a stage all. Other
@@ -374,7 +467,7 @@ def enter(directory, name):
         **{k: v for k, v in manifest.items() if k not in made})
 
 
-def check_beside(directory, name, spec):
+def check_beside(directory: str | pathlib.Path, name: str, spec: dict) -> None:
   """UserError unless component `name` of `spec`, a dict, goes with the others.
 
   Those that are in the bundle `directory` already.
@@ -405,10 +498,10 @@ def _stored(path, key):
 
 def _grids(name, spec):
   """{field of TokenSpec: its dict} that component `name` of `spec` fixes."""
-  return {_SPECS[name]: spec} if name in _SPECS else spec['tokens']
+  return {_ROLES[name]: spec} if name in _ROLES else spec['tokens']
 
 
-def shipped():
+def shipped() -> pathlib.Path:
   """The directory of the bundle that comes with the package."""
   return pathlib.Path(__file__).parent / 'pretrained'
 

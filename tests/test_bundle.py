@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import plain_codec
 import pytest
 
 from musiclm_jax import bundle
@@ -181,6 +182,41 @@ def test_unknown_names():
   with pytest.raises(errors.UserError, match='unknown storage'):
     bundle.save_component('x', 'mulan', {}, specs.CodecSpec(), {},
                           storage='int4')
+
+
+def test_a_tokenizer_has_a_role_and_a_stage_its_name(directory):
+  found = bundle.Bundle(directory)
+  asked = []
+  found.get = asked.append
+  for role in ('codec', 'semantic', 'joint', 'melody'):
+    found.tokenizer(role)
+  found.stage('semantic')
+  assert asked == ['codec', 'w2vbert', 'mulan', 'melody', 'semantic']
+  with pytest.raises(errors.UserError, match="unknown role of a tokenizer 'mul"):
+    found.tokenizer('mulan')
+  with pytest.raises(errors.UserError, match="unknown stage 'w2vbert'"):
+    found.stage('w2vbert')
+
+
+def test_a_tokenizer_of_other_origin_takes_a_role(tmp_path):
+  bundle.write_manifest(tmp_path, specs.TokenSpec())
+  found = bundle.Bundle(tmp_path)
+  codec = plain_codec.PlainCodec(specs.CodecSpec())
+  before = found.weights_fingerprint()
+  assert not found.has('codec')
+  found.use('codec', codec, 'abc')
+  found.require('codec')
+  assert found.tokenizer('codec') is codec is found.get('codec')
+  assert found.component_hash('codec') == 'abc'
+  assert found.weights_fingerprint() != before
+  assert found.stored_spec('codec') == specs.to_dict(codec.spec)
+  assert found.stored_metadata('codec') == {}
+  other = plain_codec.PlainCodec(specs.CodecSpec(num_codebooks=8))
+  with pytest.raises(errors.UserError, match='num_codebooks: 8, expected 12'):
+    found.use('codec', other, 'abc')
+  with pytest.raises(TypeError, match='PlainCodec is no JointEmbedder: embed_a'):
+    found.use('joint', codec, 'abc')
+  assert not found.has('mulan')
 
 
 def test_scalars_stay_scalars(tmp_path):

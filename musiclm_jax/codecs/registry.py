@@ -16,12 +16,14 @@ A codec's configuration is a frozen dataclass in the folder's `model.py` with
                             `decode` ([B, T, D] -> [B, T * hop]), of layers that
                             remember their past (nn/streams.py)
 
-Everything else (training, files, streams, evaluation, stages) asks for these and
-for `codec.Codec`, never for an architecture.
+Training, files and streams ask for these, never for an architecture; all that is
+beyond this folder asks for a contracts.Codec.
 """
 
 import importlib
+from typing import Any
 
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import specs
 
@@ -31,7 +33,7 @@ ARCHITECTURES = {  # kind -> (module, class of its configuration)
 }
 
 
-def config_class(kind, place):
+def config_class(kind: str, place: str) -> Any:
   """The configuration class of an architecture.
 
   Args:
@@ -50,7 +52,8 @@ def config_class(kind, place):
   return getattr(importlib.import_module(module), name)
 
 
-def config_of(component, place="the bundle's codec"):
-  """The configuration that a `bundle.Component` was saved with."""
+def config_of(component: contracts.Component,
+              place: str = "the bundle's codec") -> Any:
+  """The configuration that a component was saved with."""
   return specs.from_dict(
       config_class(component.kind, place), component.config)

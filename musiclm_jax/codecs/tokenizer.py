@@ -7,12 +7,17 @@ bounded by a chunk, and only a few shapes are ever compiled.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from musiclm_jax import contracts
+from musiclm_jax import specs
 from musiclm_jax.codecs import registry
+from musiclm_jax.codecs import streaming
 from musiclm_jax.nn import quantize
 
 _CHUNK_FRAMES = 512  # 10 s at 50 Hz
@@ -20,9 +25,18 @@ _SMALLEST_FRAMES = 32  # shorter inputs are padded to it
 
 
 class Codec:
-  """Encodes [B, N] audio into [B, T, Q] codes, and decodes them."""
+  """Encodes [B, N] audio into [B, T, Q] codes, and decodes them.
 
-  def __init__(self, config, params, codebooks, chunk_frames=_CHUNK_FRAMES):
+  Attributes:
+    config: of the architecture.
+    params: the generator's parameters, on the device.
+    codebooks: [Q, K, D] float, on the device.
+    chunk_frames: frames processed at once.
+    model: the generator.Generator.
+  """
+
+  def __init__(self, config: Any, params: Any, codebooks: ArrayLike,
+               chunk_frames: int = _CHUNK_FRAMES):
     """A codec.
 
     Args:
@@ -46,24 +60,46 @@ class Codec:
     self.model = config.build()
 
   @property
-  def spec(self):
+  def spec(self) -> specs.CodecSpec:
     return self.config.spec
 
   @property
-  def latency_samples(self):
+  def encoder_lookahead(self) -> int:
+    """Frames after its own that the codes of a frame depend on."""
+    return self.config.encoder_lookahead
+
+  @property
+  def decoder_lookahead(self) -> int:
+    """Frames after its own that the samples of a frame depend on."""
+    return self.config.decoder_lookahead
+
+  @property
+  def latency_samples(self) -> int:
     """From a sample that goes in to the same one coming out of a stream.
 
     The frame must be full, and encoder and decoder wait for their look-ahead.
     """
-    frames = 1 + self.config.encoder_lookahead + self.config.decoder_lookahead
+    frames = 1 + self.encoder_lookahead + self.decoder_lookahead
     return frames * self.spec.hop_samples
 
   @property
-  def causal(self):
+  def causal(self) -> bool:
     """Whether the codes of a frame depend on nothing after it."""
-    return not self.config.encoder_lookahead
+    return not self.encoder_lookahead
 
-  def encode(self, audio):
+  def stream_encoder(self, levels: int | None = None) -> streaming.Encoder:
+    """Audio to codes chunk by chunk: those of the whole, nothing twice.
+
+    Args:
+      levels: codebooks to use, the first ones; None for all.
+    """
+    return streaming.Encoder(self, levels)
+
+  def stream_decoder(self) -> streaming.Decoder:
+    """Codes to audio chunk by chunk: that of the whole, nothing twice."""
+    return streaming.Decoder(self)
+
+  def encode(self, audio: ArrayLike) -> np.ndarray:
     """Codes of audio.
 
     Args:
@@ -81,9 +117,9 @@ class Codec:
     blocks = audio.reshape(len(audio), frames, hop)
     return self._by_chunks(
         blocks, self._encode, self.config.encoder_context_frames,
-        self.config.encoder_lookahead, 'constant')
+        self.encoder_lookahead, 'constant')
 
-  def decode(self, codes):
+  def decode(self, codes: ArrayLike) -> np.ndarray:
     """Audio of codes.
 
     Args:
@@ -97,7 +133,7 @@ class Codec:
     self._check_codes(codes)
     blocks = self._by_chunks(
         codes, self._decode, self.config.decoder_context_frames,
-        self.config.decoder_lookahead, 'edge')
+        self.decoder_lookahead, 'edge')
     return blocks.reshape(len(codes), -1)
 
   def _by_chunks(self, inputs, function, context, ahead, padding):
@@ -175,8 +211,8 @@ class Codec:
           f'0..{self.spec.codebook_size - 1}.')
 
 
-def from_component(component):
-  """The `Codec` of a `bundle.Component`."""
+def from_component(component: contracts.Component) -> Codec:
+  """The codec of a stored component."""
   config = registry.config_of(component)
   weights = component.tree()
   return Codec(config, weights['params'], weights['codebooks'])

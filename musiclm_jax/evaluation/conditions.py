@@ -62,7 +62,7 @@ def evaluate(bundle, corpus, clips=64, say=None, show=None):
   """
   bundle.require('mulan')
   say, show = say or (lambda line: None), show or (lambda section: None)
-  joint = bundle.get('mulan')
+  joint = bundle.tokenizer('joint')
   data = held_out.load(corpus, clips, _CLIP_SECONDS, 0,
                        bundle.tokens.audio.sample_rate_hz)
   say(f'{len(data.clips)} clips of {data.corpus}, split {data.split}')

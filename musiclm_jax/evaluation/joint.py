@@ -100,7 +100,7 @@ def evaluate(bundle, corpus, clips=200, say=None, show=None):
   """
   bundle.require('mulan')
   say, show = say or (lambda line: None), show or (lambda section: None)
-  joint = bundle.get('mulan')
+  joint = bundle.tokenizer('joint')
   with choose(corpus, clips, bundle.tokens.audio.sample_rate_hz) as pairs:
     say(f'{len(pairs.captions)} captions of {len(pairs.tracks)} recordings, '
         f'split {pairs.name}')

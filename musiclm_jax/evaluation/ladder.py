@@ -155,7 +155,7 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   rate = bundle.tokens.audio.sample_rate_hz
   real = clips.first(seconds, rate)
   codes = _true_codes(bundle, clips, streams, seconds)
-  joint = bundle.get('mulan') if bundle.has('mulan') else None
+  joint = bundle.tokenizer('joint') if bundle.has('mulan') else None
   text = None
   if joint is not None and all(clips.captions):
     text = joint.embed_text(list(clips.captions))
@@ -165,7 +165,7 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
   plain = {stage: dataclasses.replace(draw, guidance=())
            for stage, draw in draws.items()}
   decode = lambda codes: streams_lib.by_batch(
-      bundle.get('codec').decode, codes, _BATCH)
+      bundle.tokenizer('codec').decode, codes, _BATCH)
   embeddings = {'real': joint.embed_audio(real)} if joint else {}
   rungs = {}
   for name in RUNGS:
@@ -225,7 +225,7 @@ def _true_codes(bundle, clips, streams, seconds):
   if streams.windows is not None:
     embedding = streams_lib.crop_embedding(
         streams.windows, clips.seconds, 0, seconds, spec.joint)
-    result['mulan'] = bundle.get('mulan').quantize(embedding)[:, None]
+    result['mulan'] = bundle.tokenizer('joint').quantize(embedding)[:, None]
   return result
 
 

@@ -150,7 +150,7 @@ def evaluate(bundle, corpus, baseline_queries=24, seed=0, say=None, show=None,
   """
   bundle.require('melody')
   say, show = say or (lambda line: None), show or (lambda section: None)
-  melody = bundle.get('melody')
+  melody = bundle.tokenizer('melody')
   task = build(records.load(corpus), min_pool)
   say(f'{len(task.queries)} queries of {task.split.directory.name} among '
       f'{len(task.pool)} tunes')

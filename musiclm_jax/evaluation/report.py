@@ -125,8 +125,9 @@ def _flac(audio, rate):
   import soundfile  # pylint: disable=g-import-not-at-top
 
   from musiclm_jax import audio as audio_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   buffer = io.BytesIO()
-  samples = audio_lib.to_int16(audio_lib.limit_peak(audio))
+  samples = audio_stream.to_int16(audio_lib.limit_peak(audio))
   soundfile.write(buffer, samples, rate, format='FLAC', subtype='PCM_16')
   return ('data:audio/flac;base64,' +
           base64.b64encode(buffer.getvalue()).decode())

@@ -9,7 +9,6 @@ import struct
 
 import numpy as np
 
-from musiclm_jax import audio
 from musiclm_jax import audio_stream
 
 _PEAK = 0.99
@@ -62,7 +61,7 @@ class Sound:
     """Adds [n] float samples."""
     self._sink.write(samples)
     clipped = np.clip(np.asarray(samples, np.float32), -_PEAK, _PEAK)
-    self._file.write(audio.to_int16(clipped).tobytes())
+    self._file.write(audio_stream.to_int16(clipped).tobytes())
 
   def read(self):
     """[N] float32: what was written so far, as it came."""

@@ -1,69 +1,89 @@
 """The frozen tokenizers of a bundle, or of other people, as one."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
 
 from musiclm_jax import bundle as bundle_lib
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import specs
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizers:
-  """The frozen tokenizers, their spec and hashes of their weights.
+  """The frozen tokenizers by their roles, their spec, hashes of their weights.
 
-  `melody` is None where the bundle has none.
+  Attributes:
+    codec: of the role 'codec'.
+    semantic: of the role 'semantic'.
+    joint: of the role 'joint'.
+    tokens: the grids of all.
+    hashes: {component of a bundle: hash}, as a token cache keeps them.
+    melody: of the role 'melody', or None.
   """
 
-  codec: Any
-  semantic: Any
-  joint: Any
+  codec: contracts.Codec
+  semantic: contracts.Tokenizer
+  joint: contracts.JointEmbedder
   tokens: specs.TokenSpec
   hashes: dict
-  melody: Any = None
+  melody: contracts.MelodyEmbedder | None = None
 
   @classmethod
-  def load(cls, bundle_dir, adapted=None):
-    """Those of a bundle, but for what `adapters.registry.adapt` returned."""
-    names, adapted = ('codec', 'w2vbert', 'mulan'), adapted or {}
-    own = [name for name in names if name not in adapted]
-    parts = {name: part.tokenizer for name, part in adapted.items()}
-    hashes = {name: part.hash for name, part in adapted.items()}
-    tokens, melody = specs.TokenSpec(), None
+  def load(cls, bundle_dir: str | pathlib.Path | None,
+           adapted: dict[str, Any] | None = None) -> 'Tokenizers':
+    """Those of a bundle, but for foreign ones.
+
+    Args:
+      bundle_dir: the bundle; None where every needed role is taken.
+      adapted: {component: what takes its place}, as `adapters.registry.adapt`
+        returns it.
+
+    Raises:
+      UserError: one is missing, or they do not share a grid.
+    """
+    found = {part.part: part for part in (adapted or {}).values()}
+    made = {role: part.tokenizer for role, part in found.items()}
+    hashes = {role: part.hash for role, part in found.items()}
+    tokens = specs.TokenSpec()
+    needed = [role for role, component in bundle_lib.TOKENIZERS.items()
+              if component not in bundle_lib.OPTIONAL]
+    own = [role for role in needed if role not in found]
     if own or bundle_dir:  # it may have a melody embedder besides
       bundle = bundle_lib.Bundle(bundle_dir)
-      bundle.require(*own)
+      bundle.require(*map(bundle_lib.component_for, own))
       tokens = bundle.tokens
-      parts.update({name: bundle.get(name) for name in own})
-      hashes.update(
-          {name: bundle.component_hash(name) for name in own})
-      if bundle.has('melody'):
-        melody, names = bundle.get('melody'), (*names, 'melody')
-        hashes['melody'] = bundle.component_hash('melody')
+      for role in own + [r for r in bundle_lib.TOKENIZERS if r not in needed]:
+        component = bundle_lib.component_for(role)
+        if bundle.has(component):
+          made[role] = bundle.tokenizer(role)
+          hashes[role] = bundle.component_hash(component)
     try:
       tokens = dataclasses.replace(
-          tokens, **{p.part: p.tokenizer.spec for p in adapted.values()})
+          tokens, **{role: part.tokenizer.spec for role, part in found.items()})
     except ValueError as error:
       raise errors.UserError(
           f'these tokenizers do not share a grid: {error} --semantic takes '
           f':rate=25 for a lower rate.') from error
-    return cls(*(parts[name] for name in names[:3]), tokens=tokens,
-               hashes={name: hashes[name] for name in names}, melody=melody)
+    return cls(**made, tokens=tokens, hashes={
+        component: hashes[role]
+        for role, component in bundle_lib.TOKENIZERS.items() if role in hashes})
 
-  def codebooks(self):
+  def codebooks(self) -> dict[str, np.ndarray]:
     """{stream: [Q, K, D] float32} of the tokenizers that tell theirs."""
-    found = dict(mulan=self.joint.codebooks,
-                 acoustic=getattr(self.codec, 'codebooks', None),
-                 melody=getattr(self.melody, 'codebooks', None))
-    centroids = getattr(self.semantic, 'centroids', None)
-    if centroids is not None:
-      found['semantic'] = centroids[None]
+    centroids = self.semantic.centroids
+    found = dict(
+        mulan=self.joint.codebooks, acoustic=self.codec.codebooks,
+        melody=None if self.melody is None else self.melody.codebooks,
+        semantic=None if centroids is None else centroids[None])
     return {name: np.asarray(vectors, np.float32)
             for name, vectors in found.items() if vectors is not None}
 
-  def encode(self, audio, seconds):
+  def encode(self, audio: np.ndarray, seconds: list[int]
+             ) -> list[tuple[np.ndarray, ...]]:
     """The code streams of tracks that were padded to one length.
 
     Args:
@@ -76,29 +96,21 @@ class Tokenizers:
     """
     codec, semantic, joint = (
         self.tokens.codec, self.tokens.semantic, self.tokens.joint)
-    if getattr(self.codec, 'causal', True):
+    if self.codec.causal:
       acoustic = np.asarray(self.codec.encode(audio))
     else:
       acoustic = self._by_length(self.codec.encode, audio, seconds)
-    longest = max(seconds) * self.tokens.audio.sample_rate_hz
+    rate, count = self.tokens.audio.sample_rate_hz, len(seconds)
+    longest = max(seconds) * rate
     mulan = np.asarray(
-        self.joint.embed_audio_windows(audio[:len(seconds), :longest]),
-        np.float32)
-    ids = self._semantic_ids(audio, seconds)
+        self.joint.embed_audio_windows(audio[:count, :longest]), np.float32)
+    ids = np.asarray(self.semantic.encode(
+        audio[:count], np.asarray(seconds) * rate))
     return [(acoustic[row][:length * codec.frame_rate_hz],
              ids[row][:length * semantic.frame_rate_hz],
              mulan[row, :joint.num_windows(length)],
              *self._melody_codes(audio[row], length))
             for row, length in enumerate(seconds)]
-
-  def _semantic_ids(self, audio, seconds):
-    """[B, T'] or a list of [T'] of rows whose padding says nothing."""
-    if not getattr(self.semantic, 'takes_lengths', False):
-      return self._by_length(self.semantic.encode, audio, seconds)
-    rate = self.tokens.audio.sample_rate_hz
-    count = len(seconds)
-    return np.asarray(self.semantic.encode(
-        audio[:count], np.asarray(seconds) * rate))
 
   def _melody_codes(self, audio, seconds):
     """() without a melody embedder; else ([W, Q] codes, a row a second,)."""

@@ -45,6 +45,9 @@ class RandomTokenizers(loading.Tokenizers):
              rng.standard_normal((joint.num_windows(s), joint.embedding_dim),
                                  np.float32)) for s in seconds]
 
+  def codebooks(self):
+    return dict(mulan=np.asarray(self.joint.codebooks, np.float32))
+
 
 class RandomJoint:
   codebooks = np.random.default_rng(0).standard_normal((12, 1024, 128))

@@ -48,6 +48,8 @@ def write_corpus(directory, splits=tuple(SECONDS)):
 class Codec:
   """`shapes` is what came; `stop_after` so many batches it is interrupted."""
 
+  causal, codebooks = True, None
+
   def __init__(self, stop_after=None):
     self.shapes = []
     self.stop_after = stop_after
@@ -61,10 +63,13 @@ class Codec:
 
 
 class Semantic:
-  """Refuses padding, which would change what a real one sees."""
+  """Wants true lengths: padding would change what a real one sees."""
 
-  def encode(self, audio):
-    assert np.all(audio[:, -1] > 0)
+  centroids = None
+
+  def encode(self, audio, num_samples):
+    for row, length in zip(audio, num_samples):
+      assert np.all(row[:length] > 0) and not np.any(row[length:])
     hop = RATE_HZ // TOKENS.semantic.frame_rate_hz
     return (_marks(audio)[:, ::hop] + 5) % 16
 

@@ -7,11 +7,15 @@
     ...
 """
 
+from collections.abc import Iterator
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import bundle as bundle_lib
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax.decoding import choices
 from musiclm_jax.decoding import sampler as sampler_lib
@@ -65,7 +69,7 @@ class Result:
   joins: dict
 
   @property
-  def audio(self):
+  def audio(self) -> np.ndarray:
     """[K, N] float32, each take limited to a peak of 0.99."""
     return np.stack(
         [audio_lib.limit_peak(take.sound.read()) for take in self.takes])
@@ -77,15 +81,17 @@ class Memory:
   def __init__(self):
     self._parts = []
 
-  def write(self, samples):
+  def write(self, samples: np.ndarray) -> None:
+    """Adds [n] samples, as they are now."""
     self._parts.append(np.array(samples, np.float32))
 
-  def read(self):
+  def read(self) -> np.ndarray:
+    """[N] float32, all of them."""
     return np.concatenate(self._parts)
 
 
 class Model:
-  """A bundle that makes music.
+  """A bundle that makes music: MusicLM as a contracts.System.
 
   Everything below takes what to make (a prompt, `story`, `like`, `melody`,
   `continue_from`, as of `steering.read`) and how (`seconds`, `seed`,
@@ -94,9 +100,14 @@ class Model:
   Attributes:
     bundle: the bundle.Bundle.
     sample_rate_hz: of all audio, in and out.
+    needs: components that all music takes; `fine` besides unless fewer levels
+      are asked for, w2v-BERT and the melody embedder for a recording to
+      continue and a melody.
   """
 
-  def __init__(self, bundle, weights=None):
+  needs = steering_lib.NEEDS
+
+  def __init__(self, bundle: bundle_lib.Bundle, weights: str | None = None):
     """A model; its parts are loaded when they are needed.
 
     Args:
@@ -109,7 +120,15 @@ class Model:
     self._weights = choices.check_weights(weights)
     self._pipeline = pipeline_lib.Pipeline(bundle, weights=self._weights)
 
-  def generate(self, prompt=None, *, samples=None, progress=None, **wanted):
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Arguments that can say what to make: of this bundle's, all that there are.
+    """
+    return steering_lib.possible(self.bundle)
+
+  def generate(self, prompt: str | None = None, *, samples: int | None = None,
+               progress: contracts.Progress = None, **wanted: Any
+               ) -> np.ndarray:
     """Makes music.
 
     The same arguments give the same samples on the same machine.
@@ -133,7 +152,9 @@ class Model:
     found = self.make(steering, settings, progress).audio
     return found[0] if samples is None else found
 
-  def stream(self, prompt=None, *, samples=None, progress=None, **wanted):
+  def stream(self, prompt: str | None = None, *, samples: int | None = None,
+             progress: contracts.Progress = None, **wanted: Any
+             ) -> Iterator[np.ndarray]:
     """Yields music while it is made, a second at a time.
 
     Arguments as of `generate`; at most 8 samples and no `best_of`. The chunks
@@ -153,8 +174,10 @@ class Model:
     chunks = self._stream(steering, settings, progress)
     return (c[0] for c in chunks) if samples is None else chunks
 
-  def make(self, steering, settings, progress=None, sounds=None,
-           similarity=False, soon=False):
+  def make(self, steering: steering_lib.Steering,
+           settings: settings_lib.Settings,
+           progress: contracts.Progress = None, sounds: list | None = None,
+           similarity: bool = False, soon: bool = False) -> Result:
     """Makes all samples; at most 8 of them at a time.
 
     Args:
@@ -196,7 +219,7 @@ class Model:
         changes=conditions.changes, known=conditions.known,
         joins=generation.joins)
 
-  def prepare(self, samples=1):
+  def prepare(self, samples: int = 1) -> Iterator[None]:
     """Compiles what so many samples of any length take, and draws nothing.
 
     As the bundle draws them by default: other levels compile when asked for.
@@ -210,12 +233,12 @@ class Model:
       del draws['fine']  # nothing waits for it
     return self._pipeline.prepare(sampler_lib.padded_rows(samples), draws)
 
-  def how(self, settings):
+  def how(self, settings: settings_lib.Settings) -> str:
     """'seed=3 top_k_fine=10 weights=int8': what is not the default."""
     weights = f' weights={self._weights}' if self._weights else ''
     return settings.changed() + weights
 
-  def tags(self, result, take):
+  def tags(self, result: Result, take: Take) -> dict[str, str]:
     """{tag: text} for a take's file: what it is, and what makes it again."""
     return dict(
         title=result.title, software='musiclm_jax',
@@ -264,7 +287,7 @@ class Model:
     for take in takes:
       found.append(dataclasses.replace(
           take, similarity=steering_lib.similarity(
-              take.sound.read(), conditions, self.bundle.get('mulan'),
+              take.sound.read(), conditions, self.bundle.tokenizer('joint'),
               self.sample_rate_hz)))
       if progress is not None:
         progress('similarity', len(found), len(takes))

@@ -7,12 +7,16 @@ Whatever a caller has of M, S and A is taken, and what is missing is drawn;
 where M comes from (text, a song, a melody) is in `steering`.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 
+from musiclm_jax import contracts
+from musiclm_jax.decoding import categorical
 from musiclm_jax.decoding import choices
 from musiclm_jax.decoding import sampler as sampler_lib
 from musiclm_jax.systems.musiclm import settings as settings_lib
@@ -25,36 +29,39 @@ class Pipeline:
   """Draws codes and decodes them.
 
   Args:
-    bundle: has `get(name)` for codec, semantic, coarse and fine (a
-      bundle.Bundle).
+    bundle: has `tokenizer('codec')` and `stage(name)` (a bundle.Bundle). The
+      codec may be any contracts.Codec.
     lanes: windows of the fine stage that are drawn side by side for one row.
       By default one on a CPU, where rows cost what they give, else four.
     weights: of the stages, as of `sampler.Sampler`.
   """
 
-  def __init__(self, bundle, lanes=None, weights=None):
+  def __init__(self, bundle: Any, lanes: int | None = None,
+               weights: str | None = None):
     self.bundle = bundle
     self._weights = weights
     self._samplers = {}
     self._lanes = lanes or (1 if jax.default_backend() == 'cpu' else 4)
 
   @functools.cached_property
-  def codec(self):
-    return self.bundle.get('codec')
+  def codec(self) -> contracts.Codec:
+    return self.bundle.tokenizer('codec')
 
   @functools.cached_property
-  def decoder(self):
-    from musiclm_jax.codecs import streaming  # pylint: disable=g-import-not-at-top
-    return streaming.Decoder(self.codec)
+  def decoder(self) -> contracts.CodeStream:
+    """The codec's, made once, so that its programs are kept."""
+    return self.codec.stream_decoder()
 
-  def sampler(self, name):
+  def sampler(self, name: str) -> sampler_lib.Sampler:
     """The stage's Sampler, made once, so that its programs are kept."""
     if name not in self._samplers:
       self._samplers[name] = sampler_lib.Sampler(
-          self.bundle.get(name), self._weights)
+          self.bundle.stage(name), self._weights)
     return self._samplers[name]
 
-  def start(self, request, draws=None, levels=0):
+  def start(self, request: tracks.Request,
+            draws: dict[str, categorical.Draw] | None = None, levels: int = 0
+            ) -> 'Generation':
     """A `Generation`.
 
     Args:
@@ -65,7 +72,9 @@ class Pipeline:
     return Generation(self, request, draws or settings_lib.Settings().draws(),
                       levels)
 
-  def prepare(self, rows, draws=None):
+  def prepare(self, rows: int,
+              draws: dict[str, categorical.Draw] | None = None
+              ) -> Iterator[None]:
     """Compiles what so many rows take, of any length, story or beginning.
 
     What draws among a part of the ids or of the levels has programs of its own,
@@ -86,12 +95,15 @@ class Pipeline:
       yield from sampler.prepare(
           lanes * rows, tracks.prompts(sampler), draws[name])
 
-  def lanes(self, rows):
+  def lanes(self, rows: int) -> int:
     """Fine windows that fit beside each other for so many rows."""
     return max(1, self._lanes // rows)
 
-  def complete(self, codes, seconds, seed=0, samples=None, draws=None,
-               progress=None, levels=0):
+  def complete(self, codes: dict[str, np.ndarray], seconds: int, seed: int = 0,
+               samples: np.ndarray | None = None,
+               draws: dict[str, categorical.Draw] | None = None,
+               progress: contracts.Progress = None, levels: int = 0
+               ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draws what is missing and decodes the whole.
 
     With {'mulan'} this is generation; with the true 'semantic' and 'coarse'
@@ -146,7 +158,8 @@ class Generation:
     request: the tracks.Request.
   """
 
-  def __init__(self, pipeline, request, draws, levels=0):
+  def __init__(self, pipeline: Pipeline, request: tracks.Request,
+               draws: dict[str, categorical.Draw], levels: int = 0):
     self.request = request
     self._pipeline = pipeline
     spec = pipeline.codec.spec
@@ -160,11 +173,11 @@ class Generation:
         pipeline.lanes(request.rows))
 
   @property
-  def codes(self):
+  def codes(self) -> dict[str, np.ndarray]:
     """{segment: [B, T, Q]} of what is drawn; -1 where nothing is yet."""
     return self.request.codes
 
-  def acoustic(self, first=0, stop=None):
+  def acoustic(self, first: int = 0, stop: int | None = None) -> np.ndarray:
     """[B, T, levels] codes of frames `first` to `stop`."""
     parts = [self.codes['coarse'][:, first:stop]]
     if self._last == 'fine':
@@ -172,16 +185,16 @@ class Generation:
     return np.concatenate(parts, axis=-1)[..., :self._levels]
 
   @property
-  def joins(self):
+  def joins(self) -> dict[str, list[int]]:
     """{stage: seconds at which one of its windows goes on from another}."""
     return {name: [w.drawn_from for w in track.windows if w.drawn_from]
             for name, track in self._tracks.all.items()}
 
-  def draw(self, names=None):
+  def draw(self, names: list[str] | None = None) -> None:
     """Draws all tokens, or those of some stages."""
     self._tracks.whole(names)
 
-  def chunks(self):
+  def chunks(self) -> Iterator[np.ndarray]:
     """Yields [B, N] float32 audio, about a second each, until the end.
 
     What the decoder waits for makes the first chunk shorter, and comes behind

@@ -4,15 +4,21 @@
   --melody ──melody embedder──> melody tokens, a row a second
   --continue-from ──codec, w2v-BERT──> the first seconds of S and A
 
-Where there is neither text nor a song, M is that of the recording to continue
-(as in training, where M comes from the audio itself), else that of the melody
-recording (ours: the paper gives a melody with text only).
+M are MuLan's tokens, S the semantic and A the acoustic ones. Every stage needs an
+M. Without text and without --like it is made from the recording of
+--continue-from, as M is made from the audio itself in training; without that one
+from the recording of --melody (ours: the paper gives a melody with text only).
 """
 
+from collections.abc import Callable
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
+from musiclm_jax import bundle as bundle_lib
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import text as text_lib
 from musiclm_jax.decoding import guidance
@@ -20,10 +26,12 @@ from musiclm_jax.systems.musiclm import settings as settings_lib
 from musiclm_jax.systems.musiclm import story as story_lib
 from musiclm_jax.tokens import conditioning
 
-MIN_SECONDS = 1  # of a recording that is given
-_SILENT = 1e-4
-_LAST_PART_SECONDS = 15  # of a story, unless it is said (ours)
-_CONTEXT_SECONDS = 30  # of the semantic tokenizer
+# Components that all music takes; `components` says what else.
+NEEDS = ('codec', 'mulan', 'semantic', 'coarse')
+MIN_SECONDS = 1  # a recording that is given is at least so long
+_SILENT = 1e-4  # no sample of a silent recording is larger
+_LAST_PART_SECONDS = 15  # ours: of a story, where `seconds` is not given
+_CONTEXT_SECONDS = 30  # w2v-BERT hears windows of this length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +39,11 @@ class Steering:
   """What was asked for, checked and read.
 
   Attributes:
-    parts: story.Parts; a prompt alone is one, and no text none.
+    parts: story.Parts: one for a prompt alone, none where there is no text.
     like: [N] float32 of a song, or None.
     melody: [N] float32 of a melody, or None.
     before: [N] float32, whole seconds that the music goes on from, or None.
-    title: of one line, for people.
+    title: all of it in a line, for people to read.
   """
 
   parts: tuple = ()
@@ -51,9 +59,11 @@ class Conditions:
 
   Attributes:
     codes: {segment: [1, T, Q] int32}; 'mulan' has a row for each of `changes`.
-    targets: [C, D] float32 embeddings that audio is compared with.
-    changes: seconds from which the rows are in force.
-    known: seconds that are there already.
+    targets: [C, D] float32 embeddings that the music should be near, one for
+      each of `changes`.
+    changes: C seconds; row i of 'mulan' conditions what is drawn from second
+      `changes[i]` up to the next.
+    known: seconds at the start that come from a recording and are not drawn.
   """
 
   codes: dict
@@ -62,8 +72,10 @@ class Conditions:
   known: int
 
 
-def asked(bundle, prompt=None, story=None, like=None, melody=None,
-          continue_from=None, named=str, **values):
+def asked(bundle: Any, prompt: str | None = None, story: Any = None,
+          like: Any = None, melody: Any = None, continue_from: Any = None,
+          named: Callable[[str], str] = str, **values: Any
+          ) -> tuple[settings_lib.Settings, Steering]:
   """What a call asks for, checked before a model is loaded.
 
   Args:
@@ -75,7 +87,7 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
     melody: likewise a melody, hummed, whistled or played.
     continue_from: likewise what the music goes on from; the codec's rendering
       of its whole seconds comes before what is new.
-    named: how messages call an argument.
+    named: how messages call an argument, `settings.option` for the shell.
     **values: of `settings.Settings`; None stands for the default.
 
   Returns:
@@ -109,7 +121,8 @@ def asked(bundle, prompt=None, story=None, like=None, melody=None,
   return settings, steering
 
 
-def guided(steering, settings, bundle):
+def guided(steering: Steering, settings: settings_lib.Settings, bundle: Any
+           ) -> dict[str, tuple[tuple[str, float], ...]]:
   """{stage: pairs of a condition that it has, and its scale} that are guided.
 
   Args:
@@ -126,13 +139,15 @@ def guided(steering, settings, bundle):
   return {name: scales for name, scales in found.items() if scales}
 
 
-def story_seconds(parts):
-  """How long the music of a story is, unless it is said."""
+def story_seconds(parts: tuple[story_lib.Part, ...]) -> int:
+  """How long the music of a story is where `seconds` is not given."""
   return parts[-1].at + _LAST_PART_SECONDS
 
 
-def read(settings, rate, prompt=None, story=None, like=None, melody=None,
-         continue_from=None, named=str):
+def read(settings: settings_lib.Settings, rate: int, prompt: str | None = None,
+         story: tuple[story_lib.Part, ...] | None = None, like: Any = None,
+         melody: Any = None, continue_from: Any = None,
+         named: Callable[[str], str] = str) -> Steering:
   """Checks and reads what was asked for, without loading a model.
 
   Args:
@@ -174,7 +189,8 @@ def read(settings, rate, prompt=None, story=None, like=None, melody=None,
             for name, value in given.items()}
   before = sounds.get('continue_from')
   if before is not None:
-    # What it goes on from is the end, so a part of a second goes at the start.
+    # Stages count whole seconds. The rest of a second is cut off the start,
+    # because the end is what the music goes on from.
     before = before[len(before) % rate:]
     if len(before) / rate + settings.seconds > settings_lib.MAX_SECONDS:
       raise errors.UserError(
@@ -216,7 +232,8 @@ def _title(parts, given):
   return ', '.join(titles)
 
 
-def sound(value, name, rate):
+def sound(value: np.ndarray | str | pathlib.Path, name: str, rate: int
+          ) -> np.ndarray:
   """[N] float32 of a path or an array; UserError for what cannot be used."""
   if isinstance(value, np.ndarray):
     audio = np.asarray(value, np.float32)
@@ -237,7 +254,10 @@ def sound(value, name, rate):
 
 
 def _read_file(path, rate, most_seconds):
-  """[N] float32, at most a second longer than what is allowed."""
+  """[N] float32, at most a second more than `most_seconds`.
+
+  That is enough to see that a file is too long, and holds no more of it.
+  """
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   with audio_stream.Source(path, rate) as source:
     blocks, count = [], 0
@@ -249,7 +269,7 @@ def _read_file(path, rate, most_seconds):
     return np.concatenate(blocks)
 
 
-def components(steering, bundle, levels):
+def components(steering: Steering, bundle: Any, levels: int) -> list[str]:
   """Names of the components that the music takes; UserError for one missing.
 
   Args:
@@ -257,7 +277,7 @@ def components(steering, bundle, levels):
     bundle: a bundle.Bundle.
     levels: of the codec, 0 for all.
   """
-  names = ['codec', 'mulan', 'semantic', 'coarse']
+  names = list(NEEDS)
   if not levels or levels > bundle.tokens.codec.coarse_codebooks:
     names.append('fine')
   if steering.before is not None:
@@ -276,45 +296,57 @@ def components(steering, bundle, levels):
   return names
 
 
-def takes_melody(bundle):
+def possible(bundle: Any) -> tuple[str, ...]:
+  """Arguments of `asked` that can say to this bundle what to make."""
+  found = ('prompt', 'story', 'like')
+  if bundle.has(bundle_lib.component_for('semantic')):
+    found += ('continue_from',)
+  return found + ('melody',) * takes_melody(bundle)
+
+
+def takes_melody(bundle: Any) -> bool:
   """Whether a melody can be given."""
   return bundle.has('melody') and heeds_melody(bundle)
 
 
-def heeds_melody(bundle):
+def heeds_melody(bundle: Any) -> bool:
   """Whether a stage of the bundle is conditioned on a melody."""
   return any('melody' in bundle.stored_spec(name)['conditions']
              for name in ('semantic', 'coarse'))
 
 
-def conditions(steering, settings, bundle):
-  """Runs the tokenizers: `Conditions`.
+def conditions(steering: Steering, settings: settings_lib.Settings, bundle: Any
+               ) -> Conditions:
+  """Runs the tokenizers over what was given.
 
   Args:
     steering: the Steering.
     settings: the Settings.
-    bundle: has `get(name)` for the components.
+    bundle: has `tokenizer(role)` and `tokens` (a bundle.Bundle).
   """
   rate = bundle.tokens.audio.sample_rate_hz
   known = 0 if steering.before is None else len(steering.before) // rate
-  targets = _targets(steering, settings, bundle.get('mulan'))
-  codes = {'mulan': np.asarray(
-      bundle.get('mulan').quantize(targets), np.int32)[None]}
+  joint = bundle.tokenizer('joint')
+  targets = _targets(steering, settings, joint)
+  codes = {'mulan': np.asarray(joint.quantize(targets), np.int32)[None]}
   if steering.melody is not None:
     codes['melody'] = _melody(steering.melody, known, bundle)
   if known:
     codes.update(_beginning(steering.before, bundle))
+  # A story's times count from where the new music begins. Its first row holds
+  # from second 0 all the same, because windows that begin within the recording
+  # need one too.
   changes = tuple(known + p.at if p.at else 0 for p in steering.parts) or (0,)
   return Conditions(codes, targets, changes, known)
 
 
-def _targets(steering, settings, mulan):
-  """[C, D]: what each part of the story should sound like."""
-  heard = lambda audio: np.asarray(mulan.embed_audio(audio[None]))
+def _targets(steering, settings, joint):
+  """[C, D]: the embedding of what each part should sound like."""
+  heard = lambda audio: np.asarray(joint.embed_audio(audio[None]))
   if not steering.parts:
     return heard(next(audio for audio in (
         steering.like, steering.before, steering.melody) if audio is not None))
-  text = np.asarray(mulan.embed_text([p.prompt for p in steering.parts]))
+  text = np.asarray(joint.embed_text([p.prompt for p in steering.parts]))
   if steering.like is None:
     return text
   weight = settings.like_weight
@@ -324,8 +356,11 @@ def _targets(steering, settings, mulan):
 
 
 def _melody(audio, known, bundle):
-  """[1, T, Q]: a row for every second; it begins where the new music does."""
-  embedder = bundle.get('melody')
+  """[1, T, Q]: a row for every second, -1 over the `known` ones.
+
+  The tune begins where the new music does, so what is known has no melody.
+  """
+  embedder = bundle.tokenizer('melody')
   codes = np.asarray(embedder.encode(audio[None], stride_seconds=1), np.int32)
   codes = codes.reshape(1, -1, embedder.spec.num_codebooks)
   return np.pad(codes, ((0, 0), (known, 0), (0, 0)), constant_values=-1)
@@ -333,10 +368,12 @@ def _melody(audio, known, bundle):
 
 def _beginning(audio, bundle):
   """{'semantic', 'coarse', 'fine': [1, T, Q]} of a recording."""
-  tokens, codec = bundle.tokens, bundle.get('codec')
+  tokens, codec = bundle.tokens, bundle.tokenizer('codec')
   acoustic = np.asarray(codec.encode(audio[None]), np.int32)
-  # The last window of the tokenizer is a full one: it is what matters most.
-  semantic = bundle.get('w2vbert')
+  # w2v-BERT cuts audio into windows from the start, which would leave a short
+  # one at the end, heard with little context. The music goes on from there, so
+  # the last 30 s are made a window of their own and the short one comes first.
+  semantic = bundle.tokenizer('semantic')
   window = _CONTEXT_SECONDS * tokens.audio.sample_rate_hz
   split = max(0, len(audio) - window)
   parts = [audio[:split], audio[split:]]
@@ -347,17 +384,21 @@ def _beginning(audio, bundle):
               coarse=acoustic[..., :coarse], fine=acoustic[..., coarse:])
 
 
-def similarity(audio, conditions_, mulan, rate):
-  """How near audio is to what was asked for: the cosine of MuLan embeddings.
+def similarity(audio: np.ndarray, conditions_: Conditions,
+               joint: contracts.JointEmbedder, rate: int) -> float:
+  """How near audio is to what was asked for: the cosine of joint embeddings.
 
-  Each part of a story is compared with its own target, and counts by its
-  length; what was there before is left out.
+  Each part of a story is compared with its own target, and weighs as much as it
+  is long. The known seconds are left out, because they were not drawn.
 
   Args:
     audio: [N] float32.
     conditions_: the Conditions.
-    mulan: the joint embedder.
+    joint: the joint embedder.
     rate: of `audio`, in Hz.
+
+  Returns:
+    -1 to 1.
   """
   starts = [max(s, conditions_.known) * rate for s in conditions_.changes]
   total, weight = 0.0, 0
@@ -366,6 +407,6 @@ def similarity(audio, conditions_, mulan, rate):
     part = np.asarray(audio[start:stop])
     if len(part):
       total += len(part) * float(
-          np.asarray(mulan.embed_audio(part[None]))[0] @ target)
+          np.asarray(joint.embed_audio(part[None]))[0] @ target)
       weight += len(part)
   return total / max(1, weight)

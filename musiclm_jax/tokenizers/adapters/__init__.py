@@ -1,8 +1,9 @@
-"""Other people's pretrained models behind our tokenizer protocol.
+"""Other people's pretrained models behind our contracts (contracts.py).
 
   options    'hf:DIR:layer=7' -> what was asked for
   hub        a local checkpoint directory -> its model
   waveforms  rates and pieces
+  streaming  streams for codecs that know whole signals only
   codecs     EnCodec, DAC, Mimi -> Codec
   semantic   w2v-BERT 2.0, HuBERT, MERT, wav2vec 2.0 ... -> SemanticTokenizer
   joint      CLAP -> JointEmbedder

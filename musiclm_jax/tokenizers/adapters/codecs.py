@@ -3,17 +3,23 @@
   audio [B, N] at 24 kHz -> the model's rate -> codes [B, T, Q] -> audio
 
 Audio of more than a minute is processed in pieces with context on both sides
-(ours: memory stays bounded, and the codes are nearly those of one pass).
+(ours: memory stays bounded, and the codes are nearly those of one pass). Streams
+process each chunk with the same context (streaming.py): equal to one pass for the
+first 10 s; after them exact for DAC, which hears far less than that, and nearly so
+for EnCodec and Mimi, whose recurrent and attention layers remember more.
 """
 
 import fractions
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokenizers.adapters import hub
+from musiclm_jax.tokenizers.adapters import options as options_lib
+from musiclm_jax.tokenizers.adapters import streaming
 from musiclm_jax.tokenizers.adapters import waveforms
 
 MODELS = {'encodec': 'EncodecModel', 'dac': 'DacModel', 'mimi': 'MimiModel'}
@@ -27,10 +33,16 @@ class Codec:
 
   Attributes:
     spec: the `CodecSpec`, at the system's sample rate.
+    codebooks: None: each kind keeps its vectors in its own way.
     causal: whether padding after the end leaves the codes before it alone.
   """
 
-  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
+  spec: specs.CodecSpec
+  codebooks: None = None
+  causal: bool
+
+  def __init__(self, options: options_lib.CodecOptions,
+               audio_rate_hz: int = waveforms.RATE_HZ):
     self._kind = hub.model_type(options.directory, MODELS, '--codec')
     self._model = hub.load(options.directory, MODELS[self._kind])
     config = self._model.config
@@ -44,7 +56,47 @@ class Codec:
                       strides, config, audio_rate_hz)
     self.causal = self._kind != 'dac' and bool(config.use_causal_conv)
 
-  def encode(self, audio):
+  @property
+  def encoder_lookahead(self) -> int:
+    """Frames that codes are held back for in a stream."""
+    if self.causal:
+      # Resampling looks a few samples ahead, for which a frame is plenty.
+      return int(self._rate_hz != self.spec.sample_rate_hz)
+    return self.spec.frame_rate_hz * _RIGHT_SECONDS
+
+  @property
+  def decoder_lookahead(self) -> int:
+    """Frames that samples are held back for in a stream."""
+    return self.encoder_lookahead
+
+  @property
+  def latency_samples(self) -> int:
+    """From a sample that goes in to the same one coming out of two streams."""
+    frames = 1 + self.encoder_lookahead + self.decoder_lookahead
+    return frames * self.spec.hop_samples
+
+  def stream_encoder(self, levels: int | None = None
+                     ) -> streaming.Overlapping:
+    """`encode` chunk by chunk; how exact it is, the module says.
+
+    Args:
+      levels: codebooks to use, the first ones; None for all.
+    """
+    if levels is not None and not 1 <= levels <= self.spec.num_codebooks:
+      raise ValueError(f'levels is {levels}; expected 1 to '
+                       f'{self.spec.num_codebooks}.')
+    return streaming.Overlapping(
+        lambda audio: self.encode(audio)[..., :levels],
+        _LEFT_SECONDS * self.spec.frame_rate_hz, self.encoder_lookahead,
+        inputs_per_frame=self.spec.hop_samples)
+
+  def stream_decoder(self) -> streaming.Overlapping:
+    """`decode` chunk by chunk; how exact it is, the module says."""
+    return streaming.Overlapping(
+        self.decode, _LEFT_SECONDS * self.spec.frame_rate_hz,
+        self.decoder_lookahead, outputs_per_frame=self.spec.hop_samples)
+
+  def encode(self, audio: ArrayLike) -> np.ndarray:
     """[B, N] float32 at 24 kHz -> [B, ceil(N / hop), Q] int32 codes."""
     audio = waveforms.check(audio)
     frames, hop = self.spec.num_frames(audio.shape[1]), self.spec.hop_samples
@@ -57,7 +109,7 @@ class Codec:
 
     return self._by_pieces(len(audio), frames, encode, axis_scale=1)
 
-  def decode(self, codes):
+  def decode(self, codes: ArrayLike) -> np.ndarray:
     """[B, T, q] int codes, q <= Q -> [B, T * hop] float32 at 24 kHz."""
     codes = np.asarray(codes)
     spec = self.spec

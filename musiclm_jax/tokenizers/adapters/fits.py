@@ -10,9 +10,11 @@ and weights, the options, the corpus.
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
@@ -21,13 +23,13 @@ from musiclm_jax.tokens import cache as cache_lib
 FOLDER = 'fits'
 
 
-def key(**parts):
+def key(**parts: Any) -> str:
   """16 hex digits of JSON values."""
   canonical = json.dumps(parts, sort_keys=True).encode()
   return hashlib.sha256(canonical).hexdigest()[:16]
 
 
-def digest(arrays):
+def digest(arrays: dict[str, np.ndarray]) -> str:
   """16 hex digits of named arrays."""
   made = hashlib.sha256()
   for name in sorted(arrays):
@@ -36,7 +38,8 @@ def digest(arrays):
   return made.hexdigest()[:16]
 
 
-def refuse_other(cache_dir, component, found_key):
+def refuse_other(cache_dir: str | pathlib.Path, component: str,
+                 found_key: str) -> None:
   """UserError where the cache was begun with another one; before any work."""
   for name in (cache_lib.FINGERPRINT, cache_lib.PLAN):
     path = pathlib.Path(cache_dir) / name
@@ -52,7 +55,8 @@ def refuse_other(cache_dir, component, found_key):
           f'choose another --cache.')
 
 
-def load(cache_dir, component, wanted_key):
+def load(cache_dir: str | pathlib.Path, component: str, wanted_key: str
+         ) -> dict[str, np.ndarray] | None:
   """The stored arrays, or None where there are none of this key."""
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   from safetensors import SafetensorError  # pylint: disable=g-import-not-at-top
@@ -69,7 +73,8 @@ def load(cache_dir, component, wanted_key):
     return None  # damaged: it is fitted again
 
 
-def save(cache_dir, component, made_key, arrays, report):
+def save(cache_dir: str | pathlib.Path, component: str, made_key: str,
+         arrays: dict[str, np.ndarray], report: dict) -> None:
   """Writes a fit; the file that names its key comes last."""
   from safetensors import numpy as safetensors  # pylint: disable=g-import-not-at-top
   folder = pathlib.Path(cache_dir) / FOLDER
@@ -85,14 +90,16 @@ def save(cache_dir, component, made_key, arrays, report):
       key=made_key, digest=digest(arrays), report=report))
 
 
-def fit_semantic(tokenizer, options, split):
+def fit_semantic(tokenizer: Any, options: Any, split: Any
+                 ) -> tuple[dict[str, np.ndarray], dict]:
   """({'mean', 'std', 'centroids'}, report) of the encoder's features."""
   from musiclm_jax.tokenizers.w2vbert import kmeans  # pylint: disable=g-import-not-at-top
   return kmeans.fit(tokenizer.extract, split, options.clusters,
                     kmeans.KMeansConfig(num_vectors=options.vectors))
 
 
-def fit_joint(embedder, options, corpus):
+def fit_joint(embedder: contracts.JointEmbedder, options: Any, corpus: Any
+              ) -> tuple[dict[str, np.ndarray], dict]:
   """({'codebooks', 'text_shift'}, report), as for our own MuLan.
 
   The codebooks are fitted to audio and to the captions together, moved so that

@@ -4,6 +4,8 @@ import hashlib
 import importlib
 import json
 import pathlib
+import types
+from typing import Any
 
 from musiclm_jax import errors
 
@@ -13,7 +15,7 @@ _HASHED = ('*.json', '*.txt', '*.model', '*.safetensors')
 _NOT_NEEDED = ('masked_spec_embed', 'position_ids')
 
 
-def package(name):
+def package(name: str) -> types.ModuleType:
   """Imports torch or transformers; UserError where that does not work."""
   try:
     return importlib.import_module(name)
@@ -27,7 +29,7 @@ def package(name):
         f'{INSTALL} in a fresh environment.') from error
 
 
-def model_type(directory, known, option):
+def model_type(directory: str | pathlib.Path, known: Any, option: str) -> str:
   """The `model_type` of a checkpoint, one of `known`; needs no torch.
 
   Raises:
@@ -46,14 +48,15 @@ def model_type(directory, known, option):
   return found
 
 
-def read_json(path):
+def read_json(path: str | pathlib.Path) -> Any:
+  """The JSON of a file, or a UserError."""
   try:
     return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except ValueError as error:
     raise errors.UserError(f'{path} is not JSON ({_line(error)}).') from error
 
 
-def load(directory, class_name):
+def load(directory: str | pathlib.Path, class_name: str) -> Any:
   """The model in evaluation mode, float32, on the GPU where there is one.
 
   Raises:
@@ -80,7 +83,7 @@ def load(directory, class_name):
   return model.float().eval().to(device)
 
 
-def load_processor(directory, class_name):
+def load_processor(directory: str | pathlib.Path, class_name: str) -> Any:
   """A feature extractor or tokenizer of the directory."""
   return _build(package('transformers'), class_name, pathlib.Path(directory))
 
@@ -98,7 +101,7 @@ def _build(transformers, class_name, folder, **kwargs):
         f'{transformers.__version__}: {_line(error)}') from error
 
 
-def fingerprint(directory):
+def fingerprint(directory: str | pathlib.Path) -> str:
   """16 hex digits of a checkpoint's configuration, vocabulary and weights."""
   folder = pathlib.Path(directory)
   digest = hashlib.sha256()

@@ -1,10 +1,14 @@
 """CLAP as a joint embedder: its two towers, and an RVQ fitted by us."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokenizers.adapters import hub
+from musiclm_jax.tokenizers.adapters import options as options_lib
 from musiclm_jax.tokenizers.adapters import waveforms
 
 MODELS = {'clap': 'ClapModel'}
@@ -20,7 +24,11 @@ class JointEmbedder:
     codebooks: [Q, K, D] float32; None before `use`.
   """
 
-  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
+  spec: specs.JointSpec
+  codebooks: np.ndarray | None
+
+  def __init__(self, options: options_lib.JointOptions,
+               audio_rate_hz: int = waveforms.RATE_HZ):
     self._audio_rate_hz = audio_rate_hz
     directory = options.directory
     hub.model_type(directory, MODELS, '--joint')
@@ -40,12 +48,12 @@ class JointEmbedder:
         window_seconds=int(window))
     self.codebooks = self._shift = None
 
-  def use(self, codebooks, text_shift):
-    """Sets the RVQ, and what text embeddings are moved by."""
+  def use(self, codebooks: ArrayLike, text_shift: ArrayLike) -> None:
+    """Sets the RVQ [Q, K, D], and the [D] that is added to text embeddings."""
     self.codebooks = np.asarray(codebooks, np.float32)
     self._shift = np.asarray(text_shift, np.float32)
 
-  def embed_audio_windows(self, audio):
+  def embed_audio_windows(self, audio: ArrayLike) -> np.ndarray:
     """[B, N] float32 at 24 kHz -> [B, W, D], each of unit length."""
     audio = waveforms.check(audio)
     count = self.spec.num_windows(audio.shape[1] / self._audio_rate_hz)
@@ -60,11 +68,11 @@ class JointEmbedder:
                            for i in range(0, len(windows), _ROWS)])
     return made.reshape(len(audio), count, -1)
 
-  def embed_audio(self, audio):
+  def embed_audio(self, audio: ArrayLike) -> np.ndarray:
     """[B, N] -> [B, D]: the mean over windows, at unit length."""
     return unit(self.embed_audio_windows(audio).mean(1))
 
-  def embed_text(self, texts):
+  def embed_text(self, texts: Sequence[str]) -> np.ndarray:
     """List of strings -> [len(texts), D] at unit length."""
     if self._tokenizer is None:
       self._tokenizer = hub.load_processor(self._directory, 'AutoTokenizer')
@@ -74,7 +82,7 @@ class JointEmbedder:
     made = np.concatenate(parts)
     return made if self._shift is None else unit(made + self._shift)
 
-  def quantize(self, embeddings):
+  def quantize(self, embeddings: ArrayLike) -> np.ndarray:
     """[B, D] -> [B, Q] int32 codes."""
     if self.codebooks is None:
       raise ValueError('the RVQ is not fitted; call `use` first.')
@@ -88,8 +96,9 @@ class JointEmbedder:
     made = self._extractor(
         windows, sampling_rate=self._rate_hz, return_tensors='np')
     features = torch.from_numpy(np.asarray(made['input_features'], np.float32))
-    # No window is longer than the model's own; the extractor draws one at
-    # random to say so of.
+    # `is_longer` tells CLAP which clips were cut down to its window. None of
+    # ours were, as all windows have that length; the extractor's own answer is
+    # not used because it marks one clip at random where none is longer.
     longer = torch.zeros((len(windows), 1), dtype=torch.bool)
     device = self._model.device
     with torch.inference_mode():
@@ -99,7 +108,8 @@ class JointEmbedder:
 
   def _text(self, texts):
     torch = hub.package('torch')
-    # RoBERTa's positions begin after its padding id.
+    # RoBERTa numbers its tokens from 2, because position 1 is that of padding
+    # and 0 is unused: so many fewer fit than it has positions.
     longest = self._model.config.text_config.max_position_embeddings - 2
     tokens = self._tokenizer(
         texts, padding=True, truncation=True, max_length=longest,
@@ -111,11 +121,15 @@ class JointEmbedder:
     return _embedding(found)
 
 
-def unit(vectors):
+def unit(vectors: np.ndarray) -> np.ndarray:
+  """[..., D] -> the same at unit length."""
   length = np.linalg.norm(vectors, axis=-1, keepdims=True)
   return vectors / np.maximum(length, 1e-12)
 
 
 def _embedding(found):
-  """[B, D] at unit length; older transformers return it, newer wrap it."""
+  """[B, D] at unit length, of what a tower returned.
+
+  transformers 5 returns an object with `pooler_output`; before, the array alone.
+  """
   return unit(getattr(found, 'pooler_output', found).float().cpu().numpy())

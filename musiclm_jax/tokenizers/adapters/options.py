@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from musiclm_jax import errors
 
@@ -62,7 +63,7 @@ KINDS = {'codec': CodecOptions, 'semantic': SemanticOptions,
 _MAY_BE_ZERO = {('codec', 'codebooks'), ('semantic', 'rate')}
 
 
-def parse(kind, text):
+def parse(kind: str, text: str) -> Any:
   """'hf:DIR:layer=7' -> the options of `kind`.
 
   >>> parse('semantic', 'hf:/models/w2v-bert-2.0:layer=7:rate=25')

@@ -1,15 +1,20 @@
 """Foreign models in place of a bundle's components: `musiclm precompute`."""
 
+import argparse
+from collections.abc import Callable
 import dataclasses
+import pathlib
 from typing import Any
 
+from musiclm_jax import bundle
+from musiclm_jax import records
 from musiclm_jax.tokenizers.adapters import fits
 from musiclm_jax.tokenizers.adapters import hub
 from musiclm_jax.tokenizers.adapters import options as options_lib
 from musiclm_jax.tokenizers.adapters import waveforms
 
-# Which component of a bundle each option replaces.
-COMPONENTS = {'codec': 'codec', 'semantic': 'w2vbert', 'joint': 'mulan'}
+# Roles that foreign models can take, by the component that each replaces.
+COMPONENTS = {role: bundle.component_for(role) for role in options_lib.KINDS}
 HELP = {
     'codec': 'EnCodec, DAC or Mimi of a local directory: hf:DIR[:codebooks=8]'
              '[:coarse=4]',
@@ -22,9 +27,10 @@ HELP = {
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-  """A tokenizer, the part of the TokenSpec that it fills, and its hash.
+  """A tokenizer, its role and its hash.
 
-  The hash covers configuration, weights, options and the fit.
+  The role is `part`, the field of the TokenSpec that it fills. The hash covers
+  configuration, weights, options and the fit.
   """
 
   tokenizer: Any
@@ -32,22 +38,24 @@ class Adapted:
   hash: str
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """--codec, --semantic and --joint."""
   for kind, text in HELP.items():
     parser.add_argument(f'--{kind}', metavar='hf:DIR', help=(
         f'instead of the bundle\'s {COMPONENTS[kind]}: {text}'))
 
 
-def parse(args):
+def parse(args: argparse.Namespace) -> dict[str, Any]:
   """{kind: options} of those that were given."""
   given = {kind: getattr(args, kind) for kind in COMPONENTS}
   return {kind: options_lib.parse(kind, text)
           for kind, text in given.items() if text}
 
 
-def adapt(choices, corpus, corpus_hash, cache_dir, say=None, replace=False,
-          audio_rate_hz=waveforms.RATE_HZ):
+def adapt(choices: dict[str, Any], corpus: records.Corpus, corpus_hash: str,
+          cache_dir: str | pathlib.Path,
+          say: Callable[[str], None] | None = None, replace: bool = False,
+          audio_rate_hz: int = waveforms.RATE_HZ) -> dict[str, Adapted]:
   """Loads foreign models, and fits or reads what they lack.
 
   Args:

@@ -10,10 +10,12 @@ give exactly ceil(N / hop) tokens, as ours do.
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokenizers.adapters import hub
+from musiclm_jax.tokenizers.adapters import options as options_lib
 from musiclm_jax.tokenizers.adapters import waveforms
 
 MODELS = {
@@ -44,7 +46,12 @@ class SemanticTokenizer:
     centroids: [K, D] float32, in the standardised space; None before `use`.
   """
 
-  def __init__(self, options, audio_rate_hz=waveforms.RATE_HZ):
+  spec: specs.SemanticSpec
+  hop_samples: int
+  centroids: np.ndarray | None
+
+  def __init__(self, options: options_lib.SemanticOptions,
+               audio_rate_hz: int = waveforms.RATE_HZ):
     self._audio_rate_hz = audio_rate_hz
     directory = options.directory
     self._kind = hub.model_type(directory, MODELS, '--semantic')
@@ -85,12 +92,12 @@ class SemanticTokenizer:
 
     blocks[layer - 1].register_forward_hook(keep)
 
-  def use(self, mean, std, centroids):
+  def use(self, mean: ArrayLike, std: ArrayLike, centroids: ArrayLike) -> None:
     """Sets what `encode` clusters by."""
     self._mean, self._std = np.asarray(mean), np.asarray(std)
     self.centroids = np.asarray(centroids, np.float32)
 
-  def features(self, audio):
+  def features(self, audio: ArrayLike) -> np.ndarray:
     """[B, N] float32 at 24 kHz -> [B, ceil(N / hop_samples), D] float32."""
     audio = waveforms.check(audio)
     window = _WINDOW_SECONDS * self._audio_rate_hz
@@ -98,13 +105,31 @@ class SemanticTokenizer:
              for start in range(0, audio.shape[1], window)]
     return np.concatenate(parts, axis=1)
 
-  def encode(self, audio):
-    """[B, N] float32 at 24 kHz -> [B, ceil(N / hop_samples)] int32 ids."""
+  def encode(self, audio: ArrayLike, num_samples: ArrayLike | None = None
+             ) -> np.ndarray:
+    """Ids of audio.
+
+    Args:
+      audio: [B, N] float32 at 24 kHz.
+      num_samples: [B] the rows' own lengths, which the encoder is given alone,
+        because what it makes of padding would change the rest; None: all N.
+
+    Returns:
+      [B, ceil(N / hop_samples)] int32, 0 past a row's own ids.
+    """
     if self.centroids is None:
       raise ValueError('the k-means is not fitted; call `use` first.')
-    return np.stack([self._nearest(row) for row in self.features(audio)])
+    if num_samples is None:
+      return np.stack([self._nearest(row) for row in self.features(audio)])
+    lengths = np.asarray(num_samples)
+    made = self.extract(audio, lengths)
+    ids = np.zeros(made.shape[:2], np.int32)
+    for row, features, length in zip(ids, made, lengths):
+      frames = -(-int(length) // self.hop_samples)
+      row[:frames] = self._nearest(features[:frames])
+    return ids
 
-  def extract(self, audio, num_samples):
+  def extract(self, audio: ArrayLike, num_samples: ArrayLike) -> np.ndarray:
     """`features` of rows of different lengths, as the k-means wants them.
 
     Args:
@@ -114,6 +139,7 @@ class SemanticTokenizer:
     Returns:
       [B, ceil(N / hop_samples), D] float32, zeros past a row's own frames.
     """
+    audio = np.asarray(audio, np.float32)
     made = [None] * len(audio)
     for length in sorted(set(map(int, num_samples))):
       rows = [i for i, n in enumerate(num_samples) if n == length]

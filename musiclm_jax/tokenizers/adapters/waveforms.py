@@ -1,8 +1,11 @@
 """Rates of foreign models on our grid, and long audio in pieces."""
 
+from collections.abc import Iterator
 import fractions
+import pathlib
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musiclm_jax import errors
 from musiclm_jax import specs
@@ -11,7 +14,7 @@ from musiclm_jax import specs
 RATE_HZ = specs.AudioSpec.sample_rate_hz
 
 
-def check(audio):
+def check(audio: ArrayLike) -> np.ndarray:
   """`audio` as [B, N] float32, not empty."""
   audio = np.asarray(audio, np.float32)
   if audio.ndim != 2 or 0 in audio.shape:
@@ -20,7 +23,7 @@ def check(audio):
   return audio
 
 
-def resample(audio, from_hz, to_hz):
+def resample(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
   """[B, N] -> [B, ceil(N * to / from)], as `audio.resample` but on the host."""
   if from_hz == to_hz:
     return audio
@@ -30,7 +33,9 @@ def resample(audio, from_hz, to_hz):
       audio, ratio.numerator, ratio.denominator, axis=1).astype(np.float32)
 
 
-def frame_rate(directory, sample_rate_hz, hop_samples, audio_rate_hz=RATE_HZ):
+def frame_rate(directory: str | pathlib.Path, sample_rate_hz: int,
+               hop_samples: int | fractions.Fraction,
+               audio_rate_hz: int = RATE_HZ) -> int:
   """Frames a second, a whole number that divides the system's sample rate.
 
   Raises:
@@ -46,7 +51,8 @@ def frame_rate(directory, sample_rate_hz, hop_samples, audio_rate_hz=RATE_HZ):
   return rate.numerator
 
 
-def pieces(length, size, left, right):
+def pieces(length: int, size: int, left: int, right: int
+           ) -> Iterator[tuple[int, int, int, int]]:
   """How a long input is processed: (start, stop, first, last) of each piece.
 
   The piece reads start..stop and gives the results first..last, which cover

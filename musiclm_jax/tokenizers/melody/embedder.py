@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax import bundle
+from musiclm_jax import contracts
 from musiclm_jax import specs
 from musiclm_jax.nn import batching
 from musiclm_jax.nn import quantize
@@ -81,7 +81,7 @@ class MelodyEmbedder:
     return codes.reshape(len(codes), -1)
 
 
-def from_component(component: bundle.Component):
+def from_component(component: contracts.Component) -> MelodyEmbedder:
   """The embedder of a stored component."""
   config = specs.from_dict(melody_model.MelodyConfig, component.config)
   tree = component.tree()

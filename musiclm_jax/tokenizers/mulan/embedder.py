@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax import bundle
+from musiclm_jax import contracts
 from musiclm_jax import specs
 from musiclm_jax.nn import batching
 from musiclm_jax.nn import normalise
@@ -133,7 +133,7 @@ def moved(embeddings, shift, matrix=None):
   return np.asarray(normalise.unit(embeddings + shift))
 
 
-def from_component(component: bundle.Component):
+def from_component(component: contracts.Component) -> JointEmbedder:
   """The embedder of a stored component."""
   config = specs.from_dict(mulan_model.MulanConfig, component.config)
   tree = component.tree()

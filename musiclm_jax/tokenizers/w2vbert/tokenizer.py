@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax import bundle
+from musiclm_jax import contracts
 from musiclm_jax.nn import batching
 from musiclm_jax.nn import lloyd
 from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
@@ -46,13 +46,10 @@ class SemanticTokenizer:
   padded to one of few lengths and masked, which changes no token.
 
   Attributes:
-    takes_lengths: rows of several lengths can be encoded at once.
     spec: the `SemanticSpec`.
     centroids: [K, D] float32, in the standardised space.
     hop_samples: samples at the system's rate that one token stands for.
   """
-
-  takes_lengths = True
 
   def __init__(self, config, params, mean, std, centroids):
     self.config = config
@@ -154,7 +151,7 @@ def _nearest(weights, features):
   return lloyd.nearest(features, weights['centroids'])
 
 
-def from_component(component: bundle.Component):
+def from_component(component: contracts.Component) -> SemanticTokenizer:
   """The tokenizer of a stored component."""
   config = w2vbert_model.W2vBertConfig(**component.config)
   tree = jax.tree.map(jnp.asarray, component.tree())

@@ -4,10 +4,12 @@ import types
 
 import jax
 import numpy as np
+import plain_codec
 import pytest
 import tiny_bundle
 import tiny_stage
 
+from musiclm_jax import bundle as bundle_lib
 from musiclm_jax.decoding import categorical
 from musiclm_jax.systems.musiclm import pipeline
 from musiclm_jax.systems.musiclm import settings
@@ -194,6 +196,24 @@ def test_bytes_are_the_same_however_many_windows_are_real(bundle, made):
   assert sound.tobytes() == longer[:, :sound.shape[1]].tobytes()
   one, _ = made.complete({'coarse': coarse}, 4)
   assert one['fine'].shape == four['fine'].shape
+
+
+def test_a_codec_of_other_people_is_heard(bundle, made):
+  """Nothing is asked of a codec but its contract."""
+  foreign = bundle_lib.Bundle(bundle.directory)
+  codec = plain_codec.PlainCodec(bundle.tokens.codec)
+  foreign.use('codec', codec, 'plain')
+  through = pipeline.Pipeline(foreign)
+  through._samplers = made._samplers  # compiled already
+  request = tracks.Request(3, 1, np.zeros(1, int), {'mulan': _MULAN})
+  generation = through.start(request)
+  parts = list(generation.chunks())
+  hop, rate = codec.spec.hop_samples, tiny_bundle.RATE
+  assert [p.shape[1] for p in parts] == [rate - hop, rate, rate, hop]
+  expected = codec.decode(generation.acoustic())
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
+  again, _ = made.complete({'mulan': _MULAN}, 3, seed=1)
+  np.testing.assert_array_equal(generation.codes['fine'], again['fine'])
 
 
 def test_what_progress_raises_ends_the_work(made):

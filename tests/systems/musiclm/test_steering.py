@@ -111,8 +111,8 @@ class Bundle:
   def __init__(self, bundle):
     self.tokens = bundle.tokens
 
-  def get(self, name):
-    assert name == 'mulan'
+  def tokenizer(self, role):
+    assert role == 'joint'
     return Mulan()
 
 

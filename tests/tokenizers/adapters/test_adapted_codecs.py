@@ -1,10 +1,18 @@
 """EnCodec, DAC and Mimi with random weights, against the models themselves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small_foreign as small
+import tiny_stage
 
+from musiclm_jax import bundle
+from musiclm_jax import contracts
 from musiclm_jax import errors
+from musiclm_jax import specs
+from musiclm_jax.systems.musiclm import pipeline
+from musiclm_jax.systems.musiclm.stages import model
 from musiclm_jax.tokenizers.adapters import codecs
 from musiclm_jax.tokenizers.adapters import options
 
@@ -110,6 +118,60 @@ def test_long_audio_goes_by_pieces(made, monkeypatch):
   # What EnCodec and Mimi hear from before the context may differ.
   assert np.mean(codes == whole) > (0.99 if kind == 'dac' else 0.9)
   assert codec.decode(whole).shape == sound.shape
+
+
+def chunks(signal, size):
+  return [signal[:, i:i + size] for i in range(0, signal.shape[1], size)]
+
+
+def test_streams_equal_the_whole(made, monkeypatch):
+  kind, codec = made
+  rate, hop = codec.spec.frame_rate_hz, codec.spec.hop_samples
+  audio = small.noise(2, 24_000 * 3)
+  codes = codec.encode(audio)
+  assert contracts.differences(codec, contracts.Codec) == []
+  assert codec.decoder_lookahead == (rate if kind == 'dac' else 0)
+  assert codec.latency_samples == (
+      (1 + 2 * rate) * hop if kind == 'dac' else hop)
+  heard = np.concatenate(
+      list(codec.stream_encoder(2).stream(chunks(audio, 10 * hop))), axis=1)
+  assert heard.shape == codes.shape[:2] + (2,)
+  assert np.mean(heard == codes[..., :2]) > 0.99
+  expected = codec.decode(codes)
+  limits = dict(atol=1e-4 * np.abs(expected).max())
+  decoder = codec.stream_decoder()
+  made_of = lambda: np.concatenate(
+      list(decoder.stream(chunks(codes, rate))), axis=1)
+  np.testing.assert_allclose(made_of(), expected, **limits)
+  # With less context than the three seconds, DAC's is the same still.
+  monkeypatch.setattr(codecs, '_LEFT_SECONDS', 1)
+  decoder = codec.stream_decoder()
+  assert made_of().shape == expected.shape
+  if kind == 'dac':
+    np.testing.assert_allclose(made_of(), expected, **limits)
+  with pytest.raises(ValueError, match='levels is 0; expected 1 to'):
+    codec.stream_encoder(0)
+
+
+def test_music_is_generated_through_a_foreign_codec(models, tmp_path):
+  codec = load(models('codec', 'encodec'))
+  spec = dataclasses.replace(tiny_stage.tokens_spec(), codec=codec.spec)
+  for name in ('coarse', 'fine'):
+    stage = model.StageModel(
+        specs.StageSpec(name, spec, crop_seconds=1), tiny_stage.config())
+    bundle.save_component(tmp_path / name, name, stage.config, stage.spec,
+                          tiny_stage.init(stage))
+  bundle.write_manifest(tmp_path, spec, name='foreign')
+  found = bundle.Bundle(tmp_path)
+  found.use('codec', codec, 'encodec')
+  rng = np.random.default_rng(0)
+  given = rng.integers(0, 32, (1, 150, 4)).astype(np.int32)
+  codes, audio = pipeline.Pipeline(found).complete({'coarse': given}, 2)
+  assert codes['fine'].shape == (1, 150, 4) and codes['fine'].min() >= 0
+  expected = codec.decode(
+      np.concatenate([codes['coarse'], codes['fine']], axis=-1))
+  np.testing.assert_allclose(
+      audio, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_causal_codecs_do_not_hear_the_padding(made):

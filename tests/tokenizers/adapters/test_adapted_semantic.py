@@ -125,6 +125,13 @@ def test_extract_hears_no_padding(models):
   np.testing.assert_allclose(
       found[1, :11], tokenizer.features(audio[1:2, :4_801])[0], atol=1e-5)
   assert not found[1, 11:].any() and found[2].any(-1).all()
+  tokenizer.use(np.zeros(16), np.ones(16), np.random.default_rng(0).normal(
+      size=(8, 16)))
+  ids = tokenizer.encode(audio, np.array([9_600, 4_801, 9_600]))
+  assert ids.shape == (3, 20) and not ids[1, 11:].any()
+  np.testing.assert_array_equal(
+      ids[1, :11], tokenizer.encode(audio[1:2, :4_801])[0])
+  np.testing.assert_array_equal(ids[[0, 2]], tokenizer.encode(audio[[0, 2]]))
 
 
 def test_silence_is_a_token_too(made):
