@@ -120,11 +120,8 @@ def load(names, bindings=(), topology='', mesh=None, batch=0):
   arguments = configs.load(names, [*bindings, *unread, *size]).arguments
   found = machines.topology(topology)
   sizes = mesh_lib.mesh_sizes(mesh or arguments['mesh'], len(found.devices))
-  trainable = arguments['trainable']
-  if hasattr(trainable, 'from_nothing'):
-    trainable = trainable.from_nothing()
   return chip.Setup(
-      trainable, arguments['source'], found,
+      arguments['trainable'].from_nothing(), arguments['source'], found,
       dict(zip(mesh_lib.AXES, sizes)),
       arguments['rules'], arguments['generator']), arguments['num_steps']
 

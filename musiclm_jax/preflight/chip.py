@@ -12,13 +12,13 @@ import math
 
 import jax
 
-from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.preflight import hlo
 from musiclm_jax.preflight import machines
 from musiclm_jax.preflight import plan as plan_lib
 from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import step as step_lib
+from musiclm_jax.training import trainable as trainable_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Setup:
   """What is compiled.
 
   Attributes:
-    trainable: a `trainable.Trainable`.
-    source: has `batch_shapes()`.
+    trainable: what is trained.
+    source: of its batches; only their shapes are asked for.
     topology: a `machines.Topology`.
     mesh: {axis: devices}, of all axes.
     rules: axis rules before those of nn/partitioning.
     generator: of random numbers, see `step.build`.
   """
 
-  trainable: object
-  source: object
+  trainable: trainable_lib.Trainable
+  source: trainable_lib.BatchSource
   topology: machines.Topology
   mesh: dict
   rules: tuple = ()
@@ -142,10 +142,6 @@ def measure(setup, kernels=True):
     UserError: the source does not say what a batch looks like, or the batch
       does not divide over the mesh.
   """
-  if not hasattr(setup.source, 'batch_shapes'):
-    raise errors.UserError(
-        f'{type(setup.source).__name__} does not say what a batch looks like '
-        f'(batch_shapes); preflight has no data to look at.')
   batch = setup.source.batch_shapes()
   mesh = mesh_lib.make_mesh(setup.mesh, setup.topology.devices)
   rules = partitioning.with_rules(setup.rules)
@@ -156,14 +152,13 @@ def measure(setup, kernels=True):
   counts = hlo.count(plan.text, mesh.size) if plan.text else None
   if counts and not kernels:
     counts = dataclasses.replace(counts, cycles=0.0)  # of a few, if any
-  needs = getattr(setup.trainable, 'needs', lambda batch: {})
   state = plan_lib.held_by(program.state)
   parameters = plan_lib.held_by(getattr(program.state, 'params', ()))
   return Report(
       setup=setup, rows=jax.tree.leaves(batch)[0].shape[0],
       parameters=parameters, optimizer=state - parameters,
       batch=plan_lib.held_by(program.batch), working=plan.working,
-      peak=plan.peak, counts=counts, needs=needs(batch))
+      peak=plan.peak, counts=counts, needs=setup.trainable.needs(batch))
 
 
 def smaller(setup, share=1.0):
@@ -180,7 +175,7 @@ def smaller(setup, share=1.0):
   trainable, mesh = setup.trainable, setup.mesh
   rows = mesh['data'] * mesh['fsdp']
   batch = jax.tree.leaves(setup.source.batch_shapes())[0].shape[0]
-  if hasattr(trainable, 'microbatch'):
+  if trainable.microbatch is not None:
     first = trainable.microbatch or batch
     sizes = [size for size in range(first - 1, rows - 1, -1)
              if size % rows == 0 and batch % size == 0]

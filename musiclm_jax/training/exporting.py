@@ -42,14 +42,14 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   reader = restore_t5x if from_t5x else restore
   bundle.check_place(out_dir, pathlib.Path(out_dir).name)
   step, state = reader(trainable, source, model_dir)
-  corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
+  corpus_dir = corpus_dir or source.corpus_dir
   corpus = records.load(corpus_dir) if corpus_dir else None
   about = dict(steps=step, metrics=metrics_writer.last(model_dir, 'eval'))
   if corpus is not None:
     about.update(corpus=corpus.name,
                  licence=corpus.manifest.get('licence', 'unknown'))
   else:
-    about.update(getattr(source, 'origin', {}))
+    about.update(source.origin)
   commit = figures.git_commit()
   if commit != 'unknown':
     about['git_commit'] = commit

@@ -11,6 +11,7 @@ does not divide is replicated, so the same model runs on any mesh. Arrays of
 models without logical axes are split over 'fsdp' on their longest axis.
 """
 
+from collections.abc import Mapping
 import math
 
 from flax.linen import partitioning as flax_partitioning
@@ -20,6 +21,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
+from musiclm_jax.training import shares
 
 P = jax.sharding.PartitionSpec
 AXES = partitioning.MESH_AXES
@@ -134,13 +136,46 @@ def batch_shardings(mesh, batch, strict=True):
   return {k: jax.sharding.NamedSharding(mesh, spec) for k in batch}
 
 
-def put(batch, shardings):
-  """Global host arrays -> device arrays; each process places its own part."""
+def own_share(mesh: jax.sharding.Mesh,
+              process: int | None = None) -> shares.Share:
+  """Which rows of a batch the devices of a process hold.
+
+  Devices along 'model' hold the same rows, so where that axis spans several
+  processes, each of them makes these rows.
+
+  Args:
+    mesh: of `make_mesh`.
+    process: its number; this one's by default.
+  """
+  process = jax.process_index() if process is None else process
+  # The order of blocks is that of `batch_shardings`: 'data', then 'fsdp'.
+  blocks = mesh.devices.reshape(-1, mesh.devices.shape[-1])
+  own = tuple(number for number, devices in enumerate(blocks)
+              if any(d.process_index == process for d in devices))
+  return shares.WHOLE if len(own) == len(blocks) else shares.Share(
+      own, len(blocks))
+
+
+def put(batch: Mapping[str, np.ndarray],
+        shardings: Mapping[str, jax.sharding.NamedSharding],
+        share: shares.Share = shares.WHOLE) -> dict[str, jax.Array]:
+  """Host arrays -> global device arrays; each process places its own part.
+
+  Args:
+    batch: {name: [rows, ...]}, the rows of `share`.
+    shardings: of `batch_shardings`.
+    share: what this process made of the batch: all of it, or `own_share`.
+  """
   if jax.process_count() == 1:
     return jax.device_put(batch, shardings)
-  return {
-      k: jax.make_array_from_callback(v.shape, shardings[k], v.__getitem__)
-      for k, v in batch.items()}
+
+  def placed(array, sharding):
+    size = share.whole_size(len(array))
+    return jax.make_array_from_callback(
+        (size, *array.shape[1:]), sharding, lambda index: array[
+            (share.within(index[0], size), *index[1:])])
+
+  return {k: placed(v, shardings[k]) for k, v in batch.items()}
 
 
 def partition_spec(mesh, shape, names, rules=partitioning.RULES):

@@ -8,12 +8,58 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
+from musiclm_jax.training import consensus
 
 NAME = 'run.json'
+
+
+class History:
+  """The record of a run that goes on: run.json, and what follows from it.
+
+  Attributes:
+    events: so far, oldest first.
+  """
+
+  def __init__(self, model_dir: str | pathlib.Path, record: dict[str, Any]):
+    """Reads the events of earlier starts; `record` is one of `make`."""
+    self._model_dir = model_dir
+    self._record = record
+    self.events = events(model_dir)
+
+  @property
+  def rollbacks(self) -> int:
+    """How often the run went back to a checkpoint."""
+    return sum(e['kind'] == 'rollback' for e in self.events)
+
+  @property
+  def rate_factor(self) -> float:
+    """What the learning rates of the settings are multiplied by now."""
+    factors = [e['rate_factor'] for e in self.events if 'rate_factor' in e]
+    return factors[-1] if factors else 1.0
+
+  def went_back_to(self, step: int) -> bool:
+    """Whether a rollback led to the checkpoint of `step` before."""
+    return any(e.get('back_to') == step for e in self.events)
+
+  def rolled_back(self, step: int) -> str:
+    """What the rollback said that the run now goes on from `step` after, or ''."""
+    last = self.events[-1] if self.rollbacks else {}
+    return last['what'] if last.get('back_to') == step else ''
+
+  def happened(self, kind: str, step: int, what: str, **more: Any) -> None:
+    """Adds an event, and writes it."""
+    self.events.append(dict(kind=kind, step=step, what=what, **more))
+    self.write()
+
+  def write(self) -> None:
+    """Writes run.json; of several hosts the first does."""
+    if consensus.is_first():
+      write(self._model_dir, self._record, self.events)
 
 
 def make(**parts):

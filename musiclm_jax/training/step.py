@@ -16,6 +16,8 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable as trainable_lib
 
 THREEFRY, RBG = GENERATORS = ('threefry2x32', 'rbg')
 
@@ -39,9 +41,11 @@ class Program:
   update: Callable
   evaluate: Callable
 
-  def place(self, batch):
-    """A host batch -> device arrays."""
-    return mesh_lib.put(batch, {k: v.sharding for k, v in self.batch.items()})
+  def place(self, batch: trainable_lib.HostBatch,
+            share: shares.Share = shares.WHOLE) -> dict[str, jax.Array]:
+    """A host's `share` of a batch -> device arrays of all of it."""
+    return mesh_lib.put(
+        batch, {k: v.sharding for k, v in self.batch.items()}, share)
 
 
 @contextlib.contextmanager
@@ -76,10 +80,8 @@ def build(trainable, batch, mesh, rules, seed, generator=THREEFRY):
     raise errors.choice('generator', generator, GENERATORS)
   batch = _described(batch, mesh_lib.batch_shardings(mesh, batch))
   state = abstract_state(trainable, batch)
-  axes = None
-  if hasattr(trainable, 'logical_axes'):
-    axes = trainable.logical_axes(state)
-  shardings = mesh_lib.state_shardings(mesh, state, axes, rules)
+  shardings = mesh_lib.state_shardings(
+      mesh, state, trainable.logical_axes(state), rules)
   replicated = jax.sharding.NamedSharding(mesh, mesh_lib.P())
   keys = lambda: jax.random.split(jax.random.key(seed), 3)
 
