@@ -150,41 +150,31 @@ def scale_rates(config, factor):
   return dataclasses.replace(config, **changes) if changes else config
 
 
-def rsqrt(config):
+def rsqrt(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then the peak times sqrt(warmup / step)."""
-  warmup = max(1, config.warmup_steps)
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    return config.learning_rate * jnp.minimum(
-        step / warmup, jnp.sqrt(warmup / step))
-
-  return rate
+  peak, warmup = config.learning_rate, max(1, config.warmup_steps)
+  fall = lambda step: peak * jnp.sqrt(warmup / (warmup + step))
+  return _from_one(optax.join_schedules(
+      [optax.linear_schedule(0.0, peak, warmup), fall], [warmup]))
 
 
-def cosine(config):
+def cosine(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then half a cosine to `final_fraction` of the peak."""
-  warmup, total = config.warmup_steps, config.total_steps
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    done = jnp.clip((step - warmup) / (total - warmup), 0.0, 1.0)
-    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-    share = config.final_fraction + (1.0 - config.final_fraction) * fall
-    return config.learning_rate * jnp.minimum(step / max(1, warmup), share)
-
-  return rate
+  peak = config.learning_rate
+  return _from_one(optax.warmup_cosine_decay_schedule(
+      0.0, peak, config.warmup_steps, config.total_steps,
+      peak * config.final_fraction))
 
 
-def constant(config):
+def constant(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then the peak."""
-  warmup = max(1, config.warmup_steps)
+  return _from_one(optax.warmup_constant_schedule(
+      0.0, config.learning_rate, max(1, config.warmup_steps)))
 
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    return config.learning_rate * jnp.minimum(1.0, step / warmup)
 
-  return rate
+def _from_one(schedule: optax.Schedule) -> optax.Schedule:
+  """`schedule` with the first update as step 1: optax's would learn nothing."""
+  return lambda step: schedule(step + 1)
 
 
 def _adamw(config, rate):
