@@ -7,8 +7,11 @@ as it runs. Times are a roofline: no step is faster. For TPUs there is as well
 what the compiler expects of its kernels, which is closer to what will be.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 import jax
 
@@ -57,33 +60,33 @@ class Report:
   needs: dict  # of a step on all chips: 'flops' of the model, 'tokens'
 
   @property
-  def chip(self):
+  def chip(self) -> machines.Chip:
     return self.setup.topology.chip
 
   @property
-  def chips(self):
+  def chips(self) -> int:
     return math.prod(self.setup.mesh.values())
 
   @property
-  def usable(self):
+  def usable(self) -> float:
     """Bytes of memory."""
     return self.chip.memory * machines.USABLE
 
   @property
-  def fits(self):
+  def fits(self) -> bool:
     return self.counts is not None and self.peak <= self.usable
 
-  def seconds(self):
+  def seconds(self) -> dict[str, float]:
     """Each part of a step alone, at the chip's peak."""
     return dict(compute=self.counts.products / self.chip.flops,
                 memory=self.counts.bytes / self.chip.memory_rate,
                 network=self.counts.wire_bytes / self.chip.link_rate)
 
-  def step_seconds(self):
+  def step_seconds(self) -> float:
     """The roofline: the three perfectly beside each other."""
     return max(self.seconds().values())
 
-  def expected_seconds(self):
+  def expected_seconds(self) -> float | None:
     """What the compiler expects its kernels to take, one after another.
 
     Without waiting for memory or network. None where it does not say.
@@ -92,14 +95,14 @@ class Report:
       return None
     return self.counts.cycles / self.chip.clock
 
-  def mfu(self, seconds):
+  def mfu(self, seconds: float) -> float:
     """Share of the peak that the model's own FLOPs reach in `seconds`.
 
     What is computed twice to save memory, or on several chips, does not count.
     """
     return self.needs['flops'] / self.chips / (seconds * self.chip.flops)
 
-  def figures(self):
+  def figures(self) -> dict[str, Any]:
     """Flat {name: value} for JSON."""
     values = dict(
         topology=self.setup.topology.name, chips=self.chips, batch=self.rows,
@@ -130,7 +133,7 @@ class Report:
     return values
 
 
-def measure(setup, kernels=True):
+def measure(setup: Setup, kernels: bool = True) -> Report:
   """Compiles the step of `setup`; returns its `Report`.
 
   Args:
@@ -161,7 +164,7 @@ def measure(setup, kernels=True):
       peak=plan.peak, counts=counts, needs=setup.trainable.needs(batch))
 
 
-def smaller(setup, share=1.0):
+def smaller(setup: Setup, share: float = 1.0) -> Iterator[tuple[str, Setup]]:
   """Setups that need less memory, those that cost least first.
 
   Args:
@@ -197,6 +200,6 @@ def smaller(setup, share=1.0):
     yield f'--gin.MESH="{shown}"', dataclasses.replace(setup, mesh=other)
 
 
-def show_mesh(mesh):
+def show_mesh(mesh: Mapping[str, int]) -> str:
   """{'data': 64, 'fsdp': 1, 'model': 4} -> 'data=64,model=4'."""
   return ','.join(f'{k}={v}' for k, v in mesh.items() if v > 1) or 'data=1'

@@ -12,7 +12,9 @@ models without logical axes are split over 'fsdp' on their longest axis.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import math
+from typing import Any
 
 from flax.linen import partitioning as flax_partitioning
 import jax
@@ -29,7 +31,8 @@ _BATCH_AXES = (partitioning.DATA, partitioning.FSDP)
 _MIN_SPLIT = 2**16  # values; smaller unnamed arrays are not worth a collective
 
 
-def make_mesh(shape=(-1, 1), devices=None):
+def make_mesh(shape: Mapping[str, int] | tuple[int, int] = (-1, 1),
+              devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
   """A ('data', 'fsdp', 'model') mesh.
 
   Args:
@@ -59,7 +62,8 @@ def make_mesh(shape=(-1, 1), devices=None):
   return jax.sharding.Mesh(grid, AXES)
 
 
-def mesh_sizes(shape, num_devices):
+def mesh_sizes(shape: Mapping[str, int] | tuple[int, int],
+               num_devices: int) -> tuple[int, ...]:
   """(data, fsdp, model) sizes of a shape as `make_mesh` takes it."""
   if not isinstance(shape, dict):
     shape = dict(zip((partitioning.DATA, partitioning.MODEL), shape))
@@ -83,7 +87,9 @@ def mesh_sizes(shape, num_devices):
   return tuple(sizes)
 
 
-def state_shardings(mesh, state, logical_axes=None, rules=partitioning.RULES):
+def state_shardings(mesh: jax.sharding.Mesh, state: Any,
+                    logical_axes: Any = None,
+                    rules: Sequence[tuple] = partitioning.RULES) -> Any:
   """A NamedSharding for every array of `state`.
 
   Args:
@@ -99,7 +105,7 @@ def state_shardings(mesh, state, logical_axes=None, rules=partitioning.RULES):
           mesh, partition_spec(mesh, x.shape, leaf.names, rules)), state, axes)
 
 
-def optimizer_axes(optimizer_state, params, params_axes):
+def optimizer_axes(optimizer_state: Any, params: Any, params_axes: Any) -> Any:
   """Logical axes of an optax state: each copy of `params` lies as they do.
 
   Args:
@@ -117,7 +123,9 @@ def optimizer_axes(optimizer_state, params, params_axes):
       is_leaf=is_params)
 
 
-def batch_shardings(mesh, batch, strict=True):
+def batch_shardings(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], strict: bool = True
+) -> dict[str, jax.sharding.NamedSharding]:
   """Shardings that split every array of `batch` over 'data' and 'fsdp'.
 
   Args:
@@ -178,7 +186,10 @@ def put(batch: Mapping[str, np.ndarray],
   return {k: placed(v, shardings[k]) for k, v in batch.items()}
 
 
-def partition_spec(mesh, shape, names, rules=partitioning.RULES):
+def partition_spec(
+    mesh: jax.sharding.Mesh, shape: Sequence[int],
+    names: Sequence[str | None] | None,
+    rules: Sequence[tuple] = partitioning.RULES) -> jax.sharding.PartitionSpec:
   """Where the axes of one array go: by the rules, if the sizes divide."""
   if names is None:
     return _unnamed_spec(mesh, shape)

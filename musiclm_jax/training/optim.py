@@ -5,6 +5,7 @@ data, so that gin can build it and a run can store it. The schedule lives inside
 the optax transformation; `schedule_fn()` hands out the same function for logs.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -78,7 +79,7 @@ class OptimizerConfig:
       # The default is AdamW's; an explicit Adam means none.
       object.__setattr__(self, 'weight_decay', 0.0)
 
-  def make(self):
+  def make(self) -> optax.GradientTransformation:
     """The optax transformation; its updates are to be added to the params."""
     optimizer = OPTIMIZERS[self.name](self, self.schedule_fn())
     if self.clip_norm:
@@ -88,16 +89,19 @@ class OptimizerConfig:
       optimizer = spikes.skip(optimizer, self.skip_deviations)
     return optimizer
 
-  def schedule_fn(self):
+  def schedule_fn(self) -> optax.Schedule:
     """step (int or int32 scalar, 0 for the first update) -> float32 rate."""
     return SCHEDULES[self.schedule](self)
 
-  def start(self, params):
+  def start(self, params: Any) -> State:
     """The `State` before the first step."""
     return State(step=jnp.zeros((), jnp.int32), params=params,
                  opt_state=self.make().init(params))
 
-  def step(self, state, grads, metrics, adjust=lambda updates: updates):
+  def step(
+      self, state: State, grads: Any, metrics: dict[str, jax.Array],
+      adjust: Callable[[Any], Any] = lambda updates: updates
+  ) -> tuple[State, dict[str, jax.Array]]:
     """One step from the gradients of a loss.
 
     Args:
@@ -121,7 +125,7 @@ class OptimizerConfig:
                          opt_state=opt_state), metrics
 
 
-def scale_rates(config, factor):
+def scale_rates(config: Any, factor: float) -> Any:
   """`config` with every optimiser in it at `factor` times its learning rate.
 
   Args:

@@ -5,6 +5,9 @@
 'stop' or 'warning' with the 'gate' that did it.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import re
@@ -47,7 +50,7 @@ class History:
     return any(e.get('back_to') == step for e in self.events)
 
   def rolled_back(self, step: int) -> str:
-    """What the rollback said that the run now goes on from `step` after, or ''."""
+    """What was said of the rollback that leads to `step` now, or ''."""
     last = self.events[-1] if self.rollbacks else {}
     return last['what'] if last.get('back_to') == step else ''
 
@@ -62,12 +65,12 @@ class History:
       write(self._model_dir, self._record, self.events)
 
 
-def make(**parts):
+def make(**parts: Any) -> dict[str, Any]:
   """The record of a run made of these objects."""
   return {name: describe(value) for name, value in parts.items()}
 
 
-def describe(value):
+def describe(value: Any) -> Any:
   """A dataclass, container or function as plain JSON values."""
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     fields = {f.name: describe(getattr(value, f.name))
@@ -86,7 +89,8 @@ def describe(value):
   return re.sub(r' at 0x[0-9a-f]+', '', repr(value))
 
 
-def check(model_dir, record, say):
+def check(model_dir: str | pathlib.Path, record: Mapping[str, Any],
+          say: Callable[[str], Any]) -> None:
   """Compares `record` (of `make`) with that of the run in `model_dir`, if any.
 
   Raises:
@@ -109,14 +113,15 @@ def check(model_dir, record, say):
     say('changed since this run began: ' + '; '.join(changed))
 
 
-def write(model_dir, record, happened=()):
+def write(model_dir: str | pathlib.Path, record: Mapping[str, Any],
+          happened: Sequence[Mapping[str, Any]] = ()) -> None:
   """Writes `record` (of `make`) and the events so far."""
   if happened:
     record = dict(record, events=list(happened))
   records.write_json(pathlib.Path(model_dir) / NAME, record)
 
 
-def events(model_dir):
+def events(model_dir: str | pathlib.Path) -> list[dict[str, Any]]:
   """The events of the run in `model_dir`, oldest first."""
   path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
@@ -134,7 +139,8 @@ def _read(path):
   return stored
 
 
-def differences(old, new, prefix=''):
+def differences(old: Mapping[str, Any], new: Mapping[str, Any],
+                prefix: str = '') -> list[str]:
   """['trainable.width: 8 -> 16'] for two results of `describe`."""
   lines = []
   for key in sorted(set(old) | set(new)):

@@ -5,6 +5,9 @@ Both get them here, so what preflight measures is what will run.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 from typing import Any
@@ -49,7 +52,7 @@ class Program:
 
 
 @contextlib.contextmanager
-def context(mesh, rules):
+def context(mesh: jax.sharding.Mesh, rules: Sequence[tuple]) -> Iterator[None]:
   """Where the functions of a `Program` are traced.
 
   The abstract mesh, and not the mesh as a context: without one flax passes over
@@ -60,7 +63,9 @@ def context(mesh, rules):
     yield
 
 
-def build(trainable, batch, mesh, rules, seed, generator=THREEFRY):
+def build(trainable: trainable_lib.Trainable, batch: Mapping[str, Any],
+          mesh: jax.sharding.Mesh, rules: Sequence[tuple], seed: int,
+          generator: str = THREEFRY) -> Program:
   """The `Program` of a trainable.
 
   Args:
@@ -120,7 +125,8 @@ def _options(mesh, generator):
   return {'xla_tpu_spmd_rng_bit_generator_unsafe': True}
 
 
-def abstract_state(trainable, batch):
+def abstract_state(
+    trainable: trainable_lib.Trainable, batch: Mapping[str, Any]) -> Any:
   """The shapes and types of the state, with nothing computed."""
   return jax.eval_shape(trainable.init, jax.random.key(0), batch)
 

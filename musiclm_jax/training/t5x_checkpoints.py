@@ -25,7 +25,8 @@ _STATE = 'state'
 
 
 @checkpoints.quiet()
-def read(directory: str | pathlib.Path, abstract_params: Any) -> tuple[int, Any]:
+def read(directory: str | pathlib.Path,
+         abstract_params: Any) -> tuple[int, Any]:
   """The parameters of a checkpoint.
 
   Args:
@@ -56,7 +57,8 @@ def read(directory: str | pathlib.Path, abstract_params: Any) -> tuple[int, Any]
 
 
 @checkpoints.quiet()
-def write(directory: str | pathlib.Path, step: int, state: Any) -> pathlib.Path:
+def write(directory: str | pathlib.Path, step: int,
+          state: Any) -> pathlib.Path:
   """Writes `<directory>/checkpoint_<step>`.
 
   Args:
