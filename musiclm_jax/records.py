@@ -366,9 +366,18 @@ class Crops:
     starts = (u[1] * (spare // self.align + 1)).astype(np.int64) * self.align
     return tracks, starts
 
-  def batch(self, step):
-    """{'audio': [B, N] float32, 'track': [B] int32, 'start': [B] int32}."""
+  def batch(self, step, rows=slice(None)):
+    """What `read` gives of the batch at `step`, or of some of its rows."""
     tracks, starts = self.positions(step)
+    return self.read(tracks[rows], starts[rows])
+
+  def read(self, tracks, starts):
+    """{'audio': [B, N] float32, 'track': [B] int32, 'start': [B] int32}.
+
+    Args:
+      tracks: [B] indices, of `positions`.
+      starts: [B] samples.
+    """
     audio = np.stack([
         self.split.read(self.split[i], s, self.crop_samples)
         for i, s in zip(tracks, starts)])

@@ -35,6 +35,7 @@ from musiclm_jax.codecs import stft_losses
 from musiclm_jax.codecs import warm_start
 from musiclm_jax.nn import quantize
 from musiclm_jax.training import optim
+from musiclm_jax.training import trainable
 
 
 @flax.struct.dataclass
@@ -105,7 +106,7 @@ class LossWeights:
 
 
 @dataclasses.dataclass(frozen=True)
-class CodecTrainable:
+class CodecTrainable(trainable.Trainable):
   """A codec under training; see `training.trainable.Trainable`.
 
   Attributes:

@@ -14,6 +14,7 @@ A stage that T5X trained, and a checkpoint of ours for T5X to go on from:
       --gin.MODEL_DIR="'/runs/ours'" --to-t5x /runs/for_t5x
 """
 
+import argparse
 import os
 import pathlib
 
@@ -24,7 +25,7 @@ from musiclm_jax.commands import train
 prepare = train.prepare
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm export`."""
   train.add_gin_arguments(parser)
   to = parser.add_mutually_exclusive_group(required=True)
@@ -72,7 +73,7 @@ def _run(names, bindings, model_dir=None):
   return (arguments['trainable'], arguments['source'], arguments['model_dir'])
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Exports, enters the component in its bundle, says what was written."""
   from musiclm_jax import bundle  # pylint: disable=g-import-not-at-top
   if args.to_t5x:

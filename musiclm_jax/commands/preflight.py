@@ -14,6 +14,7 @@ said, with settings that do. --roofline leaves out that expectation, which the
 compiler works longest on.
 """
 
+import argparse
 import itertools
 import multiprocessing
 import os
@@ -34,7 +35,7 @@ _UNREAD = {'MODEL_DIR': 'none', 'CORPUS_DIR': 'none', 'CACHE_DIR': 'none',
 prepare = train_lib.prepare
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm preflight`."""
   train_lib.add_gin_arguments(parser)
   parser.add_argument('--topology', default='', metavar='NAME',
@@ -55,7 +56,7 @@ def add_arguments(parser):
                       help='write the figures there')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Compiles, prints the report and, where it does not fit, what would."""
   for name, value in (('--batch', args.batch), ('--steps', args.steps)):
     if value < 0:
@@ -84,7 +85,7 @@ def run(args):
     os._exit(0)  # pylint: disable=protected-access
 
 
-def parse_mesh(text):
+def parse_mesh(text: str) -> dict[str, int] | None:
   """The sizes of a mesh, None of ''.
 
   >>> parse_mesh('data=64,model=4')
@@ -120,11 +121,8 @@ def load(names, bindings=(), topology='', mesh=None, batch=0):
   arguments = configs.load(names, [*bindings, *unread, *size]).arguments
   found = machines.topology(topology)
   sizes = mesh_lib.mesh_sizes(mesh or arguments['mesh'], len(found.devices))
-  trainable = arguments['trainable']
-  if hasattr(trainable, 'from_nothing'):
-    trainable = trainable.from_nothing()
   return chip.Setup(
-      trainable, arguments['source'], found,
+      arguments['trainable'].from_nothing(), arguments['source'], found,
       dict(zip(mesh_lib.AXES, sizes)),
       arguments['rules'], arguments['generator']), arguments['num_steps']
 

@@ -11,6 +11,7 @@ environment of training/hosts.py.
 """
 
 import argparse
+from collections.abc import Sequence
 import sys
 
 from musiclm_jax import errors
@@ -18,12 +19,12 @@ from musiclm_jax import process
 from musiclm_jax.commands import entry
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm train`."""
   add_gin_arguments(parser)
 
 
-def add_gin_arguments(parser):
+def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
   """Leaves and bindings, as every command that loads gin takes them."""
   parser.add_argument('leaf', nargs='*', help='name or path of a gin leaf')
   parser.add_argument('--gin_file', action='append', default=[],
@@ -33,13 +34,13 @@ def add_gin_arguments(parser):
                       help='binds a macro or parameter; --gin.NAME=VALUE too')
 
 
-def prepare(argv):
+def prepare(argv: Sequence[str]) -> list[str]:
   """Rewrites --gin.NAME=VALUE to what argparse can read: --gin=NAME=VALUE."""
   return ['--gin=' + word[len('--gin.'):] if word.startswith('--gin.') else word
           for word in argv]
 
 
-def gin_arguments(args):
+def gin_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
   """(leaves, gin lines) of parsed arguments."""
   for binding in args.gin:
     if '=' not in binding:
@@ -70,7 +71,7 @@ def start(names, bindings=()):
   return loop.train(**config.arguments)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Trains; who starts a stopped run again asks for another exit code."""
   process.keep_memory()
   result = start(*gin_arguments(args))

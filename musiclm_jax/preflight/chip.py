@@ -7,18 +7,21 @@ as it runs. Times are a roofline: no step is faster. For TPUs there is as well
 what the compiler expects of its kernels, which is closer to what will be.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 import jax
 
-from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.preflight import hlo
 from musiclm_jax.preflight import machines
 from musiclm_jax.preflight import plan as plan_lib
 from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import step as step_lib
+from musiclm_jax.training import trainable as trainable_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +29,16 @@ class Setup:
   """What is compiled.
 
   Attributes:
-    trainable: a `trainable.Trainable`.
-    source: has `batch_shapes()`.
+    trainable: what is trained.
+    source: of its batches; only their shapes are asked for.
     topology: a `machines.Topology`.
     mesh: {axis: devices}, of all axes.
     rules: axis rules before those of nn/partitioning.
     generator: of random numbers, see `step.build`.
   """
 
-  trainable: object
-  source: object
+  trainable: trainable_lib.Trainable
+  source: trainable_lib.BatchSource
   topology: machines.Topology
   mesh: dict
   rules: tuple = ()
@@ -57,33 +60,33 @@ class Report:
   needs: dict  # of a step on all chips: 'flops' of the model, 'tokens'
 
   @property
-  def chip(self):
+  def chip(self) -> machines.Chip:
     return self.setup.topology.chip
 
   @property
-  def chips(self):
+  def chips(self) -> int:
     return math.prod(self.setup.mesh.values())
 
   @property
-  def usable(self):
+  def usable(self) -> float:
     """Bytes of memory."""
     return self.chip.memory * machines.USABLE
 
   @property
-  def fits(self):
+  def fits(self) -> bool:
     return self.counts is not None and self.peak <= self.usable
 
-  def seconds(self):
+  def seconds(self) -> dict[str, float]:
     """Each part of a step alone, at the chip's peak."""
     return dict(compute=self.counts.products / self.chip.flops,
                 memory=self.counts.bytes / self.chip.memory_rate,
                 network=self.counts.wire_bytes / self.chip.link_rate)
 
-  def step_seconds(self):
+  def step_seconds(self) -> float:
     """The roofline: the three perfectly beside each other."""
     return max(self.seconds().values())
 
-  def expected_seconds(self):
+  def expected_seconds(self) -> float | None:
     """What the compiler expects its kernels to take, one after another.
 
     Without waiting for memory or network. None where it does not say.
@@ -92,14 +95,14 @@ class Report:
       return None
     return self.counts.cycles / self.chip.clock
 
-  def mfu(self, seconds):
+  def mfu(self, seconds: float) -> float:
     """Share of the peak that the model's own FLOPs reach in `seconds`.
 
     What is computed twice to save memory, or on several chips, does not count.
     """
     return self.needs['flops'] / self.chips / (seconds * self.chip.flops)
 
-  def figures(self):
+  def figures(self) -> dict[str, Any]:
     """Flat {name: value} for JSON."""
     values = dict(
         topology=self.setup.topology.name, chips=self.chips, batch=self.rows,
@@ -130,7 +133,7 @@ class Report:
     return values
 
 
-def measure(setup, kernels=True):
+def measure(setup: Setup, kernels: bool = True) -> Report:
   """Compiles the step of `setup`; returns its `Report`.
 
   Args:
@@ -142,10 +145,6 @@ def measure(setup, kernels=True):
     UserError: the source does not say what a batch looks like, or the batch
       does not divide over the mesh.
   """
-  if not hasattr(setup.source, 'batch_shapes'):
-    raise errors.UserError(
-        f'{type(setup.source).__name__} does not say what a batch looks like '
-        f'(batch_shapes); preflight has no data to look at.')
   batch = setup.source.batch_shapes()
   mesh = mesh_lib.make_mesh(setup.mesh, setup.topology.devices)
   rules = partitioning.with_rules(setup.rules)
@@ -156,17 +155,16 @@ def measure(setup, kernels=True):
   counts = hlo.count(plan.text, mesh.size) if plan.text else None
   if counts and not kernels:
     counts = dataclasses.replace(counts, cycles=0.0)  # of a few, if any
-  needs = getattr(setup.trainable, 'needs', lambda batch: {})
   state = plan_lib.held_by(program.state)
   parameters = plan_lib.held_by(getattr(program.state, 'params', ()))
   return Report(
       setup=setup, rows=jax.tree.leaves(batch)[0].shape[0],
       parameters=parameters, optimizer=state - parameters,
       batch=plan_lib.held_by(program.batch), working=plan.working,
-      peak=plan.peak, counts=counts, needs=needs(batch))
+      peak=plan.peak, counts=counts, needs=setup.trainable.needs(batch))
 
 
-def smaller(setup, share=1.0):
+def smaller(setup: Setup, share: float = 1.0) -> Iterator[tuple[str, Setup]]:
   """Setups that need less memory, those that cost least first.
 
   Args:
@@ -180,7 +178,7 @@ def smaller(setup, share=1.0):
   trainable, mesh = setup.trainable, setup.mesh
   rows = mesh['data'] * mesh['fsdp']
   batch = jax.tree.leaves(setup.source.batch_shapes())[0].shape[0]
-  if hasattr(trainable, 'microbatch'):
+  if trainable.microbatch is not None:
     first = trainable.microbatch or batch
     sizes = [size for size in range(first - 1, rows - 1, -1)
              if size % rows == 0 and batch % size == 0]
@@ -202,6 +200,6 @@ def smaller(setup, share=1.0):
     yield f'--gin.MESH="{shown}"', dataclasses.replace(setup, mesh=other)
 
 
-def show_mesh(mesh):
+def show_mesh(mesh: Mapping[str, int]) -> str:
   """{'data': 64, 'fsdp': 1, 'model': 4} -> 'data=64,model=4'."""
   return ','.join(f'{k}={v}' for k, v in mesh.items() if v > 1) or 'data=1'

@@ -47,11 +47,11 @@ class Counts:
   cycles: float = 0.0  # of its kernels, one after another; 0: not known
 
   @property
-  def wire_bytes(self):
+  def wire_bytes(self) -> float:
     return sum(c.wire_bytes for c in self.collectives.values())
 
 
-def count(text, num_devices=1):
+def count(text: str, num_devices: int = 1) -> Counts:
   """The `Counts` of a compiled program.
 
   Args:

@@ -72,7 +72,7 @@ class Topology:
   described: bool = False
 
 
-def topology(name):
+def topology(name: str) -> Topology:
   """The `Topology` called `name`; '' is this machine.
 
   Raises:

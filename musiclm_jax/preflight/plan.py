@@ -12,8 +12,11 @@ import pathlib
 import re
 import tempfile
 import threading
+from typing import Any
 
 import jax
+
+from musiclm_jax.training import step as step_lib
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _LOOK_SECONDS = 0.2
@@ -39,7 +42,8 @@ class Plan:
   peak: int
 
 
-def make(program, described, kernels=True):
+def make(program: step_lib.Program, described: bool,
+         kernels: bool = True) -> Plan:
   """The `Plan` of an update.
 
   Args:
@@ -113,13 +117,13 @@ def _printed(folder):
   return bool(written(_PLAN)) and max(written(_LAST)) > max(written(_PLAN))
 
 
-def held_by(tree):
+def held_by(tree: Any) -> int:
   """Bytes of ShapeDtypeStructs with shardings on one device."""
   return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
              for x in jax.tree.leaves(tree))
 
 
-def needed(error, held):
+def needed(error: str, held: int) -> int | None:
   """Bytes that a compiler wants which ran out of memory; None: it did not.
 
   Args:

@@ -55,6 +55,8 @@ from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import frequencies
 from musiclm_jax.tokens import layout as layout_lib
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 # Set apart from any training seed, so that evaluation crops never move with it.
 _EVAL_SEED = 20_302
@@ -117,7 +119,7 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskBatches:
+class TaskBatches(trainable.BatchSource):
   """A stage's training and evaluation batches out of a token cache.
 
   Attributes:
@@ -166,11 +168,11 @@ class TaskBatches:
                     dataclasses.asdict(self.conditioning),
                     dropout=dict(self.conditioning.dropout)))
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
-    yield from self._dataset(
+    yield from map(share.of, self._dataset(
         self.train_split, self.seed, start_step * self.batch_size,
-        conditioning=self.conditioning)
+        conditioning=self.conditioning))
 
   @property
   def held_out(self) -> str:
@@ -178,10 +180,11 @@ class TaskBatches:
     known = self.eval_split in self.cache.splits
     return self.eval_split if known else self.train_split
 
-  def eval_batches(self):
+  def eval_batches(self, share=shares.WHOLE):
     """The fixed evaluation batches, `eval_batches_count` of them."""
     count = self.eval_batches_count * self.batch_size
-    yield from self._dataset(self.held_out, _EVAL_SEED, 0, count)
+    yield from map(
+        share.of, self._dataset(self.held_out, _EVAL_SEED, 0, count))
 
   def baselines(self) -> dict[str, float]:
     """What a stage's evaluation losses have to beat, in nats per token.

@@ -9,13 +9,19 @@ Losses that compare the rows of a batch with each other are no such mean; for
 contrastive ones there is training/gradient_cache.py.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from musiclm_jax.training import gradient_cache
 
 
-def gradients(loss, weight, params, batch, rng, microbatch):
+def gradients(
+    loss: Callable[..., Any], weight: Callable[[Any], jax.Array], params: Any,
+    batch: Any, rng: jax.Array | None, microbatch: int
+) -> tuple[Any, dict[str, jax.Array]]:
   """The gradient of `loss` by `params`, and its metrics.
 
   Args:

@@ -10,12 +10,16 @@ is complete. Data sources are functions of (seed, step), so the step is the data
 position.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
 import itertools
-import json
 import logging
 import pathlib
-import re
 import shutil
+from typing import Any
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -24,51 +28,72 @@ import orbax.checkpoint as ocp
 
 from musiclm_jax import errors
 from musiclm_jax.nn import layer_stacks
+from musiclm_jax.training import damage
 
-# Without these, beside the arrays, nothing of a checkpoint can be read.
-_NEEDED = ('state/_METADATA', 'data/metadata')
-# How TensorStore begins what it says of a file that is broken...
-_BROKEN = {'DATA_LOSS': 'changed', 'OUT_OF_RANGE': 'cut short',
-           'NOT_FOUND': 'missing'}
-# Without a code before it, it says so in words: what was inflated or decoded is
-# not what was written.
-_CORRUPT = re.compile(r'data corruption|error decoding|checksum', re.I)
-# ...or any other trouble, such as PERMISSION_DENIED or RESOURCE_EXHAUSTED.
-_TROUBLE = re.compile(r'[A-Z]+(_[A-Z]+)*: ')
+_ORBAX = str(pathlib.Path(ocp.__file__).parent)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Orbax logs nothing meanwhile; what others log is let through.
+
+  It logs a line for every file, which is no news to anybody, and errors that it
+  raises as well. It does so by absl's logger, which it shares with others, so
+  that what it logs is known by the file that it comes from.
+  """
+  logger = logging.getLogger('absl')
+  of_others = lambda record: not record.pathname.startswith(_ORBAX)
+  logger.addFilter(of_others)
+  try:
+    yield
+  finally:
+    logger.removeFilter(of_others)
 
 
 class Checkpoints:
-  """The checkpoints under `model_dir`; close it to wait for the last write."""
+  """The checkpoints under `model_dir`; leaving it waits for the last write.
 
-  def __init__(self, model_dir, keep=3, read_only=False):
-    # One line for every file written is no news to anybody, and errors are
-    # raised as well as logged.
-    logging.getLogger('absl').setLevel(logging.CRITICAL)
+  Use as a context manager.
+  """
+
+  def __init__(self, model_dir: str | pathlib.Path, keep: int | None = 3,
+               read_only: bool = False):
+    """Nothing is read before it is entered.
+
+    Args:
+      model_dir: of the run.
+      keep: newest checkpoints to keep; None for all.
+      read_only: nothing is written, moved or swept.
+    """
     self._directory = pathlib.Path(model_dir).absolute()
-    options = ocp.CheckpointManagerOptions(
+    self._options = ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else keep, create=not read_only,
         cleanup_tmp_directories=not read_only, read_only=read_only,
         enable_async_checkpointing=not read_only)
-    self._manager = ocp.CheckpointManager(
-        self._directory / 'checkpoints', options=options,
-        item_handlers=dict(state=ocp.StandardCheckpointHandler(),
-                           data=ocp.JsonCheckpointHandler()))
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(quiet())
+      self._manager = ocp.CheckpointManager(
+          self._directory / 'checkpoints', options=self._options,
+          item_handlers=dict(state=ocp.StandardCheckpointHandler(),
+                             data=ocp.JsonCheckpointHandler()))
+      stack.callback(self._manager.close)
+      self._stack = stack.pop_all()
     return self
 
-  def __exit__(self, *unused):
-    self._manager.close()
+  def __exit__(self, *error: Any) -> bool | None:
+    return self._stack.__exit__(*error)
 
-  def latest(self):
+  def latest(self) -> int | None:
     """The newest step, or None."""
     return self._manager.latest_step()
 
-  def steps(self):
+  def steps(self) -> list[int]:
     """All steps, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step, state, data):
+  def save(self, step: int, state: Any, data: Mapping[str, Any]) -> None:
     """Starts writing `state` and the JSON values `data` as `step`."""
     if step in self._manager.all_steps():
       return
@@ -78,15 +103,17 @@ class Checkpoints:
     self._manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data)))
 
-  def wait(self):
+  def wait(self) -> None:
+    """Returns once everything is written."""
     self._manager.wait_until_finished()
 
-  def restore(self, abstract_state, say=print):
+  def restore(
+      self, abstract_state: Any, say: Callable[[str], Any] = print
+  ) -> tuple[int, Any, dict[str, Any]] | None:
     """The newest readable checkpoint.
 
     Where one is damaged the one before it is tried. Damage is a file that is
-    missing, cut or changed, and nothing else: a disk that does not answer or
-    memory that runs out says nothing about the checkpoint. Stacked and unrolled
+    missing, cut or changed, and nothing else (damage.py). Stacked and unrolled
     layers (nn/layer_stacks.py) are read into each other.
 
     Args:
@@ -117,7 +144,7 @@ class Checkpoints:
           f'another MODEL_DIR.')
     return None
 
-  def set_aside(self, newer_than):
+  def set_aside(self, newer_than: int) -> None:
     """Moves the checkpoints after `newer_than` to `damaged/`."""
     for step in self._manager.all_steps():
       if step > newer_than:
@@ -130,41 +157,27 @@ class Checkpoints:
         shutil.move(self._directory / 'checkpoints' / str(step), target)
     self.reload()
 
-  def reload(self):
+  def reload(self) -> None:
     """Looks again which checkpoints there are."""
     self._manager.reload()
 
-  def _damage(self, step, error):
-    """What is broken in a checkpoint that could not be restored, as text.
+  def _damage(self, step: int, error: Exception) -> str:
+    """What is broken in a checkpoint that could not be restored.
 
     Raises:
       UserError: it could not be read just now.
       Exception: `error` itself, where it says nothing about files.
     """
-    path = self._directory / 'checkpoints' / str(step)
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    gone = [name for name in _NEEDED if not (path / name).is_file()]
-    if gone and path.is_dir():
-      return f'{" and ".join(gone)} missing'
-    status = text.split(':')[0]
-    if isinstance(error, ValueError) and (
-        status in _BROKEN or _CORRUPT.search(text)):
-      # The innermost file is named last.
-      files = re.findall(r'local file "([^"]+)"', text)
-      name = str(pathlib.Path(files[-1])) if files else 'a file'
-      name = name.removeprefix(f'{path}/')
-      return f'{name} {_BROKEN.get(status, "changed")}'
-    # What should be JSON, or text at least, is not.
-    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
-      return text[:120]
-    if isinstance(error, OSError) or (
-        isinstance(error, ValueError) and _TROUBLE.match(text)):
-      reason = getattr(error, 'strerror', None) or text[:200]
+    broken, trouble = damage.judge(
+        self._directory / 'checkpoints' / str(step), error)
+    if trouble:
       raise errors.UserError(
           f'checkpoint {step} of {self._directory} cannot be read now '
-          f'({reason}); it was left as it is. Run the same command again when '
+          f'({trouble}); it was left as it is. Run the same command again when '
           f'that is mended.') from error
-    raise error
+    if not broken:
+      raise error
+    return broken
 
   def _as_stored(self, step, abstract_state):
     """(the state as the checkpoint has it, the function that leads back).
@@ -195,7 +208,7 @@ class Checkpoints:
         f'restore the settings it was made with.')
 
 
-def difference(found, wanted):
+def difference(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
   """Which shapes differ, as text; both are as of `shapes`."""
   lines = [
       f'{name}: {found.get(name, "absent")}, expected '
@@ -205,7 +218,7 @@ def difference(found, wanted):
   return '; '.join(lines[:3]) + ('; ...' if len(lines) > 3 else '')
 
 
-def none_yet(model_dir):
+def none_yet(model_dir: str | pathlib.Path) -> errors.UserError:
   """The error for a run without a checkpoint."""
   return errors.UserError(
       f'{model_dir} holds no checkpoint; train it first.')
@@ -215,7 +228,7 @@ def _parameters_first(name):
   return 'params' not in name.split('/')[0], name
 
 
-def shapes(tree):
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   """{path: shape} with paths that do not depend on the container types."""
   found = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -5,9 +5,12 @@ checkpoints are the first host's; decisions that depend on the host itself, such
 as a signal, are shared, so that all stop after the same step.
 """
 
+from collections.abc import Callable
 import os
 import socket
 import sys
+from typing import Any
+from typing import TextIO
 
 import jax
 from jax.experimental import multihost_utils
@@ -17,25 +20,25 @@ _SHARED_EVERY = 5  # steps: sharing waits for the devices
 _REASONS = ('', 'time', 'SIGINT', 'SIGTERM')  # the last one wins
 
 
-def is_first():
+def is_first() -> bool:
   """Whether this host writes files and progress."""
   return jax.process_index() == 0
 
 
-def is_alone():
+def is_alone() -> bool:
   return jax.process_count() == 1
 
 
-def host_name():
+def host_name() -> str:
   return f'host {jax.process_index()} ({socket.gethostname()})'
 
 
-def stream():
+def stream() -> TextIO:
   """Where progress goes: stderr of the first host."""
   return sys.stderr if is_first() else open(os.devnull, 'w', encoding='utf-8')
 
 
-def reason(own, step):
+def reason(own: str, step: int) -> str:
   """Why to stop after `step`, the same on every host.
 
   Args:
@@ -50,7 +53,7 @@ def reason(own, step):
   return _REASONS[int(np.max(found))]
 
 
-def first_does(name, function):
+def first_does(name: str, function: Callable[[], Any]) -> None:
   """Calls `function` on the first host; the others wait until it is done."""
   if is_first():
     function()

@@ -1,5 +1,6 @@
 """MODEL_DIR: can it be written, is it a run's, and is it one run's alone?"""
 
+from collections.abc import Iterator
 import contextlib
 import pathlib
 import re
@@ -13,7 +14,7 @@ SETTINGS = 'config.gin'
 _HEADER = '# What the last start of this run read.\n'
 
 
-def place(model_dir):
+def place(model_dir: str | pathlib.Path) -> pathlib.Path:
   """The absolute path of `model_dir`: where it is, whoever asks and when.
 
   Raises:
@@ -26,7 +27,7 @@ def place(model_dir):
   return pathlib.Path(model_dir).absolute()
 
 
-def check(model_dir):
+def check(model_dir: str | pathlib.Path) -> None:
   """Makes `model_dir`.
 
   Raises:
@@ -61,7 +62,7 @@ def _check_own(path):
         f'{run_record.NAME}, so it is no run of this program; choose another.')
 
 
-def write_settings(model_dir, text):
+def write_settings(model_dir: str | pathlib.Path, text: str) -> None:
   """Keeps what the gin files came to."""
   if consensus.is_first():
     with files.whole(pathlib.Path(model_dir) / SETTINGS) as temporary:
@@ -69,7 +70,7 @@ def write_settings(model_dir, text):
 
 
 @contextlib.contextmanager
-def claimed(model_dir):
+def claimed(model_dir: str | pathlib.Path) -> Iterator[None]:
   """Keeps other runs out; the first of several hosts does it for all."""
   with contextlib.ExitStack() as stack:
     if consensus.is_first():

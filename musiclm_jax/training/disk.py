@@ -1,7 +1,9 @@
 """A disk that cannot be written to ends a run with one line."""
 
+from collections.abc import Iterator
 import contextlib
 import errno
+import pathlib
 import shutil
 
 from musiclm_jax import errors
@@ -11,7 +13,7 @@ _CODES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
 
 
 @contextlib.contextmanager
-def explained(model_dir):
+def explained(model_dir: str | pathlib.Path) -> Iterator[None]:
   """Turns such an error, wherever it was first raised, into a UserError."""
   try:
     yield

@@ -1,6 +1,7 @@
 """From a run's newest checkpoint to a component of a bundle, or to T5X's."""
 
 import pathlib
+from typing import Any
 
 import jax
 
@@ -14,10 +15,14 @@ from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import optim
 from musiclm_jax.training import step as step_lib
 from musiclm_jax.training import t5x_checkpoints
+from musiclm_jax.training import trainable as trainable_lib
 
 
-def export(trainable, source, model_dir, out_dir, corpus_dir=None,
-           storage='float32', metadata=None, from_t5x=False):
+def export(trainable: trainable_lib.Trainable,
+           source: trainable_lib.BatchSource, model_dir: str | pathlib.Path,
+           out_dir: str | pathlib.Path, corpus_dir: str | None = None,
+           storage: str = 'float32', metadata: dict[str, Any] | None = None,
+           from_t5x: bool = False) -> dict[str, Any]:
   """Writes the component that `trainable` was trained to be.
 
   Args:
@@ -42,14 +47,14 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   reader = restore_t5x if from_t5x else restore
   bundle.check_place(out_dir, pathlib.Path(out_dir).name)
   step, state = reader(trainable, source, model_dir)
-  corpus_dir = corpus_dir or getattr(source, 'corpus_dir', None)
+  corpus_dir = corpus_dir or source.corpus_dir
   corpus = records.load(corpus_dir) if corpus_dir else None
   about = dict(steps=step, metrics=metrics_writer.last(model_dir, 'eval'))
   if corpus is not None:
     about.update(corpus=corpus.name,
                  licence=corpus.manifest.get('licence', 'unknown'))
   else:
-    about.update(getattr(source, 'origin', {}))
+    about.update(source.origin)
   commit = figures.git_commit()
   if commit != 'unknown':
     about['git_commit'] = commit
@@ -73,7 +78,9 @@ def export(trainable, source, model_dir, out_dir, corpus_dir=None,
   return about
 
 
-def restore(trainable, source, model_dir):
+def restore(trainable: trainable_lib.Trainable,
+            source: trainable_lib.BatchSource,
+            model_dir: str | pathlib.Path) -> tuple[int, Any]:
   """(step, state) of the newest checkpoint, the state's arrays in NumPy."""
   if not (pathlib.Path(model_dir) / 'checkpoints').is_dir():
     raise checkpoints.none_yet(model_dir)
@@ -90,7 +97,9 @@ def restore(trainable, source, model_dir):
   return step, jax.device_get(state)
 
 
-def restore_t5x(trainable, source, directory):
+def restore_t5x(trainable: trainable_lib.Trainable,
+                source: trainable_lib.BatchSource,
+                directory: str | pathlib.Path) -> tuple[int, optim.State]:
   """(step, state) of T5X's newest checkpoint; the state holds parameters only.
 
   Args:
@@ -104,7 +113,9 @@ def restore_t5x(trainable, source, directory):
   return step, optim.State(step=step, params=params, opt_state=())
 
 
-def to_t5x(trainable, source, model_dir, out_dir):
+def to_t5x(trainable: trainable_lib.Trainable,
+           source: trainable_lib.BatchSource, model_dir: str | pathlib.Path,
+           out_dir: str | pathlib.Path) -> pathlib.Path:
   """Writes a run's newest checkpoint as T5X's; returns its path.
 
   Args:

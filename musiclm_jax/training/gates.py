@@ -5,6 +5,8 @@ looks at them after every row of metrics.csv and knows no metric by name. The
 rows of a resumed run count as if it had never stopped.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import fnmatch
 
@@ -53,7 +55,7 @@ class Gate:
           f'gate {self.name} has patience {self.patience}; expected at least '
           f'1.')
 
-  def tripped(self, rows):
+  def tripped(self, rows: Sequence[Mapping[str, float]]) -> str:
     """What is wrong in the newest of `rows`, or ''.
 
     Args:

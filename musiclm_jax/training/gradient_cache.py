@@ -16,6 +16,9 @@ Micro-batch j of n holds the rows j, j + n, j + 2 n, ...: a batch that is split
 over devices is then split in time without any row changing its device.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +26,7 @@ from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 
 
-def check(batch_size, microbatch):
+def check(batch_size: int, microbatch: int) -> None:
   """UserError unless micro-batches of `microbatch` rows make up the batch."""
   if microbatch < 0 or (microbatch and batch_size % microbatch):
     raise errors.UserError(
@@ -31,7 +34,8 @@ def check(batch_size, microbatch):
         f'divisor of the batch, or 0 to embed it at once.')
 
 
-def embed(function, params, batch, microbatch):
+def embed(function: Callable[[Any, Any], Any], params: Any, batch: Any,
+          microbatch: int) -> Any:
   """`function(params, batch)`, a micro-batch at a time.
 
   Args:
@@ -54,7 +58,9 @@ def embed(function, params, batch, microbatch):
       lambda x: x.swapaxes(0, 1).reshape((size,) + x.shape[2:]), parts)
 
 
-def value_and_grad(function, loss, microbatch):
+def value_and_grad(
+    function: Callable[[Any, Any], Any], loss: Callable[[Any, Any], Any],
+    microbatch: int) -> Callable[[Any, Any], Any]:
   """jax.value_and_grad of a loss of embeddings, with auxiliary values.
 
   Args:
@@ -92,7 +98,7 @@ def value_and_grad(function, loss, microbatch):
   return either
 
 
-def part(batch, j, count):
+def part(batch: Any, j: int | jax.Array, count: int) -> Any:
   """Micro-batch j of `count`: rows j, j + count, ... of every array."""
   def rows(x):
     x = x.reshape((-1, count) + x.shape[1:])

@@ -7,10 +7,12 @@
 Gates on other metrics are in training/gates.py.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import signal
 import threading
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ _RECENT_ROWS = 20
 class Diverged(errors.UserError):
   """Training went astray: `what` happened at `step`."""
 
-  def __init__(self, what, step):
+  def __init__(self, what: str, step: int):
     super().__init__(what)
     self.what = what
     self.step = step
@@ -70,7 +72,8 @@ class Recovery:
           f'explode_factor is {self.explode_factor}; expected more than 1, or '
           f'0 to look for NaN and infinity alone.')
 
-  def check_exploding(self, step, before, loss):
+  def check_exploding(
+      self, step: int, before: Sequence[float], loss: float) -> None:
     """Raises Exploded if `loss` is far above those `before` it.
 
     Args:
@@ -131,18 +134,18 @@ class StopSignal:
 class Deadline:
   """Wall-clock time allowed to a run; None allows any."""
 
-  def __init__(self, minutes=None):
+  def __init__(self, minutes: float | None = None):
     self._end = None if minutes is None else time.monotonic() + 60 * minutes
 
-  def passed(self):
+  def passed(self) -> bool:
     return self._end is not None and time.monotonic() >= self._end
 
-  def seconds_left(self):
+  def seconds_left(self) -> float:
     """Seconds, or infinity."""
     return np.inf if self._end is None else self._end - time.monotonic()
 
 
-def check_losses(first_step, losses):
+def check_losses(first_step: int, losses: Sequence[float]) -> None:
   """Raises NotFinite for the first loss that is NaN or infinite.
 
   Args:
@@ -163,7 +166,7 @@ def _finite(state):
   return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)
 
 
-def check_state(step, state):
+def check_state(step: int, state: Any) -> None:
   """Raises NotFinite if an array of `state` is not finite: never save it."""
   if not bool(_finite(state)):
     names = [jax.tree_util.keystr(path) for path, x in

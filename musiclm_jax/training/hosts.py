@@ -17,8 +17,10 @@ Without a coordinator a process is on its own. Of the environment alone:
                          where it is not set
 """
 
+from collections.abc import Mapping
 import os
 import re
+from typing import Any
 
 from musiclm_jax import errors
 
@@ -28,8 +30,9 @@ PROCESS_ID = 'MUSICLM_PROCESS_ID'
 STOPPED_EXIT = 'MUSICLM_STOPPED_EXIT'
 
 
-def settings(environment, coordinator='', num_processes=None,
-             process_id=None):
+def settings(environment: Mapping[str, str], coordinator: str = '',
+             num_processes: int | None = None,
+             process_id: int | None = None) -> dict[str, Any] | None:
   """Keyword arguments of `jax.distributed.initialize`; None where one is alone.
 
   Args:
@@ -69,8 +72,9 @@ def settings(environment, coordinator='', num_processes=None,
               process_id=number)
 
 
-def join(coordinator='', num_processes=None, process_id=None,
-         environment=os.environ):
+def join(coordinator: str = '', num_processes: int | None = None,
+         process_id: int | None = None,
+         environment: Mapping[str, str] = os.environ) -> None:
   """Meets the other hosts, if there are any; returns once all are there.
 
   To be called before jax is asked for its devices. A second call does nothing.
@@ -87,7 +91,7 @@ def join(coordinator='', num_processes=None, process_id=None,
   jax.distributed.initialize(**given)
 
 
-def exit_code(reason, environment=os.environ):
+def exit_code(reason: str, environment: Mapping[str, str] = os.environ) -> int:
   """The code that a run ends with.
 
   Args:

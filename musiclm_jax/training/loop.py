@@ -10,11 +10,16 @@ diverges the loop goes back to the last good checkpoint with lower learning
 rates (training/health.py); run.json keeps the record.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
+import pathlib
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +38,10 @@ from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import optim
 from musiclm_jax.training import prefetch as prefetch_lib
 from musiclm_jax.training import progress_line
+from musiclm_jax.training import run_config
 from musiclm_jax.training import run_record
 from musiclm_jax.training import step as step_lib
+from musiclm_jax.training import trainable as trainable_lib
 from musiclm_jax.training import watchdog as watchdog_lib
 
 
@@ -48,108 +55,79 @@ class Result:
   state: object  # the final state, on device; None if nothing was left to do
 
 
-def train(trainable, source, model_dir, num_steps, seed=0, mesh=(-1, 1),
-          rules=(), eval_every=1000, checkpoint_every=1000, log_every=50,
-          keep=3, max_minutes=None, prefetch=2, devices=None,
-          recovery=health.Recovery(), preview_clips=2, hang_minutes=10.0,
-          generator=step_lib.THREEFRY):
+def train(trainable: trainable_lib.Trainable,
+          source: trainable_lib.BatchSource,
+          model_dir: str | pathlib.Path,
+          num_steps: int,
+          seed: int = 0,
+          mesh: Mapping[str, int] | tuple[int, int] = (-1, 1),
+          rules: Sequence[tuple] = (),
+          eval_every: int = 1000,
+          checkpoint_every: int = 1000,
+          log_every: int = 50,
+          keep: int = 3,
+          max_minutes: float | None = None,
+          prefetch: int = 2,
+          devices: Sequence[jax.Device] | None = None,
+          recovery: health.Recovery = health.Recovery(),
+          preview_clips: int = 2,
+          hang_minutes: float = 10.0,
+          generator: str = step_lib.THREEFRY) -> Result:
   """Trains until `num_steps`, from the newest checkpoint if there is one.
 
-  Args:
-    trainable: a `trainable.Trainable`.
-    source: a `trainable.BatchSource`.
-    model_dir: checkpoints, metrics and run.json go here.
-    num_steps: updates of the whole run, earlier starts included.
-    seed: decides the initial state and the randomness of every step; the
-      source has a seed of its own.
-    mesh: devices of each mesh axis, see training/mesh.
-    rules: (logical axis, mesh axis or axes) pairs that go before those of
-      `nn.partitioning.RULES`.
-    eval_every: steps between evaluations; 0 evaluates never. The last step is
-      evaluated as well.
-    checkpoint_every: steps between checkpoints; 0 writes only the last.
-    log_every: steps whose metrics are averaged into one row.
-    keep: number of newest checkpoints to keep.
-    max_minutes: wall-clock limit of this start, compilation included.
-    prefetch: batches made ahead.
-    devices: devices of the mesh; all by default.
-    recovery: a `health.Recovery`: what to do when training diverges.
-    preview_clips: examples that the trainable shows at each evaluation, if it
-      offers previews, on one host; 0 shows none.
-    hang_minutes: without a step for so long the run says which host is late;
-      after twice that, one of several hosts ends. 0 never does.
-    generator: of a step's random numbers, see `step.build`.
-  Returns:
-    A `Result`.
+  `run_config.RunConfig` says what each argument means.
+
   Raises:
     UserError: bad settings, another model's directory, unreadable checkpoints.
     health.Diverged: training diverged, and rolling back did not help.
     gates.Tripped: a gate of the trainable stopped the run.
   """
-  run = _Run(trainable, source, model_dir, num_steps, seed, mesh, rules,
-             eval_every, checkpoint_every, log_every, keep, max_minutes,
-             prefetch, devices, recovery, preview_clips, hang_minutes,
-             generator)
+  run = _Run(run_config.RunConfig(
+      trainable=trainable, source=source, model_dir=model_dir,
+      num_steps=num_steps, seed=seed, mesh=mesh, rules=rules,
+      eval_every=eval_every, checkpoint_every=checkpoint_every,
+      log_every=log_every, keep=keep, max_minutes=max_minutes,
+      prefetch=prefetch, devices=devices, recovery=recovery,
+      preview_clips=preview_clips, hang_minutes=hang_minutes,
+      generator=generator))
   with disk.explained(model_dir):
     return run.start()
 
 
 class _Run:
-  """One start of a run: `start` reads as the order of events."""
+  """One start of a run; its methods stand in the order of events."""
 
-  def __init__(self, trainable, source, model_dir, num_steps, seed, mesh,
-               rules, eval_every, checkpoint_every, log_every, keep,
-               max_minutes, prefetch, devices, recovery, preview_clips,
-               hang_minutes, generator):
-    if num_steps < 1 or log_every < 1:
-      raise errors.UserError(
-          f'num_steps is {num_steps} and log_every {log_every}; both must be '
-          f'at least 1.')
-    self.deadline = health.Deadline(max_minutes)
-    self.trainable = trainable
-    self.gates = trainable.gates() if hasattr(trainable, 'gates') else ()
-    self.source = source
-    self.model_dir = directory.place(model_dir)
-    self.num_steps = num_steps
-    self.seed = seed
-    self.generator = generator
-    self.eval_every = eval_every
-    self.checkpoint_every = checkpoint_every
-    self.log_every = log_every
-    self.keep = keep
-    self.prefetch = prefetch
-    self.recovery = recovery
-    self.preview_clips = preview_clips
-    self.mesh = mesh_lib.make_mesh(mesh, devices)
-    self.rules = partitioning.with_rules(rules)
+  def __init__(self, config: run_config.RunConfig):
+    self.config = config
+    self.deadline = health.Deadline(config.max_minutes)
+    self.gates = config.trainable.gates()
+    self.model_dir = directory.place(config.model_dir)
+    self.mesh = mesh_lib.make_mesh(config.mesh, config.devices)
+    self.rules = partitioning.with_rules(config.rules)
+    self.share = mesh_lib.own_share(self.mesh)
     self.progress = progress_line.Progress(
-        num_steps, self.deadline.seconds_left, consensus.stream())
-    self.hang_seconds = 60.0 * hang_minutes
+        config.num_steps, self.deadline.seconds_left, consensus.stream())
+    self.say = self.progress.say
 
-  def start(self):
+  def start(self) -> Result:
+    """Claims the directory, and trains there until there is a reason to stop."""
     directory.check(self.model_dir)
-    with directory.claimed(self.model_dir):
-      return self._start()
-
-  def _start(self):
-    say = self.progress.say
-    record = run_record.make(trainable=self.trainable, source=self.source,
-                             seed=self.seed)
-    run_record.check(self.model_dir, record, say)
-    self.record, self.events = record, run_record.events(self.model_dir)
     with contextlib.ExitStack() as stack:
+      stack.enter_context(directory.claimed(self.model_dir))
+      self.history = self._open_history()
       stack.enter_context(step_lib.context(self.mesh, self.rules))
       self.checkpoints = stack.enter_context(
-          checkpoints.Checkpoints(self.model_dir, self.keep))
+          checkpoints.Checkpoints(self.model_dir, self.config.keep))
       step = self.checkpoints.latest() or 0
-      if step >= self.num_steps:
-        say(f'{self.model_dir} is finished: step {step} of {self.num_steps}.')
+      if step >= self.config.num_steps:
+        self.say(f'{self.model_dir} is finished: step {step} of '
+                 f'{self.config.num_steps}.')
         return Result(
             step, 'finished', metrics_writer.last(self.model_dir, 'eval'), None)
       stop = stack.enter_context(health.StopSignal())
       while True:
         step, state = self._begin()
-        self._write_record()
+        self.history.write()
         try:
           return self._run_from(step, state, stop)
         except health.Diverged as error:
@@ -157,128 +135,66 @@ class _Run:
           trouble, state = error.with_traceback(None), None
         self._roll_back(trouble)
 
-  def _run_from(self, step, state, stop):
-    with contextlib.ExitStack() as stack:
-      self.writer = stack.enter_context(
-          metrics_writer.MetricsWriter(
-              self.model_dir, step, writes=consensus.is_first()))
-      if self._rollbacks() and self.events[-1].get('back_to') == step:
-        self.writer.say(step, 'rollback', self.events[-1]['what'])
-      batches = stack.enter_context(prefetch_lib.Prefetch(
-          self.source.batches(step), self.program.place, self.prefetch))
-      self.watchdog = stack.enter_context(watchdog_lib.Watchdog(
-          self.model_dir, self.hang_seconds,
-          lambda text: print(text, file=sys.stderr, flush=True)))
-      return self._steps(step, state, batches, stop)
-
   # ---- before the first step ----
 
-  def _begin(self):
+  def _open_history(self) -> run_record.History:
+    """The history of the run, whose directory must be this trainable's."""
+    record = run_record.make(
+        trainable=self.config.trainable, source=self.config.source,
+        seed=self.config.seed)
+    run_record.check(self.model_dir, record, self.say)
+    return run_record.History(self.model_dir, record)
+
+  def _begin(self) -> tuple[int, Any]:
     """(step, state): restored, or fresh at step 0. Compiles nothing yet."""
-    batch = next(iter(self.source.batches(0)))
-    rate_factor = self._rate_factor()
-    trainable = optim.scale_rates(self.trainable, rate_factor)
+    batch = next(iter(self.config.source.batches(0, self.share)))
+    rate_factor = self.history.rate_factor
+    trainable = optim.scale_rates(self.config.trainable, rate_factor)
     if rate_factor != 1.0:
-      self.progress.say(
-          f'learning rates are {rate_factor:g} of their settings, after '
-          f'{self._rollbacks()} rollback(s).')
+      self.say(f'learning rates are {rate_factor:g} of their settings, after '
+               f'{self.history.rollbacks} rollback(s).')
     self.program = step_lib.build(
-        trainable, batch, self.mesh, self.rules, self.seed, self.generator)
-    restored = self.checkpoints.restore(self.program.state, self.progress.say)
+        trainable, self.share.described(batch), self.mesh, self.rules,
+        self.config.seed, self.config.generator)
+    restored = self.checkpoints.restore(self.program.state, self.say)
     if restored is not None:
       step, state, _ = restored
       self._set_aside(newer_than=step)
-      self.progress.say(f'resuming {self.model_dir} at step {step}.')
+      self.say(f'resuming {self.model_dir} at step {step}.')
       return step, state
-    state = self.program.init(self.program.place(batch))
-    self.progress.say(
-        f'starting {type(trainable).__name__} in {self.model_dir}: '
-        f'{_count(state):,} values in its state, {self.num_steps} steps, '
-        f'{self.mesh.size} device(s).')
+    state = self.program.init(self.program.place(batch, self.share))
+    self.say(f'starting {type(trainable).__name__} in {self.model_dir}: '
+             f'{_count(state):,} values in its state, {self.config.num_steps} '
+             f'steps, {self.mesh.size} device(s).')
     return 0, state
-
-  # ---- trouble ----
-
-  def _rollbacks(self):
-    return sum(e['kind'] == 'rollback' for e in self.events)
-
-  def _rate_factor(self):
-    factors = [e['rate_factor'] for e in self.events if 'rate_factor' in e]
-    return factors[-1] if factors else 1.0
-
-  def _roll_back(self, trouble):
-    """Leaves the checkpoints and the record as the next attempt wants them.
-
-    Raises:
-      Diverged: there were rollbacks enough.
-    """
-    self.checkpoints.wait()
-    steps, done = self.checkpoints.steps(), self._rollbacks()
-    factor = self._rate_factor() * self.recovery.rate_factor
-    scalable = optim.scale_rates(self.trainable, 0.5) is not self.trainable
-    if done >= self.recovery.max_rollbacks or not scalable:
-      self._happened('stop', trouble.step, trouble.what)
-      raise self.recovery.give_up(trouble, done, steps[-1] if steps else None)
-    # A checkpoint that led here before may be ill itself: the one before it.
-    used = {e.get('back_to') for e in self.events}
-    fresh = [step for step in steps if step not in used] or steps[-1:]
-    back_to = fresh[-1] if fresh else 0
-    self._set_aside(newer_than=back_to)
-    self._happened('rollback', trouble.step, trouble.what, back_to=back_to,
-                   rate_factor=factor)
-    where = f'checkpoint {back_to}' if fresh else 'the beginning'
-    self.progress.say(
-        f'{trouble.what}; going back to {where} with learning rates at '
-        f'{factor:g} of their settings (rollback {done + 1} of '
-        f'{self.recovery.max_rollbacks}).')
-    self.progress.restart()
-
-  def _happened(self, kind, step, what, **more):
-    """Adds an event to run.json."""
-    self.events.append(dict(kind=kind, step=step, what=what, **more))
-    self._write_record()
-
-  def _write_record(self):
-    if consensus.is_first():
-      run_record.write(self.model_dir, self.record, self.events)
-
-  def _set_aside(self, newer_than):
-    consensus.first_does(
-        'set_aside', lambda: self.checkpoints.set_aside(newer_than))
-    self.checkpoints.reload()
-
-  def _watch(self, split, step):
-    """Looks at the gates of `split`; returns why to stop, or ''."""
-    halt, rows = '', self.writer.rows(split) if self.gates else []
-    for gate in self.gates:
-      what = gate.tripped(rows) if gate.split == split else ''
-      if not what:
-        continue
-      if gate.action == 'stop':
-        halt = halt or what
-        self._happened('stop', step, what, gate=gate.name)
-      elif not gate.tripped(rows[:-1]):
-        self.progress.say(f'step {step}: {what}')
-        self._happened('warning', step, what, gate=gate.name)
-    return halt
 
   # ---- the steps ----
 
-  def _steps(self, step, state, batches, stop):
+  def _run_from(self, step: int, state: Any, stop: health.StopSignal) -> Result:
+    """Opens what the steps need, and runs them."""
+    with contextlib.ExitStack() as stack:
+      self.writer = stack.enter_context(metrics_writer.MetricsWriter(
+          self.model_dir, step, writes=consensus.is_first()))
+      trouble = self.history.rolled_back(step)
+      if trouble:
+        self.writer.say(step, 'rollback', trouble)
+      batches = stack.enter_context(prefetch_lib.Prefetch(
+          self.config.source.batches(step, self.share),
+          functools.partial(self.program.place, share=self.share),
+          self.config.prefetch))
+      self.watchdog = stack.enter_context(watchdog_lib.Watchdog(
+          self.model_dir, 60.0 * self.config.hang_minutes,
+          lambda text: print(text, file=sys.stderr, flush=True)))
+      return self._steps(step, state, batches, stop)
+
+  def _steps(self, step: int, state: Any, batches: Iterator[Any],
+             stop: health.StopSignal) -> Result:
     """Runs updates until there is a reason to stop."""
+    config = self.config
     pending, reason, metrics, began = [], '', {}, time.monotonic()
     first = step
     while not reason:
-      if step > first:
-        self.watchdog.beat(step, watchdog_lib.WAITING)
-      try:
-        batch = next(batches)
-      except StopIteration:
-        raise errors.UserError(
-            f'the data ended at step {step} of {self.num_steps}; a source '
-            f'must repeat.') from None
-      if step > first:  # the first one compiles
-        self.watchdog.beat(step, watchdog_lib.COMPUTING)
+      batch = self._next_batch(step, batches, first)
       state, values = self.program.update(state, batch)
       step += 1
       pending.append(values)
@@ -286,22 +202,18 @@ class _Run:
         jax.block_until_ready(pending[-2])
       if step == first + 1:
         jax.block_until_ready(values)
-        self.progress.say(f'first step after {time.monotonic() - began:.1f} s.')
+        self.say(f'first step after {time.monotonic() - began:.1f} s.')
       self.progress.mark(step)
-      reason = self._reason(step, stop)
-      evaluates = (not reason.startswith('SIG') and
-                   self._is_due(self.eval_every, step, reason))
-      saves = self._is_due(self.checkpoint_every, step, reason) or reason
-      halt = ''
-      if step % self.log_every == 0 or saves or evaluates:
+      reason, halt = self._reason(step, stop), ''
+      if config.logs(step, reason):
         halt = self._log(step, pending, state)
         pending = []
       elif self.progress.due():
         self.progress.show(step, {'loss': float(values['loss'])})
-      if evaluates:
+      if config.evaluates(step, reason):
         metrics = self._evaluate(step, state)
         halt = self._watch('eval', step) or halt
-      if saves or halt:
+      if config.saves(step, reason) or halt:
         self._save(step, state)
       if halt:
         self.checkpoints.wait()
@@ -310,18 +222,31 @@ class _Run:
     self._goodbye(step, reason)
     return Result(step, reason, metrics, state)
 
-  def _reason(self, step, stop):
+  def _next_batch(self, step: int, batches: Iterator[Any], first: int) -> Any:
+    """The batch of `step`; the watchdog is told from the second one on."""
+    compiled = step > first  # the first step compiles, however long that takes
+    if compiled:
+      self.watchdog.beat(step, watchdog_lib.WAITING)
+    try:
+      batch = next(batches)
+    except StopIteration:
+      raise errors.UserError(
+          f'the data ended at step {step} of {self.config.num_steps}; a source '
+          f'must repeat.') from None
+    if compiled:
+      self.watchdog.beat(step, watchdog_lib.COMPUTING)
+    return batch
+
+  def _reason(self, step: int, stop: health.StopSignal) -> str:
     """Why to stop after `step`, or ''."""
-    if step >= self.num_steps:
+    if step >= self.config.num_steps:
       return 'finished'
     own = stop.name or ('time' if self.deadline.passed() else '')
     return consensus.reason(own, step)
 
-  def _is_due(self, every, step, reason):
-    """Whether an interval ends here, or the run does."""
-    return bool(every) and (step % every == 0 or bool(reason))
+  # ---- after a step ----
 
-  def _log(self, step, pending, state):
+  def _log(self, step: int, pending: list, state: Any) -> str:
     """Checks and writes the mean of the metrics since the last row.
 
     Returns why a gate wants to stop, or ''.
@@ -330,75 +255,118 @@ class _Run:
     health.check_losses(step - len(rows), [r['loss'] for r in rows])
     if int(state.step) != step:
       raise ValueError(
-          f'{type(self.trainable).__name__}.update left state.step at '
+          f'{type(self.config.trainable).__name__}.update left state.step at '
           f'{int(state.step)} after step {step}; it must add one.')
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[-1]}
-    self.recovery.check_exploding(
+    self.config.recovery.check_exploding(
         step, [r['loss'] for r in self.writer.rows('train')], means['loss'])
     means['steps_per_s'] = self.progress.rate()
-    if self._rollbacks():
-      means.update(rollbacks=self._rollbacks(),
-                   rate_factor=self._rate_factor())
+    if self.history.rollbacks:
+      means.update(rollbacks=self.history.rollbacks,
+                   rate_factor=self.history.rate_factor)
     self.writer.write(step, 'train', means)
-    if self.progress.due() or step >= self.num_steps:
+    if self.progress.due() or step >= self.config.num_steps:
       self.progress.show(step, means)
     return self._watch('train', step)
 
-  def _evaluate(self, step, state):
+  def _evaluate(self, step: int, state: Any) -> dict[str, float]:
     """Writes and returns the metrics averaged over the evaluation batches."""
     totals = []
-    for i, batch in enumerate(self.source.eval_batches()):
+    for i, batch in enumerate(self.config.source.eval_batches(self.share)):
       self.watchdog.beat(step, watchdog_lib.EVALUATING)
-      shardings = mesh_lib.batch_shardings(self.mesh, batch, strict=False)
+      shardings = mesh_lib.batch_shardings(
+          self.mesh, self.share.described(batch), strict=False)
       totals.append(self.program.evaluate(
-          state, mesh_lib.put(batch, shardings), i))
+          state, mesh_lib.put(batch, shardings, self.share), i))
       jax.block_until_ready(totals[-1])
     if not totals:
       return {}
     totals = jax.device_get(totals)
     means = {k: float(np.mean([t[k] for t in totals])) for k in totals[-1]}
-    means.update(self.baselines)
+    means.update(self._baselines)
     self.writer.write(step, 'eval', means)
     # One value for each of many levels is for the file, not for the eye.
-    self.progress.say(f'step {step} eval  ' + '  '.join(
+    self.say(f'step {step} eval  ' + '  '.join(
         f'{k} {v:.4g}' for k, v in means.items() if '/' not in k))
     self._show(step, state)
     return means
 
   @functools.cached_property
-  def baselines(self):
-    """What the source says that the evaluation has to beat."""
-    make = getattr(self.source, 'baselines', dict)
-    return make()
+  def _baselines(self) -> dict[str, float]:
+    """What the evaluation has to beat; read from the data once."""
+    return self.config.source.baselines()
 
-  def _show(self, step, state):
+  def _show(self, step: int, state: Any) -> None:
     """Sounds and pictures of a few held-out examples."""
-    if not (self.preview_clips and consensus.is_alone() and
-            hasattr(self.trainable, 'previews')):
-      return
-    if hasattr(self.source, 'preview_batch'):
-      batch = self.source.preview_batch(self.preview_clips)
-    else:
-      first = next(iter(self.source.eval_batches()))
-      batch = {k: v[:self.preview_clips] for k, v in first.items()}
-    self.writer.show(step, self.trainable.previews(state, batch))
+    trainable, count = self.config.trainable, self.config.preview_clips
+    if trainable.has_previews and count and consensus.is_alone():
+      batch = self.config.source.preview_batch(count)
+      self.writer.show(step, trainable.previews(state, batch))
 
-  def _save(self, step, state):
+  def _watch(self, split: str, step: int) -> str:
+    """Looks at the gates of `split`; returns why to stop, or ''."""
+    halt, rows = '', self.writer.rows(split) if self.gates else []
+    for gate in self.gates:
+      what = gate.tripped(rows) if gate.split == split else ''
+      if not what:
+        continue
+      if gate.action == 'stop':
+        halt = halt or what
+        self.history.happened('stop', step, what, gate=gate.name)
+      elif not gate.tripped(rows[:-1]):
+        self.say(f'step {step}: {what}')
+        self.history.happened('warning', step, what, gate=gate.name)
+    return halt
+
+  def _save(self, step: int, state: Any) -> None:
     self.watchdog.beat(step, watchdog_lib.SAVING)
     health.check_state(step, state)
     self.checkpoints.save(step, state, dict(
-        step=step, seed=self.seed, devices=self.mesh.size))
+        step=step, seed=self.config.seed, devices=self.mesh.size))
 
-  def _goodbye(self, step, reason):
+  def _goodbye(self, step: int, reason: str) -> None:
     if reason == 'finished':
-      self.progress.say(f'finished {self.model_dir} at step {step}.')
+      self.say(f'finished {self.model_dir} at step {step}.')
       return
     why = 'time is up' if reason == 'time' else f'stopped by {reason}'
-    self.progress.say(
-        f'{why} at step {step} of {self.num_steps}; the checkpoint is '
-        f'written. Run the same command again to resume from '
-        f'{self.model_dir}.')
+    self.say(f'{why} at step {step} of {self.config.num_steps}; the checkpoint '
+             f'is written. Run the same command again to resume from '
+             f'{self.model_dir}.')
+
+  # ---- trouble ----
+
+  def _roll_back(self, trouble: health.Diverged) -> None:
+    """Leaves the checkpoints and the record as the next attempt wants them.
+
+    Raises:
+      Diverged: there were rollbacks enough.
+    """
+    self.checkpoints.wait()
+    recovery, history = self.config.recovery, self.history
+    steps, done = self.checkpoints.steps(), history.rollbacks
+    factor = history.rate_factor * recovery.rate_factor
+    trainable = self.config.trainable
+    scalable = optim.scale_rates(trainable, 0.5) is not trainable
+    if done >= recovery.max_rollbacks or not scalable:
+      history.happened('stop', trouble.step, trouble.what)
+      raise recovery.give_up(trouble, done, steps[-1] if steps else None)
+    # A checkpoint that led here before may be ill itself: the one before it.
+    fresh = [s for s in steps if not history.went_back_to(s)] or steps[-1:]
+    back_to = fresh[-1] if fresh else 0
+    self._set_aside(newer_than=back_to)
+    history.happened('rollback', trouble.step, trouble.what, back_to=back_to,
+                     rate_factor=factor)
+    where = f'checkpoint {back_to}' if fresh else 'the beginning'
+    self.say(f'{trouble.what}; going back to {where} with learning rates at '
+             f'{factor:g} of their settings (rollback {done + 1} of '
+             f'{recovery.max_rollbacks}).')
+    self.progress.restart()
+
+  def _set_aside(self, newer_than: int) -> None:
+    consensus.first_does(
+        'set_aside', lambda: self.checkpoints.set_aside(newer_than))
+    self.checkpoints.reload()
 
 
-def _count(state):
+def _count(state: Any) -> int:
   return sum(int(jnp.size(x)) for x in jax.tree.leaves(state))

@@ -11,7 +11,10 @@ does not divide is replicated, so the same model runs on any mesh. Arrays of
 models without logical axes are split over 'fsdp' on their longest axis.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import math
+from typing import Any
 
 from flax.linen import partitioning as flax_partitioning
 import jax
@@ -20,6 +23,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
+from musiclm_jax.training import shares
 
 P = jax.sharding.PartitionSpec
 AXES = partitioning.MESH_AXES
@@ -27,7 +31,8 @@ _BATCH_AXES = (partitioning.DATA, partitioning.FSDP)
 _MIN_SPLIT = 2**16  # values; smaller unnamed arrays are not worth a collective
 
 
-def make_mesh(shape=(-1, 1), devices=None):
+def make_mesh(shape: Mapping[str, int] | tuple[int, int] = (-1, 1),
+              devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
   """A ('data', 'fsdp', 'model') mesh.
 
   Args:
@@ -57,7 +62,8 @@ def make_mesh(shape=(-1, 1), devices=None):
   return jax.sharding.Mesh(grid, AXES)
 
 
-def mesh_sizes(shape, num_devices):
+def mesh_sizes(shape: Mapping[str, int] | tuple[int, int],
+               num_devices: int) -> tuple[int, ...]:
   """(data, fsdp, model) sizes of a shape as `make_mesh` takes it."""
   if not isinstance(shape, dict):
     shape = dict(zip((partitioning.DATA, partitioning.MODEL), shape))
@@ -81,7 +87,9 @@ def mesh_sizes(shape, num_devices):
   return tuple(sizes)
 
 
-def state_shardings(mesh, state, logical_axes=None, rules=partitioning.RULES):
+def state_shardings(mesh: jax.sharding.Mesh, state: Any,
+                    logical_axes: Any = None,
+                    rules: Sequence[tuple] = partitioning.RULES) -> Any:
   """A NamedSharding for every array of `state`.
 
   Args:
@@ -97,7 +105,7 @@ def state_shardings(mesh, state, logical_axes=None, rules=partitioning.RULES):
           mesh, partition_spec(mesh, x.shape, leaf.names, rules)), state, axes)
 
 
-def optimizer_axes(optimizer_state, params, params_axes):
+def optimizer_axes(optimizer_state: Any, params: Any, params_axes: Any) -> Any:
   """Logical axes of an optax state: each copy of `params` lies as they do.
 
   Args:
@@ -115,7 +123,9 @@ def optimizer_axes(optimizer_state, params, params_axes):
       is_leaf=is_params)
 
 
-def batch_shardings(mesh, batch, strict=True):
+def batch_shardings(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], strict: bool = True
+) -> dict[str, jax.sharding.NamedSharding]:
   """Shardings that split every array of `batch` over 'data' and 'fsdp'.
 
   Args:
@@ -134,16 +144,52 @@ def batch_shardings(mesh, batch, strict=True):
   return {k: jax.sharding.NamedSharding(mesh, spec) for k in batch}
 
 
-def put(batch, shardings):
-  """Global host arrays -> device arrays; each process places its own part."""
+def own_share(mesh: jax.sharding.Mesh,
+              process: int | None = None) -> shares.Share:
+  """Which rows of a batch the devices of a process hold.
+
+  Devices along 'model' hold the same rows, so where that axis spans several
+  processes, each of them makes these rows.
+
+  Args:
+    mesh: of `make_mesh`.
+    process: its number; this one's by default.
+  """
+  process = jax.process_index() if process is None else process
+  # The order of blocks is that of `batch_shardings`: 'data', then 'fsdp'.
+  blocks = mesh.devices.reshape(-1, mesh.devices.shape[-1])
+  own = tuple(number for number, devices in enumerate(blocks)
+              if any(d.process_index == process for d in devices))
+  return shares.WHOLE if len(own) == len(blocks) else shares.Share(
+      own, len(blocks))
+
+
+def put(batch: Mapping[str, np.ndarray],
+        shardings: Mapping[str, jax.sharding.NamedSharding],
+        share: shares.Share = shares.WHOLE) -> dict[str, jax.Array]:
+  """Host arrays -> global device arrays; each process places its own part.
+
+  Args:
+    batch: {name: [rows, ...]}, the rows of `share`.
+    shardings: of `batch_shardings`.
+    share: what this process made of the batch: all of it, or `own_share`.
+  """
   if jax.process_count() == 1:
     return jax.device_put(batch, shardings)
-  return {
-      k: jax.make_array_from_callback(v.shape, shardings[k], v.__getitem__)
-      for k, v in batch.items()}
+
+  def placed(array, sharding):
+    size = share.whole_size(len(array))
+    return jax.make_array_from_callback(
+        (size, *array.shape[1:]), sharding, lambda index: array[
+            (share.within(index[0], size), *index[1:])])
+
+  return {k: placed(v, shardings[k]) for k, v in batch.items()}
 
 
-def partition_spec(mesh, shape, names, rules=partitioning.RULES):
+def partition_spec(
+    mesh: jax.sharding.Mesh, shape: Sequence[int],
+    names: Sequence[str | None] | None,
+    rules: Sequence[tuple] = partitioning.RULES) -> jax.sharding.PartitionSpec:
   """Where the axes of one array go: by the rules, if the sizes divide."""
   if names is None:
     return _unnamed_spec(mesh, shape)

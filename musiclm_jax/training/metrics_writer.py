@@ -1,5 +1,6 @@
 """Metrics on disk: metrics.csv for people, events for TensorBoard."""
 
+from collections.abc import Mapping
 import csv
 import pathlib
 
@@ -16,7 +17,8 @@ class MetricsWriter:
   stands twice. A metric that appears later adds a column.
   """
 
-  def __init__(self, model_dir, start_step=0, writes=True):
+  def __init__(self, model_dir: str | pathlib.Path, start_step: int = 0,
+               writes: bool = True):
     """Reads what there is.
 
     Args:
@@ -49,7 +51,8 @@ class MetricsWriter:
     if self._board is not None:
       self._board.close()
 
-  def write(self, step, split, metrics):
+  def write(
+      self, step: int, split: str, metrics: Mapping[str, float]) -> None:
     """One row. `split` is 'train' or 'eval'; `metrics` maps names to floats."""
     row = dict(step=str(step), split=split,
                **{k: f'{v:.8g}' for k, v in metrics.items()})
@@ -67,19 +70,21 @@ class MetricsWriter:
       self._board.add_scalar(f'{split}/{name}', value, step)
     self._board.flush()
 
-  def rows(self, split):
+  def rows(self, split: str) -> list[dict[str, float]]:
     """[{metric: float}] of `split`, earlier starts included, oldest first."""
     return [{k: float(v) for k, v in row.items() if k not in _FIXED}
             for row in self._rows if row['split'] == split]
 
-  def say(self, step, name, text):
+  def say(self, step: int, name: str, text: str) -> None:
     """A line of text for TensorBoard."""
     if self._board is None:
       return
     self._board.add_text(name, text, step)
     self._board.flush()
 
-  def show(self, step, shown):
+  def show(
+      self, step: int,
+      shown: Mapping[str, previews.Audio | previews.Image]) -> None:
     """Sounds and pictures for TensorBoard: {name: Audio or Image}."""
     for name, value in shown.items():
       if isinstance(value, previews.Audio):
@@ -99,7 +104,8 @@ class MetricsWriter:
         writer.writerows(self._rows)
 
 
-def read(model_dir, split=None):
+def read(model_dir: str | pathlib.Path,
+         split: str | None = None) -> list[dict[str, str]]:
   """The rows of `metrics.csv` as dicts of strings, without the empty cells."""
   path = pathlib.Path(model_dir) / 'metrics.csv'
   if not path.is_file():
@@ -112,7 +118,7 @@ def read(model_dir, split=None):
   return [r for r in rows if split is None or r['split'] == split]
 
 
-def last(model_dir, split):
+def last(model_dir: str | pathlib.Path, split: str) -> dict[str, float]:
   """The newest metrics of `split` as floats; {} if there are none."""
   rows = read(model_dir, split)
   if not rows:

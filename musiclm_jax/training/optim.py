@@ -5,6 +5,7 @@ data, so that gin can build it and a run can store it. The schedule lives inside
 the optax transformation; `schedule_fn()` hands out the same function for logs.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -78,7 +79,7 @@ class OptimizerConfig:
       # The default is AdamW's; an explicit Adam means none.
       object.__setattr__(self, 'weight_decay', 0.0)
 
-  def make(self):
+  def make(self) -> optax.GradientTransformation:
     """The optax transformation; its updates are to be added to the params."""
     optimizer = OPTIMIZERS[self.name](self, self.schedule_fn())
     if self.clip_norm:
@@ -88,16 +89,19 @@ class OptimizerConfig:
       optimizer = spikes.skip(optimizer, self.skip_deviations)
     return optimizer
 
-  def schedule_fn(self):
+  def schedule_fn(self) -> optax.Schedule:
     """step (int or int32 scalar, 0 for the first update) -> float32 rate."""
     return SCHEDULES[self.schedule](self)
 
-  def start(self, params):
+  def start(self, params: Any) -> State:
     """The `State` before the first step."""
     return State(step=jnp.zeros((), jnp.int32), params=params,
                  opt_state=self.make().init(params))
 
-  def step(self, state, grads, metrics, adjust=lambda updates: updates):
+  def step(
+      self, state: State, grads: Any, metrics: dict[str, jax.Array],
+      adjust: Callable[[Any], Any] = lambda updates: updates
+  ) -> tuple[State, dict[str, jax.Array]]:
     """One step from the gradients of a loss.
 
     Args:
@@ -121,7 +125,7 @@ class OptimizerConfig:
                          opt_state=opt_state), metrics
 
 
-def scale_rates(config, factor):
+def scale_rates(config: Any, factor: float) -> Any:
   """`config` with every optimiser in it at `factor` times its learning rate.
 
   Args:
@@ -150,41 +154,31 @@ def scale_rates(config, factor):
   return dataclasses.replace(config, **changes) if changes else config
 
 
-def rsqrt(config):
+def rsqrt(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then the peak times sqrt(warmup / step)."""
-  warmup = max(1, config.warmup_steps)
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    return config.learning_rate * jnp.minimum(
-        step / warmup, jnp.sqrt(warmup / step))
-
-  return rate
+  peak, warmup = config.learning_rate, max(1, config.warmup_steps)
+  fall = lambda step: peak * jnp.sqrt(warmup / (warmup + step))
+  return _from_one(optax.join_schedules(
+      [optax.linear_schedule(0.0, peak, warmup), fall], [warmup]))
 
 
-def cosine(config):
+def cosine(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then half a cosine to `final_fraction` of the peak."""
-  warmup, total = config.warmup_steps, config.total_steps
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    done = jnp.clip((step - warmup) / (total - warmup), 0.0, 1.0)
-    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-    share = config.final_fraction + (1.0 - config.final_fraction) * fall
-    return config.learning_rate * jnp.minimum(step / max(1, warmup), share)
-
-  return rate
+  peak = config.learning_rate
+  return _from_one(optax.warmup_cosine_decay_schedule(
+      0.0, peak, config.warmup_steps, config.total_steps,
+      peak * config.final_fraction))
 
 
-def constant(config):
+def constant(config: OptimizerConfig) -> optax.Schedule:
   """Linear warm-up, then the peak."""
-  warmup = max(1, config.warmup_steps)
+  return _from_one(optax.warmup_constant_schedule(
+      0.0, config.learning_rate, max(1, config.warmup_steps)))
 
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32) + 1.0
-    return config.learning_rate * jnp.minimum(1.0, step / warmup)
 
-  return rate
+def _from_one(schedule: optax.Schedule) -> optax.Schedule:
+  """`schedule` with the first update as step 1: optax's would learn nothing."""
+  return lambda step: schedule(step + 1)
 
 
 def _adamw(config, rate):

@@ -1,7 +1,11 @@
 """Batches made by a background thread while the devices compute."""
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import queue
 import threading
+from typing import Any
+from typing import Self
 
 _END = object()
 
@@ -13,7 +17,8 @@ class Prefetch:
   source is raised where the batch would have been read.
   """
 
-  def __init__(self, batches, place, depth=2):
+  def __init__(self, batches: Iterable[Any], place: Callable[[Any], Any],
+               depth: int = 2):
     self._queue = queue.Queue(maxsize=max(1, depth))
     self._stop = threading.Event()
     self._thread = threading.Thread(
@@ -28,10 +33,10 @@ class Prefetch:
     self._stop.set()
     self._thread.join(timeout=10)
 
-  def __iter__(self):
+  def __iter__(self) -> Self:
     return self
 
-  def __next__(self):
+  def __next__(self) -> Any:
     item, error = self._queue.get()
     if error is not None:
       raise error

@@ -1,5 +1,6 @@
 """What a trainable shows at evaluation: sounds and pictures for TensorBoard."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -24,7 +25,7 @@ class Image:
   pixels: np.ndarray
 
 
-def panels(spectrograms, span=8.0):
+def panels(spectrograms: Sequence[np.ndarray], span: float = 8.0) -> Image:
   """An `Image` of spectrograms one under the other, low frequencies below.
 
   Args:

@@ -5,23 +5,72 @@
 'stop' or 'warning' with the 'gate' that did it.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
+from musiclm_jax.training import consensus
 
 NAME = 'run.json'
 
 
-def make(**parts):
+class History:
+  """The record of a run that goes on: run.json, and what follows from it.
+
+  Attributes:
+    events: so far, oldest first.
+  """
+
+  def __init__(self, model_dir: str | pathlib.Path, record: dict[str, Any]):
+    """Reads the events of earlier starts; `record` is one of `make`."""
+    self._model_dir = model_dir
+    self._record = record
+    self.events = events(model_dir)
+
+  @property
+  def rollbacks(self) -> int:
+    """How often the run went back to a checkpoint."""
+    return sum(e['kind'] == 'rollback' for e in self.events)
+
+  @property
+  def rate_factor(self) -> float:
+    """What the learning rates of the settings are multiplied by now."""
+    factors = [e['rate_factor'] for e in self.events if 'rate_factor' in e]
+    return factors[-1] if factors else 1.0
+
+  def went_back_to(self, step: int) -> bool:
+    """Whether a rollback led to the checkpoint of `step` before."""
+    return any(e.get('back_to') == step for e in self.events)
+
+  def rolled_back(self, step: int) -> str:
+    """What was said of the rollback that leads to `step` now, or ''."""
+    last = self.events[-1] if self.rollbacks else {}
+    return last['what'] if last.get('back_to') == step else ''
+
+  def happened(self, kind: str, step: int, what: str, **more: Any) -> None:
+    """Adds an event, and writes it."""
+    self.events.append(dict(kind=kind, step=step, what=what, **more))
+    self.write()
+
+  def write(self) -> None:
+    """Writes run.json; of several hosts the first does."""
+    if consensus.is_first():
+      write(self._model_dir, self._record, self.events)
+
+
+def make(**parts: Any) -> dict[str, Any]:
   """The record of a run made of these objects."""
   return {name: describe(value) for name, value in parts.items()}
 
 
-def describe(value):
+def describe(value: Any) -> Any:
   """A dataclass, container or function as plain JSON values."""
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     fields = {f.name: describe(getattr(value, f.name))
@@ -40,7 +89,8 @@ def describe(value):
   return re.sub(r' at 0x[0-9a-f]+', '', repr(value))
 
 
-def check(model_dir, record, say):
+def check(model_dir: str | pathlib.Path, record: Mapping[str, Any],
+          say: Callable[[str], Any]) -> None:
   """Compares `record` (of `make`) with that of the run in `model_dir`, if any.
 
   Raises:
@@ -63,14 +113,15 @@ def check(model_dir, record, say):
     say('changed since this run began: ' + '; '.join(changed))
 
 
-def write(model_dir, record, happened=()):
+def write(model_dir: str | pathlib.Path, record: Mapping[str, Any],
+          happened: Sequence[Mapping[str, Any]] = ()) -> None:
   """Writes `record` (of `make`) and the events so far."""
   if happened:
     record = dict(record, events=list(happened))
   records.write_json(pathlib.Path(model_dir) / NAME, record)
 
 
-def events(model_dir):
+def events(model_dir: str | pathlib.Path) -> list[dict[str, Any]]:
   """The events of the run in `model_dir`, oldest first."""
   path = pathlib.Path(model_dir) / NAME
   if not path.is_file():
@@ -88,7 +139,8 @@ def _read(path):
   return stored
 
 
-def differences(old, new, prefix=''):
+def differences(old: Mapping[str, Any], new: Mapping[str, Any],
+                prefix: str = '') -> list[str]:
   """['trainable.width: 8 -> 16'] for two results of `describe`."""
   lines = []
   for key in sorted(set(old) | set(new)):

@@ -1,5 +1,6 @@
 """Batches of audio crops for the models that train on waveforms."""
 
+from collections.abc import Iterator
 import dataclasses
 import functools
 import itertools
@@ -9,13 +10,15 @@ import numpy as np
 
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 # Set apart from any training seed, so that evaluation crops never move with it.
 _EVAL_SEED = 20_301
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioBatches:
+class AudioBatches(trainable.BatchSource):
   """Random crops of a corpus, a pure function of (seed, step).
 
   Yields {'audio': [B, N] float32 in -1..1 at the corpus rate, 'track': [B]
@@ -48,27 +51,31 @@ class AudioBatches:
   expected_rate_hz: int = specs.AudioSpec.sample_rate_hz
 
   @functools.cached_property
-  def corpus(self):
+  def corpus(self) -> records.Corpus | records.Mixture:
     return records.load(self.corpus_dir)
 
-  def batches(self, start_step):
+  def batches(
+      self, start_step: int, share: shares.Share = shares.WHOLE
+  ) -> Iterator[trainable.HostBatch]:
     """Endless batches, the first one that of `start_step`."""
-    crops = self._crops(self.train_split, self.seed)
-    return map(crops.batch, itertools.count(start_step))
+    batch = self._batch(self.train_split, self.seed, share)
+    return map(batch, itertools.count(start_step))
 
-  def eval_batches(self):
+  def eval_batches(
+      self, share: shares.Share = shares.WHOLE
+  ) -> Iterator[trainable.HostBatch]:
     """The fixed evaluation batches, `eval_batches_count` of them."""
-    crops = self._crops(self._held_out, _EVAL_SEED)
-    return map(crops.batch, range(self.eval_batches_count))
+    batch = self._batch(self._held_out, _EVAL_SEED, share)
+    return map(batch, range(self.eval_batches_count))
 
-  def batch_shapes(self):
+  def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
     samples = specs.AudioSpec(self.expected_rate_hz).num_samples(self.crop_seconds)
     rows = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
     return dict(track=rows, start=rows, audio=jax.ShapeDtypeStruct(
         (self.batch_size, samples), np.float32))
 
-  def preview_batch(self, count):
+  def preview_batch(self, count: int) -> trainable.HostBatch:
     """The same `count` crops of `preview_seconds` each time."""
     crops = dataclasses.replace(
         self, crop_seconds=self.preview_seconds, batch_size=count)
@@ -80,6 +87,11 @@ class AudioBatches:
     if self.eval_split in self.corpus.splits:
       return self.eval_split
     return self.train_split
+
+  def _batch(self, split, seed, share):
+    """step -> the rows of `share`; no other is read."""
+    return functools.partial(
+        self._crops(split, seed).batch, rows=share.rows(self.batch_size))
 
   def _crops(self, split, seed):
     return records.Crops(

@@ -27,7 +27,8 @@ class SpikeState:
   skipped: jax.Array  # [] int32, of them
 
 
-def skip(optimizer, deviations):
+def skip(optimizer: optax.GradientTransformation,
+         deviations: float) -> optax.GradientTransformationExtraArgs:
   """`optimizer`, but steps with a loss that is far too high change nothing.
 
   Its `update` takes the step's `loss`; without one the norm of the gradients

@@ -5,6 +5,9 @@ Both get them here, so what preflight measures is what will run.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 from typing import Any
@@ -16,6 +19,8 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.training import mesh as mesh_lib
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable as trainable_lib
 
 THREEFRY, RBG = GENERATORS = ('threefry2x32', 'rbg')
 
@@ -39,13 +44,15 @@ class Program:
   update: Callable
   evaluate: Callable
 
-  def place(self, batch):
-    """A host batch -> device arrays."""
-    return mesh_lib.put(batch, {k: v.sharding for k, v in self.batch.items()})
+  def place(self, batch: trainable_lib.HostBatch,
+            share: shares.Share = shares.WHOLE) -> dict[str, jax.Array]:
+    """A host's `share` of a batch -> device arrays of all of it."""
+    return mesh_lib.put(
+        batch, {k: v.sharding for k, v in self.batch.items()}, share)
 
 
 @contextlib.contextmanager
-def context(mesh, rules):
+def context(mesh: jax.sharding.Mesh, rules: Sequence[tuple]) -> Iterator[None]:
   """Where the functions of a `Program` are traced.
 
   The abstract mesh, and not the mesh as a context: without one flax passes over
@@ -56,7 +63,9 @@ def context(mesh, rules):
     yield
 
 
-def build(trainable, batch, mesh, rules, seed, generator=THREEFRY):
+def build(trainable: trainable_lib.Trainable, batch: Mapping[str, Any],
+          mesh: jax.sharding.Mesh, rules: Sequence[tuple], seed: int,
+          generator: str = THREEFRY) -> Program:
   """The `Program` of a trainable.
 
   Args:
@@ -76,10 +85,8 @@ def build(trainable, batch, mesh, rules, seed, generator=THREEFRY):
     raise errors.choice('generator', generator, GENERATORS)
   batch = _described(batch, mesh_lib.batch_shardings(mesh, batch))
   state = abstract_state(trainable, batch)
-  axes = None
-  if hasattr(trainable, 'logical_axes'):
-    axes = trainable.logical_axes(state)
-  shardings = mesh_lib.state_shardings(mesh, state, axes, rules)
+  shardings = mesh_lib.state_shardings(
+      mesh, state, trainable.logical_axes(state), rules)
   replicated = jax.sharding.NamedSharding(mesh, mesh_lib.P())
   keys = lambda: jax.random.split(jax.random.key(seed), 3)
 
@@ -118,7 +125,8 @@ def _options(mesh, generator):
   return {'xla_tpu_spmd_rng_bit_generator_unsafe': True}
 
 
-def abstract_state(trainable, batch):
+def abstract_state(
+    trainable: trainable_lib.Trainable, batch: Mapping[str, Any]) -> Any:
   """The shapes and types of the state, with nothing computed."""
   return jax.eval_shape(trainable.init, jax.random.key(0), batch)
 

@@ -7,9 +7,9 @@
 a tuple, without the parts that hold no array.
 """
 
-import logging
 import pathlib
 import re
+from typing import Any
 
 from flax import serialization
 import jax
@@ -24,7 +24,9 @@ _PREFIX = 'checkpoint'
 _STATE = 'state'
 
 
-def read(directory, abstract_params):
+@checkpoints.quiet()
+def read(directory: str | pathlib.Path,
+         abstract_params: Any) -> tuple[int, Any]:
   """The parameters of a checkpoint.
 
   Args:
@@ -39,7 +41,6 @@ def read(directory, abstract_params):
   Raises:
     UserError: there is no checkpoint, or it is another model's.
   """
-  logging.getLogger('absl').setLevel(logging.ERROR)
   path, step = _newest(pathlib.Path(directory).absolute())
   with ocp.PyTreeCheckpointer() as checkpointer:
     stored = checkpointer.metadata(path / _STATE).item_metadata.tree
@@ -55,7 +56,9 @@ def read(directory, abstract_params):
   return step, restored['target']
 
 
-def write(directory, step, state):
+@checkpoints.quiet()
+def write(directory: str | pathlib.Path, step: int,
+          state: Any) -> pathlib.Path:
   """Writes `<directory>/checkpoint_<step>`.
 
   Args:
@@ -69,7 +72,6 @@ def write(directory, step, state):
   Raises:
     UserError: it is there already, or nothing can be written.
   """
-  logging.getLogger('absl').setLevel(logging.ERROR)
   directory = pathlib.Path(directory).absolute()
   path = directory / f'{_PREFIX}_{step}'
   if path.exists():

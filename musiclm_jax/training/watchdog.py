@@ -10,6 +10,7 @@ stuck in its input says so; one that is frozen, or whose machine is gone, stops
 writing.
 """
 
+from collections.abc import Callable
 import contextlib
 import faulthandler
 import json
@@ -17,6 +18,7 @@ import os
 import pathlib
 import threading
 import time
+from typing import Any
 
 import jax
 
@@ -43,8 +45,9 @@ class Watchdog:
     end: called after twice the limit, where it is one of several hosts.
   """
 
-  def __init__(self, model_dir, limit_seconds, say, tick_seconds=1.0,
-               end=lambda: os._exit(EXIT_CODE)):
+  def __init__(self, model_dir: str | pathlib.Path, limit_seconds: float,
+               say: Callable[[str], Any], tick_seconds: float = 1.0,
+               end: Callable[[], Any] = lambda: os._exit(EXIT_CODE)):
     self._directory = pathlib.Path(model_dir) / 'hosts'
     self._limit = limit_seconds
     self._say = say
@@ -66,7 +69,7 @@ class Watchdog:
     if self._limit:
       self._thread.join(timeout=10)
 
-  def beat(self, step, doing):
+  def beat(self, step: int, doing: str) -> None:
     """The loop has reached `doing`, of the step after `step`."""
     self._note = dict(host=consensus.host_name(), step=step, doing=doing)
     self._idle = 0.0
@@ -109,7 +112,8 @@ class Watchdog:
       faulthandler.dump_traceback(all_threads=True)
 
 
-def late_hosts(directory, count, silent_seconds):
+def late_hosts(directory: str | pathlib.Path, count: int,
+               silent_seconds: float) -> str:
   """Which hosts the others wait for, as text.
 
   Args:

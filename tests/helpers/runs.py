@@ -11,23 +11,25 @@ from musiclm_jax.systems.musiclm.stages import trainer
 from musiclm_jax.training import hosts
 from musiclm_jax.training import loop
 from musiclm_jax.training import optim
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable as trainable_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class StageSource:
+class StageSource(trainable_lib.BatchSource):
   """Random codes of a small stage, a function of the step."""
 
   stage: object
   batch_size: int = 8
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     step = start_step
     while True:
-      yield tiny_stage.batch_of(self.stage.layout, tiny_stage.codes(
-          self.stage.layout, self.batch_size, seed=step))
+      yield share.of(tiny_stage.batch_of(self.stage.layout, tiny_stage.codes(
+          self.stage.layout, self.batch_size, seed=step)))
       step += 1
 
-  def eval_batches(self):
+  def eval_batches(self, share=shares.WHOLE):
     return iter(())
 
 

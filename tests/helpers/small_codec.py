@@ -11,6 +11,8 @@ from musiclm_jax.codecs import trainer
 from musiclm_jax.codecs.soundstream import model
 from musiclm_jax.nn import quantize
 from musiclm_jax.training import optim
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 RATE = 8_000
 _ADAM = optim.OptimizerConfig(
@@ -66,7 +68,7 @@ def tones(seed=0, batch=8, samples=800):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tones:
+class Tones(trainable.BatchSource):
   """A batch source of tones; `level` 0 is silence."""
 
   level: float = 1.0
@@ -76,11 +78,11 @@ class Tones:
     batch = tones(seed, self.batch_size)
     return {'audio': batch['audio'] * np.float32(self.level)}
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     step = start_step
     while True:
-      yield self._batch(step)
+      yield share.of(self._batch(step))
       step += 1
 
-  def eval_batches(self):
-    yield self._batch(10**6)
+  def eval_batches(self, share=shares.WHOLE):
+    yield share.of(self._batch(10**6))

@@ -12,6 +12,8 @@ import optax
 from musiclm_jax import specs
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 
 @struct.dataclass
@@ -22,7 +24,7 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(trainable.Trainable):
   """y = x @ w + b under input noise drawn from the step's rng."""
 
   width: int = 4
@@ -73,7 +75,7 @@ class Toy:
 
 
 @dataclasses.dataclass(frozen=True)
-class ToySource:
+class ToySource(trainable.BatchSource):
   """Batches of a fixed linear map, a function of (seed, step)."""
 
   batch_size: int = 8
@@ -90,13 +92,13 @@ class ToySource:
     return dict(x=x.astype(np.float32), y=(x @ truth).astype(np.float32),
                 id=np.full((self.batch_size,), step, np.int32))
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     step = start_step
     while not self.length or step < self.length:
       time.sleep(self.sleep)
-      yield self._batch(step)
+      yield share.of(self._batch(step))
       step += 1
 
-  def eval_batches(self):
+  def eval_batches(self, share=shares.WHOLE):
     for i in range(2):
-      yield self._batch(10**6 + i)
+      yield share.of(self._batch(10**6 + i))

@@ -26,6 +26,8 @@ from musiclm_jax.preflight import hlo
 from musiclm_jax.preflight import machines
 from musiclm_jax.preflight import plan
 from musiclm_jax.systems.musiclm.stages import trainer
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable as trainable_lib
 
 ALONE = dict(data=1, fsdp=1, model=1)
 CHIP = machines.Chip('chip', flops=100.0, memory=1000.0, memory_rate=10.0,
@@ -33,11 +35,17 @@ CHIP = machines.Chip('chip', flops=100.0, memory=1000.0, memory_rate=10.0,
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(trainable_lib.BatchSource):
   """Of a stage's batches, the shapes."""
 
   stage: object
   rows: int = 4
+
+  def batches(self, start_step, share=shares.WHOLE):
+    raise AssertionError('preflight has no data to look at')
+
+  def eval_batches(self, share=shares.WHOLE):
+    raise AssertionError('preflight has no data to look at')
 
   def batch_shapes(self):
     layout = self.stage.layout

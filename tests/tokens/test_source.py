@@ -7,6 +7,7 @@ import json
 import time
 
 import fake_tokens
+import host_shares
 import numpy as np
 import pytest
 
@@ -87,6 +88,10 @@ def test_resumed_equals_uninterrupted(cache_dir):
              for a, b in zip(whole, other))
   assert (whole[0]['decoder_target_tokens'] !=
           whole[3]['decoder_target_tokens']).any()
+
+
+def test_the_rows_of_hosts_are_those_of_one(cache_dir):
+  host_shares.check(make(cache_dir, batch_size=4))
 
 
 def test_a_far_step_costs_what_the_first_does(cache_dir):

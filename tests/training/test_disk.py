@@ -68,8 +68,9 @@ import toy_trainable
 from musiclm_jax import errors
 from musiclm_jax.training import loop
 class Filling(toy_trainable.ToySource):
-  def batches(self, start_step):
-    for step, batch in enumerate(super().batches(start_step), start_step):
+  def batches(self, start_step, share):
+    batches = super().batches(start_step, share)
+    for step, batch in enumerate(batches, start_step):
       if step == 25:
         while not os.path.isdir(sys.argv[1] + '/run/checkpoints/20'):
           time.sleep(0.05)  # it is written in the background

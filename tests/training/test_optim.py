@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -35,6 +36,41 @@ def test_constant_without_warmup_starts_at_the_peak():
                                schedule='constant').schedule_fn()
   assert float(rate(0)) == pytest.approx(0.3)
   assert float(rate(999)) == pytest.approx(0.3)
+
+
+def _by_hand(config, step):
+  """The rate of a step, counted from 0, by the formula of its schedule."""
+  done, warmup = step + 1, max(1, config.warmup_steps)
+  if config.schedule == 'rsqrt':
+    share = min(done / warmup, math.sqrt(warmup / done))
+  elif config.schedule == 'constant':
+    share = min(done / warmup, 1.0)
+  else:
+    fallen = (done - config.warmup_steps) / (
+        config.total_steps - config.warmup_steps)
+    fallen = min(max(fallen, 0.0), 1.0)
+    half = 0.5 * (1.0 + math.cos(math.pi * fallen))
+    share = min(done / warmup, config.final_fraction +
+                (1.0 - config.final_fraction) * half)
+  return config.learning_rate * share
+
+
+@pytest.mark.parametrize('warmup', [0, 1, 7, 400])
+@pytest.mark.parametrize('schedule, final', [
+    ('rsqrt', 0.0), ('constant', 0.0), ('cosine', 0.0), ('cosine', 0.1),
+    ('cosine', 1.0)])
+def test_schedules_are_their_formulas_at_every_step(schedule, final, warmup):
+  config = optim.OptimizerConfig(
+      learning_rate=0.7, warmup_steps=warmup, schedule=schedule,
+      total_steps=1000, final_fraction=final)
+  rate = config.schedule_fn()
+  steps = np.r_[:1010, 10**5, 10**8]
+  expected = [_by_hand(config, int(step)) for step in steps]
+  found = jax.jit(jax.vmap(rate))(jnp.asarray(steps, jnp.int32))
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+  for step in (0, 6, 399, 999):  # a plain int is a step as well
+    assert float(rate(step)) == pytest.approx(
+        _by_hand(config, step), abs=1e-6)
 
 
 def _first_update(config, grads, params):

@@ -18,13 +18,15 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 # Set apart from any training seed, so that evaluation pairs never move with it.
 _EVAL_SEED = 20_301
 
 
 @dataclasses.dataclass(frozen=True)
-class MelodyBatches:
+class MelodyBatches(trainable.BatchSource):
   """Batches of pairs, a pure function of (seed, step).
 
   Yields {'first': [P, N] float32 at the corpus rate, 'second': [P, N], 'tune':
@@ -64,14 +66,15 @@ class MelodyBatches:
   def corpus(self):
     return records.load(self.corpus_dir)
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
     pairs = Pairs(
         self.corpus.split(self.train_split), self.window_seconds,
         self.batch_size, self.seed, self.jitter_seconds, self.speed_semitones)
-    return map(pairs.batch, itertools.count(start_step))
+    return map(functools.partial(pairs.batch, share=share),
+               itertools.count(start_step))
 
-  def eval_batches(self):
+  def eval_batches(self, share=shares.WHOLE):
     """The fixed evaluation batches, `eval_batches_count` of them."""
     split = self.eval_split
     if split not in self.corpus.splits or (
@@ -79,7 +82,8 @@ class MelodyBatches:
       split = self.train_split
     pairs = Pairs(self.corpus.split(split), self.window_seconds,
                   self.batch_size, _EVAL_SEED)
-    return map(pairs.batch, range(self.eval_batches_count))
+    return map(functools.partial(pairs.batch, share=share),
+               range(self.eval_batches_count))
 
   def batch_shapes(self):
     """The batch as ShapeDtypeStructs, for a corpus at the audio rate."""
@@ -129,32 +133,36 @@ class Pairs:
           f'states its `tune` and its `melody`, as `musiclm data folk_gm` '
           f'writes them.')
 
-  def batch(self, step):
-    """The batch of `step`."""
+  def batch(self, step, share=shares.WHOLE):
+    """The rows of `share` of the batch of `step`; no others are read."""
     rng = np.random.default_rng([self._seed, step])
     count, drawn = len(self._clusters), []
     while len(drawn) < self._batch_size:
       drawn += rng.permutation(count).tolist()
     drawn = drawn[:self._batch_size]
-    crops = [self._pair(rng, cluster) for cluster in drawn]
+    # All pairs are drawn, since each begins where the one before left `rng`.
+    places = [self._draw(rng, cluster) for cluster in drawn]
+    rows = share.rows(self._batch_size)
+    crops = [[crop(self._split, track, moment, self._seconds, rate)
+              for track, moment, rate in places[row]] for row in rows]
     return dict(first=np.stack([c[0] for c in crops]),
                 second=np.stack([c[1] for c in crops]),
-                tune=np.array(drawn, np.int32))
+                tune=np.array(drawn, np.int32)[rows])
 
-  def _pair(self, rng, cluster):
-    """Two crops of a tune of `cluster`."""
+  def _draw(self, rng, cluster):
+    """Two (track, moment, rate), as `crop` takes them, of a tune of `cluster`."""
     choices = self._clusters[cluster]
     tracks = self._tunes[choices[rng.integers(len(choices))]]
     pair = [tracks[i] for i in rng.permutation(len(tracks))[:2]]
     u, *moves = rng.random(5)
     moments = same_moment(*pair, u, self._seconds, self._split.sample_rate_hz)
-    crops = []
+    places = []
     for track, moment, (move, speed) in zip(
         pair, moments, (moves[:2], moves[2:])):
       moment += (2.0 * move - 1.0) * self._jitter
       rate = 2.0**((2.0 * speed - 1.0) * self._speed / 12.0)
-      crops.append(crop(self._split, track, moment, self._seconds, rate))
-    return crops
+      places.append((track, moment, rate))
+    return places
 
 
 def same_moment(first, second, u, window_seconds, sample_rate_hz):

@@ -11,10 +11,11 @@ from musiclm_jax.tokenizers.melody import model as melody_model
 from musiclm_jax.tokenizers.melody import rvq
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
+from musiclm_jax.training import trainable
 
 
 @dataclasses.dataclass(frozen=True)
-class MelodyTrainable:
+class MelodyTrainable(trainable.Trainable):
   """The melody embedder under training, on `pairs.MelodyBatches`.
 
   Attributes:

@@ -15,6 +15,8 @@ from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.nn import text_encoder
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 _EVAL_SEED = 20_302
 _CACHE = 'text_features'
@@ -22,7 +24,7 @@ _REPORT_EVERY = 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class MulanBatches:
+class MulanBatches(trainable.BatchSource):
   """Random windows of captioned tracks, a pure function of (seed, step).
 
   Yields 'audio' [B, N] float32 at the corpus rate, 'track' [B] int32 and, of one
@@ -75,17 +77,17 @@ class MulanBatches:
   def corpus(self):
     return records.Corpus(self.corpus_dir)
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
-    pairs = self._pairs(self.train_split, self.seed)
+    pairs = self._pairs(self.train_split, self.seed, share)
     return map(pairs, itertools.count(start_step))
 
-  def eval_batches(self):
+  def eval_batches(self, share=shares.WHOLE):
     """The fixed evaluation batches, `eval_batches_count` of them."""
     split = self.eval_split
     if split not in self.corpus.splits:
       split = self.train_split
-    pairs = self._pairs(split, _EVAL_SEED)
+    pairs = self._pairs(split, _EVAL_SEED, share)
     return map(pairs, range(self.eval_batches_count))
 
   def batch_shapes(self):
@@ -104,27 +106,31 @@ class MulanBatches:
           (self.other_captions, encoder.dim), np.float32)
     return batch
 
-  def _pairs(self, name, seed):
-    """step -> batch, over the captioned tracks of split `name`."""
+  def _pairs(self, name, seed, share):
+    """step -> the rows of `share`, over the captioned tracks of split `name`."""
     split = captioned(self.corpus.split(name))
     crops = records.Crops(
         split, self.window_seconds * self.corpus.sample_rate_hz,
         self.batch_size, seed)
     encode = self._text_encoder(split)
+    rows = share.rows(self.batch_size)
+    other_rows = share.rows(self.other_captions)
 
     def batch(step):
-      pairs = crops.batch(step)
+      tracks, starts = crops.positions(step)
+      pairs = crops.read(tracks[rows], starts[rows])
       rng = np.random.default_rng([seed, step, 1])
       draws = rng.random(self.batch_size)
       captions = []
-      for track, u in zip(pairs['track'], draws):
+      for track, u in zip(pairs['track'], draws[rows]):
         known = split[track].captions
         captions.append(known[int(u * len(known))])
       found = dict(audio=pairs['audio'], track=pairs['track'],
                    **encode(captions))
       if self.other_captions:
+        further = others(tracks, rng)
         found['other_features'] = encode(
-            others(pairs['track'], rng))['text_features']
+            [further[row] for row in other_rows])['text_features']
       return found
 
     def others(tracks, rng):

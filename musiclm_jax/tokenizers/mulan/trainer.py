@@ -18,6 +18,7 @@ from musiclm_jax.tokenizers.mulan import rvq
 from musiclm_jax.training import gates
 from musiclm_jax.training import gradient_cache
 from musiclm_jax.training import optim
+from musiclm_jax.training import trainable
 
 
 @flax.struct.dataclass
@@ -28,7 +29,7 @@ class State(optim.State):
 
 
 @dataclasses.dataclass(frozen=True)
-class MulanTrainable:
+class MulanTrainable(trainable.Trainable):
   """MuLan under training, on batches of `sources.MulanBatches`.
 
   Attributes:

@@ -13,6 +13,7 @@ from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
 from musiclm_jax.tokenizers.w2vbert import tokenizer
 from musiclm_jax.training import gates
 from musiclm_jax.training import optim
+from musiclm_jax.training import trainable
 
 _TARGET_PARTS = ('encoder', 'quantizer')
 _EPS = 1e-6
@@ -20,7 +21,7 @@ _LEAST_CODES = 2.0  # entries in even use; fewer than this is one
 
 
 @dataclasses.dataclass(frozen=True)
-class W2vBertTrainable:
+class W2vBertTrainable(trainable.Trainable):
   """w2v-BERT under training; batches hold 'audio' [B, N] at 24 kHz.
 
   Attributes:

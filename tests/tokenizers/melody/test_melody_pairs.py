@@ -2,6 +2,7 @@
 
 import itertools
 
+import host_shares
 import numpy as np
 import pytest
 import tunes
@@ -9,6 +10,7 @@ import tunes
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.tokenizers.melody import pairs
+from musiclm_jax.training import shares
 
 
 def _source(corpus, **kwargs):
@@ -49,6 +51,14 @@ def test_the_same_batch_for_the_same_step(corpus):
   assert np.any(other['first'] != ahead['first'])
   assert ahead['first'].shape == ahead['second'].shape == (4, 96_000)
   assert ahead['first'].dtype == np.float32
+
+
+def test_the_pairs_of_hosts_are_those_of_one(corpus, monkeypatch):
+  source = _source(corpus, jitter_seconds=0.3, speed_semitones=2.0)
+  host_shares.check(source)
+  reads = host_shares.count_reads(monkeypatch, records.Split)
+  next(source.batches(0, shares.Share((1,), 4)))
+  assert len(reads) == 2  # both crops of one pair of four
 
 
 def test_a_batch_takes_every_tune_before_any_again(corpus):

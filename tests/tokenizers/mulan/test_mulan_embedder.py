@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import host_shares
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from musiclm_jax.tokenizers.mulan import model as mulan_model
 from musiclm_jax.tokenizers.mulan import rvq
 from musiclm_jax.tokenizers.mulan import sources
 from musiclm_jax.tokenizers.mulan import trainer
+from musiclm_jax.training import shares
 
 _CONFIG = mulan_model.MulanConfig(
     joint=specs.JointSpec(num_codebooks=3, codebook_size=8), num_mels=16,
@@ -109,6 +111,23 @@ def test_a_corpus_of_one_batch_has_no_other_captions(corpus, tmp_path):
       _source(corpus, tmp_path, other_captions=2), batch_size=12)
   with pytest.raises(errors.UserError, match='set other_captions to 0'):
     next(source.batches(0))
+
+
+@pytest.mark.parametrize('options', [
+    {}, dict(max_tokens=6), dict(other_captions=12)])
+def test_the_pairs_of_hosts_are_those_of_one(tmp_path, monkeypatch, options):
+  rng = np.random.default_rng(0)
+  with records.Writer(tmp_path / 'corpus', 'noise', 24_000) as out:
+    for i in range(12):  # more than a batch holds
+      out.add('train', f't{i}', 0.1 * rng.normal(size=24_000),
+              captions=[f'caption {k} of {i}' for k in range(3)])
+  source = sources.MulanBatches(
+      corpus_dir=str(tmp_path / 'corpus'), batch_size=4, window_seconds=1,
+      cache_dir=str(tmp_path / 'cache'), **options)
+  host_shares.check(source)
+  reads = host_shares.count_reads(monkeypatch, records.Split)
+  next(source.batches(0, shares.Share((1,), 4)))
+  assert len(reads) == 1  # of four rows
 
 
 @pytest.mark.parametrize('options', [

@@ -13,6 +13,8 @@ from musiclm_jax.tokenizers.mulan import trainer
 from musiclm_jax.training import gates
 from musiclm_jax.training import loop
 from musiclm_jax.training import optim
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 # As small as it goes: it is not to learn.
 DULL = mulan_model.MulanConfig(num_mels=8, audio=resnet.ResNetConfig(
@@ -20,7 +22,7 @@ DULL = mulan_model.MulanConfig(num_mels=8, audio=resnet.ResNetConfig(
     stem_channels=4, norm_groups=2))
 
 
-class Same:
+class Same(trainable.BatchSource):
   """A batch source of one batch."""
 
   def __init__(self, audio):
@@ -30,13 +32,13 @@ class Same:
         track=np.arange(len(audio), dtype=np.int32),
         text_features=rng.normal(size=(len(audio), 384)).astype(np.float32))
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     del start_step
     while True:
-      yield self.batch
+      yield share.of(self.batch)
 
-  def eval_batches(self):
-    yield self.batch
+  def eval_batches(self, share=shares.WHOLE):
+    yield share.of(self.batch)
 
 
 def _noise(count):

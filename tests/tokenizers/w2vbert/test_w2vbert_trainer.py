@@ -14,6 +14,8 @@ from musiclm_jax.training import gates
 from musiclm_jax.training import loop
 from musiclm_jax.training import metrics_writer
 from musiclm_jax.training import optim
+from musiclm_jax.training import shares
+from musiclm_jax.training import trainable
 
 TINY = tiny_w2vbert.TINY
 # As small as it goes: it is not to learn.
@@ -23,18 +25,18 @@ DULL = dataclasses.replace(
 
 
 @dataclasses.dataclass(frozen=True)
-class Same:
+class Same(trainable.BatchSource):
   """A batch source of one batch."""
 
   audio: np.ndarray
 
-  def batches(self, start_step):
+  def batches(self, start_step, share=shares.WHOLE):
     del start_step
     while True:
-      yield {'audio': self.audio}
+      yield share.of({'audio': self.audio})
 
-  def eval_batches(self):
-    yield {'audio': self.audio}
+  def eval_batches(self, share=shares.WHOLE):
+    yield share.of({'audio': self.audio})
 
 
 def test_gumbel_temperature_falls_to_its_floor():

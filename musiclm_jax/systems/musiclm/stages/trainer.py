@@ -11,10 +11,11 @@ from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.training import accumulate
 from musiclm_jax.training import mesh
 from musiclm_jax.training import optim
+from musiclm_jax.training import trainable
 
 
 @dataclasses.dataclass(frozen=True)
-class StageTrainable:
+class StageTrainable(trainable.Trainable):
   """Teacher-forced cross-entropy of a stage.
 
   Attributes:
