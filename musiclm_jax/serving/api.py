@@ -7,9 +7,9 @@ Every answer that is not sound or a picture is JSON; what cannot be served is
 import asyncio
 import contextlib
 import json
-import math
 import sys
 import traceback
+from typing import Any
 
 import fastapi
 from fastapi import exceptions
@@ -20,6 +20,7 @@ from starlette import requests
 
 import musiclm_jax
 from musiclm_jax import errors
+from musiclm_jax.serving import answers
 from musiclm_jax.serving import docs
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import service as service_lib
@@ -60,7 +61,7 @@ def create(service, log=sys.stderr):
 
   app = fastapi.FastAPI(
       title='musiclm', version=musiclm_jax.__version__, lifespan=lifespan,
-      description=docs.ABOUT, docs_url=None, redoc_url=None)
+      description=docs.DESCRIPTION, docs_url=None, redoc_url=None)
   _say_errors(app, log)
   _add_about(app, service)
   _add_uploads(app, service)
@@ -116,7 +117,7 @@ def _say_errors(app, log):
     text = ' '.join(str(text).encode('utf-8', 'backslashreplace').decode(
         ).split())
     return responses.JSONResponse(
-        dict(error=text[:_MAX_LINE]), status, headers)
+        answers.Error(error=text[:_MAX_LINE]).model_dump(), status, headers)
 
   @app.exception_handler(errors.UserError)
   async def mistake(unused_request, error):
@@ -164,15 +165,16 @@ def _say_errors(app, log):
 def _add_about(app, service):
 
   @app.get('/healthz', responses=docs.HEALTH, tags=['server'])
-  async def healthz():
+  async def healthz(response: fastapi.Response) -> answers.Health:
     """Whether requests are served: 200 when ready, 503 until then."""
-    ready = service.worker.state == worker_lib.READY
-    return responses.JSONResponse(service.health(), 200 if ready else 503)
+    health = service.health()
+    response.status_code = 200 if health.status == worker_lib.READY else 503
+    return health
 
-  @app.get('/v1/about', responses=docs.ABOUT_RESPONSE, tags=['server'])
-  async def about():
+  @app.get('/v1/about', responses=docs.ABOUT, tags=['server'])
+  async def about() -> answers.About:
     """The bundle, whether it takes melodies, and the limits."""
-    return responses.JSONResponse(service.about())
+    return service.about()
 
   @app.get('/docs', include_in_schema=False)
   async def documentation():
@@ -183,7 +185,7 @@ def _add_uploads(app, service):
 
   @app.post('/v1/uploads', status_code=201, responses=docs.UPLOAD,
             openapi_extra=docs.UPLOAD_BODY, tags=['recordings'])
-  async def upload(request: fastapi.Request):
+  async def upload(request: fastapi.Request) -> answers.Upload:
     """Takes a recording, the file as the body, for melody, like and
     continue_from."""
     path = service.uploads.place()
@@ -194,19 +196,10 @@ def _add_uploads(app, service):
       taken = await concurrency.run_in_threadpool(service.uploads.take, path)
     finally:
       path.unlink(missing_ok=True)
-    return responses.JSONResponse(
-        dict(id=taken.id, seconds=round(taken.seconds, 3)), 201)
+    return answers.Upload(id=taken.id, seconds=round(taken.seconds, 3))
 
 
 def _add_jobs(app, service):
-
-  async def submitted(request):
-    values = await _json(request)
-    return await concurrency.run_in_threadpool(service.submit, values)
-
-  def shown(job, status=200, **headers):
-    return responses.JSONResponse(
-        service_lib.describe(service, job), status, headers)
 
   @app.post('/v1/generate', responses=docs.GENERATE,
             openapi_extra=docs.REQUEST_BODY, tags=['music'])
@@ -235,25 +228,28 @@ def _add_jobs(app, service):
 
   @app.post('/v1/jobs', status_code=202, responses=docs.SUBMIT,
             openapi_extra=docs.REQUEST_BODY, tags=['music'])
-  async def submit(request: fastapi.Request):
+  async def submit(
+      request: fastapi.Request, response: fastapi.Response) -> answers.Job:
     """Puts a request into the queue."""
-    job = await submitted(request)
-    return shown(job, 202, Location=f'/v1/jobs/{job.id}')
+    values = await _json(request)
+    job = await concurrency.run_in_threadpool(service.submit, values)
+    response.headers['Location'] = f'/v1/jobs/{job.id}'
+    return service_lib.describe(service, job)
 
   @app.get('/v1/jobs/{job_id}', responses=docs.JOB, tags=['music'])
-  async def look(job_id: str):
+  async def look(job_id: str) -> answers.Job:
     """How far a job is."""
-    return shown(_job(service, job_id))
+    return service_lib.describe(service, _job(service, job_id))
 
   @app.delete('/v1/jobs/{job_id}', responses=docs.JOB, tags=['music'])
-  async def cancel(job_id: str):
+  async def cancel(job_id: str) -> answers.Job:
     """Cancels a job that waits or runs; forgets one that is over."""
     job = _job(service, job_id)
     if job.over:
       service.jobs.remove(job_id)
     else:
       service.jobs.cancel(job_id)
-    return shown(job)
+    return service_lib.describe(service, job)
 
 
 def _add_results(app, service):
@@ -345,8 +341,15 @@ def _status(job):
   return 504 if job.late else 500
 
 
-async def _json(request):
-  """The body's value; the content type keeps foreign pages from asking."""
+async def _json(request: fastapi.Request) -> Any:
+  """The body's value, which `asking.read` checks.
+
+  FastAPI would read the body itself, but all of it, however large, and answers
+  422 where it is not JSON; here it is bounded, and answered 413 or 400.
+
+  The content type must be JSON, because a browser then asks this server before
+  it sends what a page of another site wants to send, and is not answered.
+  """
   kind = request.headers.get('content-type', '').split(';')[0].strip()
   if kind.lower() != 'application/json':  # RFC 9110: case does not matter
     raise Refusal(415, f'the content type is {kind[:80]!r}; expected '
@@ -359,14 +362,11 @@ async def _json(request):
   await _receive(request, Body, _MAX_JSON_BYTES, Refusal(
       413, f'the request is larger than {_MAX_JSON_BYTES} bytes.'))
   try:
-    return json.loads(bytes(body), parse_constant=_no_constant)
+    # It takes NaN and Infinity, which are not JSON; the check of the field that
+    # holds one says so by the field's name.
+    return json.loads(bytes(body))
   except (ValueError, RecursionError) as error:
     raise Refusal(400, f'the body is not JSON ({error}).') from error
-
-
-def _no_constant(name):
-  """NaN and Infinity are no JSON; `math.nan` says so as a setting's value."""
-  return math.nan if name == 'NaN' else float(name)
 
 
 async def _receive(request, file, most, too_large):
