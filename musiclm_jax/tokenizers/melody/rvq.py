@@ -16,7 +16,7 @@ _CLIP_SAMPLES = 30 * 24_000  # the semantic stage's crop: 9 windows
 
 
 @dataclasses.dataclass(frozen=True)
-class RvqConfig:
+class MelodyRvqConfig:
   """What the codebooks are fitted to.
 
   Attributes:
@@ -40,7 +40,7 @@ def fit(config, params, corpus, rvq_config):
     params: trained parameters.
     corpus: `records.Corpus`; its train split is fitted to, its validation split
       (or else the train split) reported on.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MelodyRvqConfig`.
 
   Returns:
     ([Q, K, D] float32, report).

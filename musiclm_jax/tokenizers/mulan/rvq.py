@@ -24,7 +24,7 @@ _CLIP_SECONDS = 30  # the semantic stage's crop: 21 windows
 
 
 @dataclasses.dataclass(frozen=True)
-class RvqConfig:
+class MulanRvqConfig:
   """What the codebooks are fitted to.
 
   Attributes:
@@ -62,7 +62,7 @@ def fit(config, params, corpus, rvq_config, averages=None):
     params: trained parameters.
     corpus: `records.Corpus`; its train split is fitted to, its validation split
       (or else the train split) reported on.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MulanRvqConfig`.
     averages: of BatchNorm, if there is any.
 
   Returns:
@@ -102,7 +102,7 @@ def fit_codebooks(audio, text, joint, rvq_config, pairs=None):
     audio: [M, D] float32.
     text: [C, D] float32, C may be 0.
     joint: a JointSpec.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MulanRvqConfig`.
     pairs: None or ([n, D] of recordings, [n, D] of their captions), which the
       linear map is fitted on.
 
@@ -188,7 +188,7 @@ def check_usage(codes, size, least):
         f'{len(np.unique(first))} of the {size} entries of level 1. The '
         f'embeddings are nearly all the same: the recordings are (silence?), '
         f'or training went wrong (see spread/audio in metrics.csv). Train '
-        f'again, or export all the same with rvq.RvqConfig.min_usage = 0.')
+        f'again, or export all the same with rvq.MulanRvqConfig.min_usage = 0.')
 
 
 def clip_embeddings(joint, split, config):
