@@ -38,11 +38,11 @@ class AugmentConfig:
           f'mixed_share is {self.mixed_share}; expected 0 to 1.')
 
   @property
-  def active(self):
+  def active(self) -> bool:
     """Whether anything is changed at all."""
     return any(self.gain_db) or self.mixed_share > 0.0
 
-  def apply(self, rng, audio):
+  def apply(self, rng: jax.Array, audio: jax.Array) -> jax.Array:
     """[B, N] audio, changed as the key says; a batch of one is not mixed."""
     if not self.active:
       return audio

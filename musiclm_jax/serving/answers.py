@@ -1,4 +1,4 @@
-"""What the API answers in JSON: models that fill it, and that its schema shows."""
+"""What the API answers in JSON: models that its schema shows, too."""
 
 from typing import Annotated, Any
 

@@ -6,8 +6,9 @@ does for shell and Python. Messages are those of the shell, with the names that
 are used here.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any, Callable, Literal, Mapping, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pydantic

@@ -1,5 +1,6 @@
 """The API's schema and a page that shows it, without any outside script."""
 
+from collections.abc import Iterable, Mapping, Sequence
 import html
 import json
 from typing import Any
@@ -83,7 +84,7 @@ _CURL = '''curl -s -H 'Content-Type: application/json' -o waltz.wav \\
   http://127.0.0.1:7860/v1/generate'''
 
 
-def page(schema):
+def page(schema: Mapping[str, Any]) -> str:
   """HTML of an OpenAPI schema, complete in itself."""
   parts = [
       '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -105,7 +106,8 @@ def page(schema):
   return '\n'.join(parts)
 
 
-def _operation(path, method, operation):
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+  """HTML of one method of one path."""
   text = ' '.join(operation.get('description', '').split())
   answers = [
       (_text(code), _text(answer['description']),
@@ -116,7 +118,7 @@ def _operation(path, method, operation):
           _table(('answer', '', 'type'), answers))
 
 
-def _range(field):
+def _range(field: Mapping[str, Any]) -> str:
   if 'enum' in field:
     return ', '.join(field['enum'])
   if 'minimum' in field:
@@ -124,11 +126,11 @@ def _range(field):
   return ''
 
 
-def _table(heads, rows):
-  cells = lambda row, tag: ''.join(f'<{tag}>{x}</{tag}>' for x in row)
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  cells = lambda row, tag: ''.join(f'<{tag}>{cell}</{tag}>' for cell in row)
   return ('<table><tr>' + cells(heads, 'th') + '</tr>' + ''.join(
       f'<tr>{cells(row, "td")}</tr>' for row in rows) + '</table>')
 
 
-def _text(value):
+def _text(value: Any) -> str:
   return html.escape(value if isinstance(value, str) else json.dumps(value))

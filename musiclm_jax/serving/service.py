@@ -1,7 +1,8 @@
 """What page and API share: one queue, one model, the uploads, the limits."""
 
+from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
 

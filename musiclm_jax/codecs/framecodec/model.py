@@ -22,6 +22,7 @@ keeps its own past when a signal comes chunk by chunk (nn/streams.py).
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -99,36 +100,36 @@ class FrameCodecConfig:
                          f'{known[0]!r} or {known[1]!r}.')
 
   @property
-  def kind(self):
+  def kind(self) -> str:
     """The architecture's name; see codecs/registry.py."""
     return 'framecodec'
 
   @property
-  def window_samples(self):
+  def window_samples(self) -> int:
     return self.window_frames * self.spec.hop_samples
 
   @property
-  def num_bins(self):
+  def num_bins(self) -> int:
     return self.window_samples // 2 + 1
 
   @property
-  def period_frames(self):
+  def period_frames(self) -> int:
     """Frames after which the decoder's clock begins anew."""
     return self.window_frames
 
   @property
-  def encoder_context_frames(self):
+  def encoder_context_frames(self) -> int:
     """Frames before a frame that its latent depends on: 27 for the default."""
     return (self.encoder_blocks * (self.kernel_size - 1) +
             self.window_frames - 1 - self.encoder_lookahead)
 
   @property
-  def decoder_context_frames(self):
+  def decoder_context_frames(self) -> int:
     """Frames before a frame that its samples depend on: 36 for the default."""
     return (self.decoder_blocks * (self.kernel_size - 1) +
             self.window_frames - 1 - self.decoder_lookahead)
 
-  def build(self):
+  def build(self) -> 'FrameCodec':
     """The module: `encode` and `decode`."""
     return FrameCodec(self)
 
@@ -147,7 +148,7 @@ class Block(nn.Module):
   scale: float
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     width = x.shape[-1]
     y = conv.CausalConvDepthwise(self.kernel_size, name='depthwise')(x)
     # As one matrix: XLA:CPU multiplies 2-D arrays faster.
@@ -171,7 +172,7 @@ class Blocks(nn.Module):
   kernel_size: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     flat = nn.Dense(self.width, name='embed')(x.reshape(-1, x.shape[-1]))
     x = flat.reshape(x.shape[:-1] + (self.width,))
     for i in range(self.count):
@@ -186,7 +187,7 @@ class Encoder(nn.Module):
   config: FrameCodecConfig
 
   @nn.compact
-  def __call__(self, audio):
+  def __call__(self, audio: jax.Array) -> jax.Array:
     config, ahead = self.config, self.config.encoder_lookahead
     whole = not streams.active(self)
     if whole:  # what the last frames wait for is silence
@@ -215,7 +216,7 @@ class Decoder(nn.Module):
   config: FrameCodecConfig
 
   @nn.compact
-  def __call__(self, latents):
+  def __call__(self, latents: jax.Array) -> jax.Array:
     config, ahead = self.config, self.config.decoder_lookahead
     whole = not streams.active(self)
     if whole:
@@ -241,7 +242,7 @@ class Head(nn.Module):
   config: FrameCodecConfig
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     config = self.config
     flat = x.reshape(-1, x.shape[-1])
     magnitude = nn.Dense(

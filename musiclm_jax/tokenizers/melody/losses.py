@@ -17,12 +17,13 @@ class Triplets:
   top1: jax.Array  # scalar, share of anchors with no negative as near
 
 
-def squared_distances(x):
+def squared_distances(x: jax.Array) -> jax.Array:
   """[M, D] of unit length -> [M, M], 0 to 4."""
   return jnp.maximum(0.0, 2.0 - 2.0 * x @ x.T)
 
 
-def triplets(first, second, groups, margin):
+def triplets(first: jax.Array, second: jax.Array, groups: jax.Array,
+             margin: float) -> Triplets:
   """The triplet loss over a batch of pairs.
 
     max(0, |a - p|^2 - |a - n|^2 + margin)
