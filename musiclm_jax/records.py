@@ -85,7 +85,8 @@ class Writer:
     return self
 
   def __exit__(self, *error: Any) -> bool | None:
-    # Last in, so it is done while the folder still has its temporary name.
+    # What is pushed last is done first: `_finish` writes the manifest while the
+    # folder still has its temporary name, which the stack then changes.
     self._stack.push(self._finish)
     return self._stack.__exit__(*error)
 

@@ -78,5 +78,6 @@ def _chunks(file, place, size):
     if not all(32 <= byte < 127 for byte in name):
       return False
     place += _HEAD.size + length + length % 2
-  # The last chunk may have been padded, or not, or be cut: a name is a name.
+  # The last one may be cut, or padded by a byte or not, so its end is not asked
+  # for: all names were those of chunks.
   return True

@@ -52,7 +52,8 @@ class AugmentConfig:
     decibels = jax.random.uniform(gain_rng, rows, minval=low, maxval=high)
     audio = audio * 10.0**(decibels / 20.0)
     if rows[0] > 1:
-      # Batches are drawn at random, and so is whoever comes before.
+      # The example before it serves as the other one: batches are drawn at
+      # random, so that it is as good as any.
       mixed = jax.random.bernoulli(mix_rng, self.mixed_share, rows)
       audio = audio + mixed * jnp.roll(audio, 1, axis=0)
     peak = jnp.max(jnp.abs(audio), axis=1, keepdims=True)

@@ -5,7 +5,7 @@ them, and returns a scalar that depends neither on the batch size nor on the
 crop length (ours: the paper prints sums over time).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -152,7 +152,7 @@ def mel_distance_each(real: jax.Array, fake: jax.Array,
   return jnp.mean(jnp.abs(difference), axis=(-2, -1))
 
 
-def balance(gradients: Mapping[str, jax.Array], weights: Mapping[str, float],
+def balance(gradients: Sequence[jax.Array], weights: Sequence[float],
             reference: float = 1.0) -> jax.Array:
   """EnCodec's balancer: gradients at the output get the size of their weight.
 

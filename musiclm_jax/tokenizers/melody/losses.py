@@ -58,7 +58,8 @@ def triplets(first: jax.Array, second: jax.Array, groups: jax.Array,
   farthest = jnp.max(jnp.where(is_negative, distances, -jnp.inf), axis=-1)
   chosen = jnp.where(beyond.any(-1), nearest, farthest)
   counts = is_negative.any(-1)
-  # An anchor without a negative has none to choose: infinity has no gradient.
+  # An anchor without any negative has chosen -infinity, which would make its
+  # gradient NaN, though `share` leaves it out: it gets the largest distance.
   chosen = jnp.where(counts, chosen, 4.0)
   share = lambda x: jnp.sum(jnp.where(counts, x, 0.0)) / jnp.maximum(
       1, jnp.sum(counts))

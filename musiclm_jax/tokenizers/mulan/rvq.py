@@ -1,8 +1,8 @@
 """MuLan's tokens: residual k-means, and how well text meets audio.
 
 MusicLM trains its stages on tokens of audio and prompts them with tokens of
-text, so what matters is that both fall into the same cells. With little data the two
-towers leave a gap: three settings, all ours, narrow it.
+text, so what matters is that both fall into the same cells. With little data
+the two towers leave a gap: three settings, all ours, narrow it.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ class MulanRvqConfig:
     include_text: fit to the embeddings of the training captions as well.
     align_means: add to every text embedding the difference of the two mean
       embeddings, so that both clouds share a centre.
-    text_map: ridge penalty of a linear map from text to audio embeddings, fitted
-      on pairs, which takes the place of `align_means`; 0: no map.
+    text_map: ridge penalty of a linear map from text to audio embeddings,
+      fitted on pairs, which takes the place of `align_means`; 0: no map.
     map_tracks: captioned tracks that it is fitted on, at most.
     iters: Lloyd iterations per level.
     min_usage: a first level that uses less of its codebook has collapsed and is
