@@ -44,7 +44,7 @@ _EXTRAS = {
     'cuda': ['jax[cuda12]>=0.10'],
     'hf': ['transformers>=5.0', 'torch>=2.6'],
     'web': [
-        'gradio>=6.0', 'fastapi>=0.115.2', 'uvicorn>=0.30',
+        'gradio>=6.0', 'fastapi>=0.115.2', 'uvicorn>=0.30', 'pydantic>=2.7',
         'python-multipart>=0.0.18',
     ],
     'web_test': ['playwright>=1.50'],  # drives a chromium that is installed

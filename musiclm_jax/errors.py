@@ -1,5 +1,6 @@
 """The one exception that the command line turns into a line and exit code 2."""
 
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import os
 import pathlib
@@ -20,13 +21,13 @@ class UserError(ValueError):
   """
 
 
-def choice(name, value, known):
+def choice(name: str, value: object, known: Iterable[str]) -> UserError:
   """The error for an unknown name: it lists the known ones."""
   return UserError(
       f'unknown {name} {value!r}; known: {", ".join(sorted(known))}.')
 
 
-def kind(value):
+def kind(value: object) -> str:
   """What a value is, in words for who wrote it in JSON or Python.
 
   >>> kind('5'), kind([5]), kind(True), kind(5.0)
@@ -39,7 +40,8 @@ def kind(value):
   return kinds.get(type(value), f'a {type(value).__name__}')
 
 
-def check_output(path, extensions=(), what='output'):
+def check_output(path: str | os.PathLike, extensions: Sequence[str] = (),
+                 what: str = 'output') -> None:
   """UserError unless a file with one of `extensions` can be written to `path`.
 
   Args:
@@ -69,7 +71,7 @@ def check_output(path, extensions=(), what='output'):
         f'another.') from error
 
 
-def check_input(path, what):
+def check_input(path: str | os.PathLike, what: str) -> None:
   """UserError unless `path` can be read; `what` is what messages call it."""
   path = pathlib.Path(path)
   if path.is_dir():
@@ -84,7 +86,7 @@ def check_input(path, what):
         f'{what} {path} cannot be read ({error.strerror}).') from error
 
 
-def causes(error):
+def causes(error: BaseException | None) -> list[BaseException]:
   """An exception and those that led to it."""
   seen = []
   while error is not None and error not in seen:
@@ -93,7 +95,7 @@ def causes(error):
   return seen
 
 
-def of_system(error):
+def of_system(error: BaseException) -> str:
   """What the system refused, as a sentence; '' where it was not the system.
 
   Libraries wrap what the system says in errors of their own, so its words are
@@ -119,7 +121,7 @@ def _shown(name):
 
 
 @contextlib.contextmanager
-def of_files(path):
+def of_files(path: str | os.PathLike) -> Iterator[None]:
   """Turns what the system says about files into a UserError.
 
   Args:

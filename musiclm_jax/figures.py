@@ -1,15 +1,17 @@
 """Figures as a flat JSON file, with the machine, versions and commit."""
 
+from collections.abc import Mapping
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
+from typing import Any
 
 from musiclm_jax import records
 
 
-def context():
+def context() -> dict[str, str]:
   """What a figure depends on besides the code: machine, versions, commit."""
   versions = {}
   for package in ('jax', 'jaxlib', 'flax', 'numpy', 'tensorflow', 'torch'):
@@ -21,12 +23,12 @@ def context():
               git_commit=git_commit(), **versions)
 
 
-def write(path, figures):
+def write(path: str | os.PathLike, figures: Mapping[str, Any]) -> None:
   """Writes `figures` and their context, flat, to `path`."""
   records.write_json(path, {**figures, **context()})
 
 
-def git_commit():
+def git_commit() -> str:
   """The commit of the checkout this package lies in, or 'unknown'."""
   root = pathlib.Path(__file__).resolve().parent.parent
   try:

@@ -9,6 +9,7 @@ file: the run that ends last has its file in place. Nothing is removed but what
 was made under such a name.
 """
 
+from collections.abc import Iterable, Iterator
 import contextlib
 import json
 import os
@@ -17,6 +18,7 @@ import re
 import secrets
 import shutil
 import socket
+from typing import Any
 
 from musiclm_jax import errors
 
@@ -25,7 +27,7 @@ _DRAWN = r'\d+-[0-9a-f]{6}\.tmp'
 LOCK = '.lock'
 
 
-def temporary(path):
+def temporary(path: str | os.PathLike) -> pathlib.Path:
   """A path beside `path`, of its extension, that no other run draws.
 
   >>> temporary('runs/jig.wav').match('runs/.jig.*.tmp.wav')
@@ -48,7 +50,7 @@ def _named(path):
 
 
 @contextlib.contextmanager
-def whole(path):
+def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Gives a temporary path; what was written there stands at `path` after it.
 
   Where the body raises, nothing of it stays.
@@ -63,7 +65,7 @@ def whole(path):
 
 
 @contextlib.contextmanager
-def whole_folder(path):
+def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Gives a new folder, which is at `path` after it; `path` must not exist."""
   path = pathlib.Path(path)
   made = temporary(path)
@@ -80,7 +82,8 @@ def whole_folder(path):
 
 
 @contextlib.contextmanager
-def replaced_folder(path, names):
+def replaced_folder(path: str | os.PathLike,
+                    names: Iterable[str]) -> Iterator[pathlib.Path]:
   """Gives a new folder that takes the place of the one at `path`, if any.
 
   Args:
@@ -110,7 +113,7 @@ def _empty(folder, names):
     folder.rmdir()
 
 
-def encodable(text):
+def encodable(text: str) -> str:
   """`text` as UTF-8 can hold it, which file names and JSON may go beyond.
 
   >>> encodable('caf\\udce9')  # a name in Latin-1
@@ -123,14 +126,14 @@ def encodable(text):
   return data.decode('utf-8', 'backslashreplace')
 
 
-def try_writing(folder):
+def try_writing(folder: str | os.PathLike) -> None:
   """Makes a file in a folder and removes it; OSError where that fails."""
   trial = temporary(pathlib.Path(folder) / 'trial')
   trial.touch()
   trial.unlink()
 
 
-def check_folder(folder, what):
+def check_folder(folder: str | os.PathLike, what: str) -> None:
   """UserError unless a folder can be made, or written to, at `folder`.
 
   Args:
@@ -150,7 +153,7 @@ def check_folder(folder, what):
         f'another.') from error
 
 
-def expand(path):
+def expand(path: str | os.PathLike) -> pathlib.Path:
   """A path whose ~ is the home folder; UserError where there is none."""
   try:
     return pathlib.Path(path).expanduser()
@@ -159,7 +162,7 @@ def expand(path):
         f'{path}: there is no such home folder; write out the path.') from error
 
 
-def sweep(path):
+def sweep(path: str | os.PathLike) -> None:
   """Removes what killed runs left of `path`. Only for who has claimed it."""
   path = pathlib.Path(path)
   left = re.compile(
@@ -176,7 +179,8 @@ def sweep(path):
 
 
 @contextlib.contextmanager
-def claimed(folder, what='the folder', beside=False, wait=False):
+def claimed(folder: str | os.PathLike, what: str = 'the folder',
+            beside: bool = False, wait: bool = False) -> Iterator[bool]:
   """Keeps other runs of this program out of a folder while the body runs.
 
   The system gives a claim back however a run ends. Where the file system has
@@ -254,7 +258,7 @@ def _release(lock):
   os.close(lock)
 
 
-def read_json(path, remedy):
+def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   """The dict in a file that this program wrote.
 
   Args:
@@ -272,7 +276,7 @@ def read_json(path, remedy):
   return value
 
 
-def require(what, value, remedy, **kinds):
+def require(what: object, value: Any, remedy: str, **kinds: type) -> None:
   """UserError unless `value` is a dict with these keys, of these types."""
   if not isinstance(value, dict):
     raise errors.UserError(

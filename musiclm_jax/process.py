@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _ACCELERATORS = ('nvidia[0-9]*', 'accel[0-9]*', 'vfio/[0-9]*')  # under /dev
 
 
-def keep_memory():
+def keep_memory() -> bool:
   """Keeps freed memory for what is allocated next, until the process ends.
 
   XLA:CPU frees what a step has used for its intermediate results and takes it
@@ -34,13 +34,13 @@ def keep_memory():
               mallopt(_TRIM_THRESHOLD, -1)])
 
 
-def cache_folder():
+def cache_folder() -> pathlib.Path:
   """Where the user keeps what can be made again; RuntimeError if nowhere."""
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(base).expanduser() / 'musiclm_jax'
 
 
-def keep_programs():
+def keep_programs() -> str:
   """Keeps compiled programs between runs, in the user's cache folder.
 
   JAX_COMPILATION_CACHE_DIR names another folder; '' keeps none.

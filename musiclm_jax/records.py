@@ -12,11 +12,13 @@ second of reading, and nothing here needs TensorFlow. Batches are a pure functio
 of (seed, step): a run that resumes at step 1,000 sees what it would have seen.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,7 +43,7 @@ class Track:
   meta: dict
 
   @property
-  def captions(self):
+  def captions(self) -> list[str]:
     return [caption for caption in self.meta.get('captions', [])
             if not text_lib.is_blank(caption)]
 
@@ -53,7 +55,8 @@ class Writer:
   run can write the same corpus meanwhile.
   """
 
-  def __init__(self, directory, name, sample_rate_hz, **manifest):
+  def __init__(self, directory: str | os.PathLike, name: str,
+               sample_rate_hz: int, **manifest: Any):
     self._final = pathlib.Path(os.path.abspath(directory))  # '.' has no name
     self._partial, self._stack = None, None
     self._manifest = dict(
@@ -61,15 +64,15 @@ class Writer:
     self._splits = {}
 
   @property
-  def folder(self):
+  def folder(self) -> pathlib.Path:
     """Where the corpus is being written; other files may be put there."""
     return self._partial
 
-  def note(self, **manifest):
+  def note(self, **manifest: Any) -> None:
     """Adds entries to the manifest, known only at the end."""
     self._manifest.update(manifest)
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     if self._final.exists():
       raise errors.UserError(
           f'{self._final} exists already; remove it or choose another --out.')
@@ -81,8 +84,9 @@ class Writer:
       self._stack = stack.pop_all()
     return self
 
-  def __exit__(self, *error):
-    # Last in, so it is done while the folder still has its temporary name.
+  def __exit__(self, *error: Any) -> bool | None:
+    # What is pushed last is done first: `_finish` writes the manifest while the
+    # folder still has its temporary name, which the stack then changes.
     self._stack.push(self._finish)
     return self._stack.__exit__(*error)
 
@@ -100,7 +104,8 @@ class Writer:
     }
     write_json(self._partial / 'manifest.json', self._manifest)
 
-  def add(self, split, track_id, audio, **meta):
+  def add(self, split: str, track_id: str, audio: np.ndarray,
+          **meta: Any) -> None:
     """Appends a track.
 
     Args:
@@ -153,7 +158,7 @@ class _SplitWriter:
 class Corpus:
   """A corpus on disk. `corpus.split('train')` gives its tracks."""
 
-  def __init__(self, directory):
+  def __init__(self, directory: str | os.PathLike):
     self.directory = pathlib.Path(directory)
     path = self.directory / 'manifest.json'
     if not path.is_file():
@@ -169,18 +174,18 @@ class Corpus:
             splits=dict)
 
   @property
-  def name(self):
+  def name(self) -> str:
     return self.manifest['name']
 
   @property
-  def sample_rate_hz(self):
+  def sample_rate_hz(self) -> int:
     return self.manifest['sample_rate_hz']
 
   @property
-  def splits(self):
+  def splits(self) -> list[str]:
     return sorted(self.manifest['splits'])
 
-  def split(self, name):
+  def split(self, name: str) -> 'Split':
     if name not in self.manifest['splits']:
       raise errors.choice(f'split of {self.directory}', name, self.splits)
     return Split(self.directory / name, self.sample_rate_hz)
@@ -192,7 +197,7 @@ class Mixture:
   Has what a `Corpus` has, but no directory.
   """
 
-  def __init__(self, corpora):
+  def __init__(self, corpora: Iterable[Corpus]):
     self._corpora = list(corpora)
     rates = sorted({c.sample_rate_hz for c in self._corpora})
     if len(rates) != 1:
@@ -208,21 +213,22 @@ class Mixture:
                 for name in self.splits})
 
   @property
-  def name(self):
+  def name(self) -> str:
     return '+'.join(c.name for c in self._corpora)
 
   @property
-  def splits(self):
+  def splits(self) -> list[str]:
     return sorted({name for c in self._corpora for name in c.splits})
 
-  def split(self, name):
+  def split(self, name: str) -> 'Split':
     if name not in self.splits:
       raise errors.choice(f'split of {self.name}', name, self.splits)
     return join(self.name, [
         c.split(name) for c in self._corpora if name in c.splits])
 
 
-def load(directories):
+def load(
+    directories: str | pathlib.Path | Iterable[str | os.PathLike]) -> Corpus | Mixture:
   """The corpus at a path, or the `Mixture` of several.
 
   Args:
@@ -237,7 +243,8 @@ def load(directories):
 class Split:
   """The tracks of one split: a sequence of `Track`, with `read` for audio."""
 
-  def __init__(self, directory, sample_rate_hz, tracks=None):
+  def __init__(self, directory: str | os.PathLike, sample_rate_hz: int,
+               tracks: list[Track] | None = None):
     self.directory = pathlib.Path(directory)
     self.sample_rate_hz = sample_rate_hz
     if tracks is None:
@@ -246,20 +253,21 @@ class Split:
     self.tracks = tracks
     self._shards = {}
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.tracks)
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[Track]:
     return iter(self.tracks)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> Track:
     return self.tracks[index]
 
   @property
-  def seconds(self):
+  def seconds(self) -> float:
     return sum(t.num_samples for t in self.tracks) / self.sample_rate_hz
 
-  def read(self, track, start=0, num_samples=None):
+  def read(self, track: Track, start: int = 0,
+           num_samples: int | None = None) -> np.ndarray:
     """[num_samples] float32 of `track` from `start`, zeros past its end."""
     if track.shard not in self._shards:
       self._shards[track.shard] = np.memmap(
@@ -274,7 +282,7 @@ class Split:
     return audio
 
 
-def join(name, splits):
+def join(name: str, splits: Sequence[Split]) -> Split:
   """The tracks of several splits of one rate, in order, as one `Split`."""
   # A shard named by its full path is found whatever the split's directory.
   return Split(name, splits[0].sample_rate_hz, [
@@ -355,7 +363,7 @@ class Crops:
     lengths = np.array([t.num_samples for t in self.split], np.float64)
     object.__setattr__(self, '_cumulative', np.cumsum(lengths) / lengths.sum())
 
-  def positions(self, step):
+  def positions(self, step: int) -> tuple[np.ndarray, np.ndarray]:
     """([B] track indices, [B] start samples) of the batch at `step`."""
     rng = np.random.default_rng([self.seed, step])
     u = rng.random((2, self.batch_size))
@@ -366,12 +374,14 @@ class Crops:
     starts = (u[1] * (spare // self.align + 1)).astype(np.int64) * self.align
     return tracks, starts
 
-  def batch(self, step, rows=slice(None)):
+  def batch(self, step: int, rows: slice | np.ndarray = slice(None)
+            ) -> dict[str, np.ndarray]:
     """What `read` gives of the batch at `step`, or of some of its rows."""
     tracks, starts = self.positions(step)
     return self.read(tracks[rows], starts[rows])
 
-  def read(self, tracks, starts):
+  def read(self, tracks: np.ndarray, starts: np.ndarray
+           ) -> dict[str, np.ndarray]:
     """{'audio': [B, N] float32, 'track': [B] int32, 'start': [B] int32}.
 
     Args:
@@ -385,12 +395,12 @@ class Crops:
                 start=starts.astype(np.int32))
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes JSON, whole or not at all."""
   write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
 
 
-def write_text(path, text):
+def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes text under a temporary name and moves it into place."""
   with files.whole(path) as temporary:
     # Half a character, as JSON and file names may hold, is no reason to fail.

@@ -6,7 +6,7 @@ import unicodedata
 _UNSEEN = ('Zs', 'Zl', 'Zp', 'Cc', 'Cf')
 
 
-def is_blank(text):
+def is_blank(text: str) -> bool:
   """Whether there is nothing to read in a text.
 
   >>> is_blank(' \\t\\n'), is_blank('\\u200b\\ufeff'), is_blank('\\u200bair')

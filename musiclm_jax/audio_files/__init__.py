@@ -7,6 +7,7 @@ decoder either the file or views of it whose headers are right.
 """
 
 import io
+import os
 import pathlib
 
 from musiclm_jax.audio_files import flac
@@ -18,7 +19,7 @@ from musiclm_jax.audio_files import wav
 _KINDS = (wav, flac, ogg, mp3)  # mp3 last: it has no sure beginning
 
 
-def parts(path):
+def parts(path: str | os.PathLike) -> list[str | view.View]:
   """What to decode, one after the other, to hear all of a file.
 
   Args:

@@ -5,6 +5,7 @@
 """
 
 import re
+from typing import BinaryIO
 
 _MAGIC = b'fLaC'
 _INFO_BYTES = 34
@@ -18,12 +19,12 @@ _BLOCK_SIZES = {1: 192, **{k: 576 << (k - 2) for k in range(2, 6)},
                 **{k: 256 << (k - 8) for k in range(8, 16)}}
 
 
-def known(start):
+def known(start: bytes) -> bool:
   """Whether a file with these first bytes is one."""
   return start[:4] == _MAGIC
 
 
-def pieces(file, size):
+def pieces(file: BinaryIO, size: int) -> list[list] | None:
   """STREAMINFO with the true length, for each of the streams in a file.
 
   Args:

@@ -7,6 +7,7 @@ where the bit rate changes; in joined files it counts the first alone.
 
 import dataclasses
 import re
+from typing import BinaryIO
 
 _SYNC = re.compile(rb'\xff[\xe2-\xff]')
 _SEARCHED = 1 << 16
@@ -39,12 +40,12 @@ class _Header:
   info: int
 
 
-def known(start):
+def known(start: bytes) -> bool:
   """Whether a file with these first bytes may be one."""
   return start[:3] == b'ID3' or _header(start[:4]) is not None
 
 
-def pieces(file, size):
+def pieces(file: BinaryIO, size: int) -> list[list] | None:
   """The frames behind a count of them, for each kind of frame in a file.
 
   Args:

@@ -3,16 +3,18 @@
   pages: OggS, version, flags, position, stream, number, checksum, lengths.
 """
 
+from typing import BinaryIO
+
 _HEAD_BYTES = 27
 _BEGINS = 2  # of the flags
 
 
-def known(start):
+def known(start: bytes) -> bool:
   """Whether a file with these first bytes is one."""
   return start[:4] == b'OggS'
 
 
-def pieces(file, size):
+def pieces(file: BinaryIO, size: int) -> list[list] | None:
   """Each of the streams that follow each other.
 
   Args:

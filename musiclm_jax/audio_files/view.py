@@ -1,6 +1,9 @@
 """A file with some of its bytes exchanged, left out or added, read-only."""
 
+from collections.abc import Iterable
 import io
+import os
+from typing import Any
 
 SNIFFED_BYTES = 16
 
@@ -18,7 +21,8 @@ class View(io.RawIOBase):
   >>> folder.cleanup()
   """
 
-  def __init__(self, path, pieces):
+  def __init__(self, path: str | os.PathLike,
+               pieces: Iterable[bytes | tuple[int, int]]):
     """Opens the file.
 
     Args:
@@ -36,29 +40,29 @@ class View(io.RawIOBase):
       self._size += length
     self._current = 0  # the piece that was read last: most reads go on there
 
-  def __repr__(self):  # which soundfile puts into its messages
+  def __repr__(self) -> str:  # which soundfile puts into its messages
     return repr(self._path)
 
-  def close(self):
+  def close(self) -> None:
     self._file.close()
     super().close()
 
-  def readable(self):
+  def readable(self) -> bool:
     return True
 
-  def seekable(self):
+  def seekable(self) -> bool:
     return True
 
-  def tell(self):
+  def tell(self) -> int:
     return self._position
 
-  def seek(self, offset, whence=io.SEEK_SET):
+  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
     base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position,
             io.SEEK_END: self._size}[whence]
     self._position = max(0, base + offset)
     return self._position
 
-  def readinto(self, buffer):
+  def readinto(self, buffer: Any) -> int:
     out, done = memoryview(buffer).cast('B'), 0
     while done < len(out) and self._position < self._size:
       part = self._read(len(out) - done)

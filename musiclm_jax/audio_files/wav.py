@@ -4,6 +4,7 @@
 """
 
 import struct
+from typing import BinaryIO
 
 _HEAD = struct.Struct('<4sI')
 _RIFF_BYTES = 12
@@ -12,12 +13,12 @@ _MOST = _OPEN - 1
 _LEAST_S = 1.0  # what is behind the sound and shorter than this is no sound
 
 
-def known(start):
+def known(start: bytes) -> bool:
   """Whether a file with these first bytes is one."""
   return start[:4] in (b'RIFF', b'RF64') and start[8:12] == b'WAVE'
 
 
-def pieces(file, size):
+def pieces(file: BinaryIO, size: int) -> list[list] | None:
   """A header with the true length of the data chunk, and the rest.
 
   Args:
@@ -77,5 +78,6 @@ def _chunks(file, place, size):
     if not all(32 <= byte < 127 for byte in name):
       return False
     place += _HEAD.size + length + length % 2
-  # The last chunk may have been padded, or not, or be cut: a name is a name.
+  # The last one may be cut, or padded by a byte or not, so its end is not asked
+  # for: all names were those of chunks.
   return True

@@ -9,6 +9,8 @@ module, [B, N] audio -> (list of logits, list of lists of features), one entry
 for each discriminator.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,7 +22,9 @@ _NAMES = ('adversarial', 'feature', 'discriminator', 'real_logits',
           'discriminator_updates')
 
 
-def update(codec, judge, state, audio, fake, gradients, rng):
+def update(codec: Any, judge: Any, state: Any, audio: jax.Array,
+           fake: jax.Array, gradients: dict[str, jax.Array],
+           rng: jax.Array) -> tuple[jax.Array, dict[str, jax.Array], Any]:
   """Both sides of the game, from one reconstruction.
 
   Args:

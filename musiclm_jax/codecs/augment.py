@@ -38,11 +38,11 @@ class AugmentConfig:
           f'mixed_share is {self.mixed_share}; expected 0 to 1.')
 
   @property
-  def active(self):
+  def active(self) -> bool:
     """Whether anything is changed at all."""
     return any(self.gain_db) or self.mixed_share > 0.0
 
-  def apply(self, rng, audio):
+  def apply(self, rng: jax.Array, audio: jax.Array) -> jax.Array:
     """[B, N] audio, changed as the key says; a batch of one is not mixed."""
     if not self.active:
       return audio
@@ -52,7 +52,8 @@ class AugmentConfig:
     decibels = jax.random.uniform(gain_rng, rows, minval=low, maxval=high)
     audio = audio * 10.0**(decibels / 20.0)
     if rows[0] > 1:
-      # Batches are drawn at random, and so is whoever comes before.
+      # The example before it serves as the other one: batches are drawn at
+      # random, so that it is as good as any.
       mixed = jax.random.bernoulli(mix_rng, self.mixed_share, rows)
       audio = audio + mixed * jnp.roll(audio, 1, axis=0)
     peak = jnp.max(jnp.abs(audio), axis=1, keepdims=True)

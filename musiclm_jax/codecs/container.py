@@ -32,12 +32,14 @@ reader needs one block at a time, and allocates nothing that the file's own size
 does not justify.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import struct
+from typing import Any, Self
 import zlib
 
 import numpy as np
@@ -83,48 +85,48 @@ class Header:
             f'{name} is {value}; expected {low} to {high}.')
 
   @property
-  def bits(self):
+  def bits(self) -> int:
     """Bits of one code: 10 for 1,024 entries."""
     return (self.codebook_size - 1).bit_length()
 
   @property
-  def num_frames(self):
+  def num_frames(self) -> int:
     return -(-self.num_samples // self.hop_samples)
 
   @property
-  def num_blocks(self):
+  def num_blocks(self) -> int:
     return -(-self.num_frames // self.block_frames)
 
-  def frames_of(self, block):
+  def frames_of(self, block: int) -> int:
     """Frames in block 0, 1 ...: `block_frames`, or what is left."""
     if not self.num_samples:
       return self.block_frames
     return min(self.block_frames,
                self.num_frames - block * self.block_frames)
 
-  def bytes_of(self, block):
+  def bytes_of(self, block: int) -> int:
     """Bytes of a block in the file, checksum included."""
     return self._bytes(self.frames_of(block))
 
-  def offset_of(self, block):
+  def offset_of(self, block: int) -> int:
     """Where a block begins; `num_blocks` gives the file's size."""
     offset = HEADER_BYTES + block * self._bytes(self.block_frames)
     if self.num_samples and block == self.num_blocks:  # after the last one
       offset += self.bytes_of(block - 1) - self._bytes(self.block_frames)
     return offset
 
-  def samples_before(self, block):
+  def samples_before(self, block: int) -> int:
     """Samples that the blocks before this one hold."""
     return min(block * self.block_frames * self.hop_samples,
                self.num_samples or 2**64)
 
-  def seconds_before(self, block):
+  def seconds_before(self, block: int) -> float:
     return self.samples_before(block) / self.sample_rate_hz
 
   def _bytes(self, frames):
     return -(-frames * self.levels * self.bits // 8) + _CRC.size
 
-  def pack(self):
+  def pack(self) -> bytes:
     """The header's bytes."""
     fields = _FIELDS.pack(
         MAGIC, VERSION, self.levels, self.bits, self.sample_rate_hz,
@@ -134,7 +136,7 @@ class Header:
     return fields + _CRC.pack(zlib.crc32(fields))
 
 
-def identity(codec):
+def identity(codec: Any) -> str:
   """16 hexadecimal digits of the codec's configuration and weights.
 
   SHA-256 of the configuration as JSON with sorted keys, then for each array in
@@ -152,7 +154,8 @@ def identity(codec):
   return digest.hexdigest()[:16]
 
 
-def header_for(codec, levels, num_samples=0, block_frames=BLOCK_FRAMES):
+def header_for(codec: Any, levels: int, num_samples: int = 0,
+               block_frames: int = BLOCK_FRAMES) -> Header:
   """The `Header` of codes that `codec` makes with its first `levels`."""
   spec = codec.spec
   return Header(
@@ -160,7 +163,7 @@ def header_for(codec, levels, num_samples=0, block_frames=BLOCK_FRAMES):
       num_samples, block_frames, specs.fingerprint(spec), identity(codec))
 
 
-def unpack_header(data, name):
+def unpack_header(data: bytes, name: str | os.PathLike) -> Header:
   """The `Header` in the first bytes of a file, or a UserError.
 
   Args:
@@ -198,13 +201,14 @@ def unpack_header(data, name):
   return header
 
 
-def pack_codes(codes, bits):
+def pack_codes(codes: np.ndarray, bits: int) -> bytes:
   """[n, Q] codes -> bytes, `bits` each, highest bit first."""
   planes = np.asarray(codes).reshape(-1, 1) >> np.arange(bits - 1, -1, -1)
   return np.packbits((planes & 1).astype(np.uint8)).tobytes()
 
 
-def unpack_codes(data, frames, levels, bits):
+def unpack_codes(data: bytes, frames: int, levels: int,
+                 bits: int) -> np.ndarray:
   """Bytes -> [frames, levels] int32; the inverse of `pack_codes`."""
   planes = np.unpackbits(
       np.frombuffer(data, np.uint8), count=frames * levels * bits)
@@ -221,7 +225,7 @@ class Writer:
       writer.finish(num_samples)
   """
 
-  def __init__(self, path, header):
+  def __init__(self, path: str | os.PathLike, header: Header):
     self._path = pathlib.Path(path)
     self._temporary = files.temporary(self._path)
     self._header = dataclasses.replace(header, num_samples=0)
@@ -229,18 +233,18 @@ class Writer:
     self._block = self._frames = 0
     self._file = None
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     self._file = open(self._temporary, 'wb')
     self._file.write(self._header.pack())
     return self
 
-  def __exit__(self, *unused_error):
+  def __exit__(self, *unused_error: Any) -> None:
     try:
       self._file.close()  # which writes what is left, and may fail
     finally:
       self._temporary.unlink(missing_ok=True)
 
-  def write(self, codes):
+  def write(self, codes: np.ndarray) -> None:
     """Adds [n, levels] codes, 0..K-1."""
     codes = np.asarray(codes)
     header = self._header
@@ -258,7 +262,7 @@ class Writer:
       self._write_block(self._waiting[:header.block_frames])
       self._waiting = self._waiting[header.block_frames:]
 
-  def finish(self, num_samples):
+  def finish(self, num_samples: int) -> None:
     """Writes the rest and the length in samples, and puts the file in place.
     """
     header = dataclasses.replace(self._header, num_samples=num_samples)
@@ -289,7 +293,7 @@ class Reader:
     damage: None, or one line that says what is wrong and where.
   """
 
-  def __init__(self, path, salvage=False):
+  def __init__(self, path: str | os.PathLike, salvage: bool = False):
     """Opens and checks a file.
 
     Args:
@@ -318,10 +322,10 @@ class Reader:
       raise errors.UserError(f'{self.damage}; there is nothing to salvage.')
 
   @property
-  def levels(self):
+  def levels(self) -> int:
     return self.header.levels
 
-  def check_codec(self, codec):
+  def check_codec(self, codec: Any) -> None:
     """UserError unless `codec` made this file."""
     header = self.header
     made = header_for(
@@ -339,7 +343,7 @@ class Reader:
           f'{header.codebook_size} at {header.sample_rate_hz} Hz and a hop of '
           f'{header.hop_samples} do not fit the codec that it names.')
 
-  def blocks(self):
+  def blocks(self) -> Iterator[np.ndarray]:
     """Yields the codes of each good block: [n, levels] int32."""
     with open(self._path, 'rb') as file:
       for block in range(self._intact):
@@ -350,7 +354,7 @@ class Reader:
               f'{self._where(block)}.')
         yield codes
 
-  def read(self):
+  def read(self) -> np.ndarray:
     """All codes that can be decoded: [T, levels] int32."""
     return np.concatenate(list(self.blocks()))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 
@@ -21,14 +22,14 @@ class Generator(nn.Module):
     self.encoder = self.encoder_class(self.config)
     self.decoder = self.decoder_class(self.config)
 
-  def __call__(self, audio):
+  def __call__(self, audio: jax.Array) -> jax.Array:
     return self.decode(self.encode(audio))
 
-  def encode(self, audio):
+  def encode(self, audio: jax.Array) -> jax.Array:
     """[B, N] audio -> [B, ceil(N / hop), D]; the last frame is zero-padded."""
     hop = self.config.spec.hop_samples
     return self.encoder(jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % hop))))
 
-  def decode(self, latents):
+  def decode(self, latents: jax.Array) -> jax.Array:
     """[B, T, D] -> [B, T * hop] audio."""
     return self.decoder(latents)

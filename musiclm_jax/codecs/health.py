@@ -1,12 +1,14 @@
 """Signs that the codec's training goes wrong, and what is done then."""
 
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax.nn import quantize
 from musiclm_jax.training import gates as gates_lib
 
 
-def gates(usage_floor, usage_patience, runaway):
+def gates(usage_floor: float, usage_patience: int,
+          runaway: str) -> tuple[gates_lib.Gate, ...]:
   """Gates for a collapsed codebook and for discriminators that ran away.
 
   Args:
@@ -39,7 +41,7 @@ def gates(usage_floor, usage_patience, runaway):
   return tuple(found)
 
 
-def usage(codes, size):
+def usage(codes: jax.Array, size: int) -> dict[str, jax.Array]:
   """Usage of the codebooks by codes [B, T, Q], of each level and on mean."""
   found = quantize.usage(codes, size)
   return dict(
@@ -47,7 +49,7 @@ def usage(codes, size):
        for level, value in enumerate(found)}, codebook_usage=jnp.mean(found))
 
 
-def codebooks(codes, rvq):
+def codebooks(codes: jax.Array, rvq: quantize.Rvq) -> dict[str, jax.Array]:
   """Per level: usage by the batch, perplexity of the moving counts."""
   perplexity = quantize.perplexity(rvq.counts)
   return dict(

@@ -5,6 +5,7 @@ them, and returns a scalar that depends neither on the batch size nor on the
 crop length (ours: the paper prints sums over time).
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -40,7 +41,8 @@ class SpectralConfig:
   def __post_init__(self):
     object.__setattr__(self, 'windows', tuple(self.windows))
 
-  def distance(self, real, fake, sample_rate_hz):
+  def distance(self, real: jax.Array, fake: jax.Array,
+               sample_rate_hz: int) -> jax.Array:
     """Scalar distance of two [B, N] waveforms."""
     total = 0.0
     for window in self.windows:
@@ -55,7 +57,8 @@ class SpectralConfig:
       total = total + jnp.mean(linear + weight * norm)
     return total
 
-  def mel_magnitudes(self, signal, window, sample_rate_hz):
+  def mel_magnitudes(self, signal: jax.Array, window: int,
+                     sample_rate_hz: int) -> jax.Array:
     """[B, N] -> [B, T, num_mels]; the ends are zero-padded by half a window."""
     fft_size = max(window, self.min_fft_size)
     half = window // 2
@@ -70,7 +73,7 @@ class SpectralConfig:
     return jnp.log(jnp.maximum(mels, self.floor))
 
 
-def waveform(real, fake):
+def waveform(real: jax.Array, fake: jax.Array) -> jax.Array:
   """Mean absolute error of samples, over the mean absolute sample of the batch.
 
   Args:
@@ -81,7 +84,8 @@ def waveform(real, fake):
   return jnp.mean(jnp.abs(real - fake)) / level
 
 
-def hinge_discriminator(real_logits, fake_logits):
+def hinge_discriminator(real_logits: Sequence[jax.Array],
+                        fake_logits: Sequence[jax.Array]) -> jax.Array:
   """Mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake)).
 
   Args:
@@ -94,13 +98,14 @@ def hinge_discriminator(real_logits, fake_logits):
   return sum(terms) / len(terms)
 
 
-def hinge_generator(fake_logits):
+def hinge_generator(fake_logits: Sequence[jax.Array]) -> jax.Array:
   """Mean over discriminators of relu(1 - D(fake)) (paper: hinged here too)."""
   terms = [jnp.mean(jax.nn.relu(1.0 - fake)) for fake in fake_logits]
   return sum(terms) / len(terms)
 
 
-def feature_matching(real_features, fake_features):
+def feature_matching(real_features: Sequence[Sequence[jax.Array]],
+                     fake_features: Sequence[Sequence[jax.Array]]) -> jax.Array:
   """Mean absolute difference of features, mean over layers.
 
   Args:
@@ -114,12 +119,12 @@ def feature_matching(real_features, fake_features):
   return sum(per_discriminator) / len(per_discriminator)
 
 
-def si_sdr(real, fake):
+def si_sdr(real: jax.Array, fake: jax.Array) -> jax.Array:
   """Scale-invariant signal-to-distortion ratio in dB, mean over the batch."""
   return jnp.mean(si_sdr_each(real, fake))
 
 
-def si_sdr_each(real, fake):
+def si_sdr_each(real: jax.Array, fake: jax.Array) -> jax.Array:
   """[B, N], [B, N] -> [B] dB (Le Roux et al., arXiv:1811.02508), means removed.
 
   Examples that are silent count as 0 dB.
@@ -134,18 +139,21 @@ def si_sdr_each(real, fake):
   return jnp.where(energy[..., 0] > 1e-6, ratio, 0.0)
 
 
-def mel_distance(real, fake, spec):
+def mel_distance(real: jax.Array, fake: jax.Array,
+                 spec: audio_lib.MelSpec) -> jax.Array:
   """Mean absolute difference of natural-log mels (`audio.MelSpec`)."""
   return jnp.mean(mel_distance_each(real, fake, spec))
 
 
-def mel_distance_each(real, fake, spec):
+def mel_distance_each(real: jax.Array, fake: jax.Array,
+                      spec: audio_lib.MelSpec) -> jax.Array:
   """[B, N], [B, N] -> [B]: `mel_distance` of each example."""
   difference = audio_lib.log_mel(real, spec) - audio_lib.log_mel(fake, spec)
   return jnp.mean(jnp.abs(difference), axis=(-2, -1))
 
 
-def balance(gradients, weights, reference=1.0):
+def balance(gradients: Sequence[jax.Array], weights: Sequence[float],
+            reference: float = 1.0) -> jax.Array:
   """EnCodec's balancer: gradients at the output get the size of their weight.
 
   Args:

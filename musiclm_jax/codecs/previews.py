@@ -1,5 +1,7 @@
 """What the codec sounds and looks like while it trains."""
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 
@@ -7,7 +9,8 @@ from musiclm_jax import audio as audio_lib
 from musiclm_jax.training import previews
 
 
-def make(real, fakes, sample_rate_hz):
+def make(real: jax.Array, fakes: Mapping[int, jax.Array],
+         sample_rate_hz: int) -> dict[str, previews.Audio | previews.Image]:
   """Sounds and one picture for each clip.
 
   Args:

@@ -60,13 +60,14 @@ class RunawayConfig:
           f'runaway steps is {self.steps}; expected at least 1, or the action '
           f'"off".')
 
-  def start(self):
+  def start(self) -> Watch:
     """The `Watch` of a run that begins."""
     zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
     return Watch(seen=none, loss=zero, accuracy=zero, adversarial=zero,
                  adversarial_before=zero, steps=none, active=jnp.array(False))
 
-  def observe(self, watch, loss, accuracy, adversarial):
+  def observe(self, watch: Watch, loss: jax.Array, accuracy: jax.Array,
+              adversarial: jax.Array) -> Watch:
     """The `Watch` after a step.
 
     Args:
@@ -91,7 +92,7 @@ class RunawayConfig:
     return Watch(watch.seen + 1, loss, accuracy, adversarial, before, steps,
                  active)
 
-  def pauses(self, watch):
+  def pauses(self, watch: Watch) -> jax.Array:
     """Whether the discriminators are to rest at the step after `watch`."""
     if self.action == 'pause':
       return watch.active

@@ -27,7 +27,8 @@ class _OverWindows:
   def __post_init__(self):
     object.__setattr__(self, 'windows', tuple(self.windows))
 
-  def distance(self, real, fake, sample_rate_hz):
+  def distance(self, real: jax.Array, fake: jax.Array,
+               sample_rate_hz: int) -> jax.Array:
     """Scalar distance of two [B, N] waveforms, mean over windows."""
     return sum(self.at(real, fake, window, sample_rate_hz)
                for window in self.windows) / len(self.windows)
@@ -54,7 +55,8 @@ class MagnitudeConfig(_OverWindows):
   power_weight: float = 1.0
   power: float = 0.3
 
-  def at(self, real, fake, window, sample_rate_hz):
+  def at(self, real: jax.Array, fake: jax.Array, window: int,
+         sample_rate_hz: int) -> jax.Array:
     """The distance at one window."""
     power, other = _power(real, window), _power(fake, window)
     total = 0.0
@@ -72,7 +74,7 @@ class MagnitudeConfig(_OverWindows):
           jnp.abs(small[0] - small[1])) / jnp.mean(small[0])
     return total
 
-  def bands(self, window):
+  def bands(self, window: int) -> int:
     """Mel bands at a window."""
     return min(self.num_mels, self.num_mels * window // 1024)
 
@@ -89,7 +91,8 @@ class ComplexConfig(_OverWindows):
   windows: tuple = (256, 512, 1024, 2048)
   power: float = 0.3
 
-  def at(self, real, fake, window, unused_sample_rate_hz=None):
+  def at(self, real: jax.Array, fake: jax.Array, window: int,
+         unused_sample_rate_hz: int | None = None) -> jax.Array:
     """The distance at one window: L1 of real parts plus that of imaginary ones.
 
     Over the mean of |X|^power: 4 / pi where `fake` is silent, and more where
@@ -129,7 +132,8 @@ class PhaseConfig(_OverWindows):
   frequency_weight: float = 1.0
   delay_weight: float = 1.0
 
-  def at(self, real, fake, window, unused_sample_rate_hz=None):
+  def at(self, real: jax.Array, fake: jax.Array, window: int,
+         unused_sample_rate_hz: int | None = None) -> jax.Array:
     """The distance at one window, parts weighted and added."""
     ours, theirs = (_spectrum(x, window) for x in (real, fake))
     total = 0.0

@@ -99,7 +99,7 @@ class LossWeights:
       total += backward({name: weight(name) for name in values})
     return total
 
-  def total(self, metrics):
+  def total(self, metrics: dict[str, jax.Array]) -> jax.Array:
     """The generator's loss from its parts."""
     names = [f.name for f in dataclasses.fields(self)]
     return sum(getattr(self, n) * metrics[n] for n in names if n in metrics)
@@ -172,7 +172,7 @@ class CodecTrainable(trainable.Trainable):
           f'there are no discriminators; give some, or -1 for none.')
 
   @property
-  def adversarial(self):
+  def adversarial(self) -> bool:
     return self.discriminator_start_step >= 0
 
   def init(self, rng, batch):

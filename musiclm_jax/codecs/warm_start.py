@@ -14,6 +14,8 @@ need not be trained again.
 """
 
 import dataclasses
+import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,8 @@ _NOISE = 0.05  # of a kernel's own deviation
 _WIDER = 'decoder_channels'  # the width that may grow, where a codec has it
 
 
-def begin(directory, config, params, rng):
+def begin(directory: str | os.PathLike, config: Any, params: dict[str, Any],
+          rng: jax.Array) -> tuple[dict[str, Any], jax.Array]:
   """The parameters and codebooks of a trained codec, in the shape of a new one.
 
   Args:
@@ -73,7 +76,7 @@ def begin(directory, config, params, rng):
   return bundle.unflatten(begun), jnp.asarray(component.weights['codebooks'])
 
 
-def steps(directory):
+def steps(directory: str | os.PathLike) -> dict[str, Any]:
   """What a codec says of its training: {'steps': ..., 'corpus': ...}."""
   about = bundle.load_component(directory).metadata
   return {name: about[name] for name in ('steps', 'corpus') if name in about}

@@ -22,7 +22,8 @@ EXTRAS = {
               'tensorflow', 'tensorflow_text', 'seqio', 'tensorflow_datasets'),
     'data': ('music21', 'pretty_midi', 'mido'),
     'hf': ('transformers', 'torch'),
-    'web': ('fastapi', 'uvicorn', 'multipart', 'gradio', 'starlette'),
+    'web': ('fastapi', 'uvicorn', 'multipart', 'gradio', 'starlette',
+            'pydantic'),
     'eval': ('matplotlib', 'onnxruntime', 'sklearn', 'imageio_ffmpeg',
              'swift_f0'),
 }

@@ -4,7 +4,7 @@
                 ^                                                        │
   uploads ──decoder (a process with limits)      player, downloads <─────┘
 
-limits, asking, jobs, programs, sound, streams, uploads, decoder, warm and worker
-need no web packages; api, docs, page, pieces and server are what turns them into
-a site.
+Requests (asking) and answers are pydantic's models, which come with the web
+packages. limits, programs, sound, streams, decoder and warm need none of these;
+api, docs, page, markup, mount and server make a site of the rest.
 """

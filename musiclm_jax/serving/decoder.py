@@ -20,12 +20,12 @@ _KINDS = re.compile(
     re.DOTALL)
 
 
-def is_sound(start):
+def is_sound(start: bytes) -> bool:
   """Whether a file begins like WAV, FLAC, OGG, AIFF or MP3."""
   return _KINDS.match(start) is not None
 
 
-def limit(seconds, memory_mib, file_bytes):
+def limit(seconds: int, memory_mib: int, file_bytes: int) -> None:
   """From here on the process cannot take more."""
   for kind, most in ((resource.RLIMIT_AS, memory_mib << 20),
                      (resource.RLIMIT_CPU, seconds),
@@ -34,7 +34,8 @@ def limit(seconds, memory_mib, file_bytes):
     resource.setrlimit(kind, (most, most))
 
 
-def decode(source, target, rate, most_seconds, name):
+def decode(source: str, target: str, rate: int, most_seconds: int,
+           name: str) -> None:
   """Writes the samples of `source`; UserError for what cannot be used."""
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   count = 0
@@ -48,7 +49,8 @@ def decode(source, target, rate, most_seconds, name):
       file.write(block.tobytes())
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+  """Runs the command line above."""
   source, target, rate, seconds, memory, cpu_seconds, name = argv
   rate, seconds = int(rate), int(seconds)
   limit(int(cpu_seconds), int(memory), 4 * rate * (seconds + 2))

@@ -1,96 +1,34 @@
 """The API's schema and a page that shows it, without any outside script."""
 
-import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 import html
 import json
+from typing import Any
 
+import pydantic
+
+from musiclm_jax.serving import answers
 from musiclm_jax.serving import asking
-from musiclm_jax.serving import jobs as jobs_lib
-from musiclm_jax.systems.musiclm import settings as settings_lib
 
-ABOUT = (
+DESCRIPTION = (
     'Music from a description. POST /v1/generate answers with a file; POST '
     '/v1/jobs answers at once, and the job can be watched, heard while it is '
     'made, fetched and cancelled. The same seed and settings give the bytes '
     'that `musiclm generate` writes on the same machine.')
-_RECORDING = 'id of an upload: '
-_TEXTS = dict(
-    prompt='what the music should be like',
-    story='YAML of timed prompts, instead of a prompt: "- at: 0:00" and under '
-    'it "prompt: ..."',
-    melody=_RECORDING + 'hummed, whistled or played, to follow',
-    like=_RECORDING + 'a song to be near to',
-    continue_from=_RECORDING + 'what the music goes on from')
-_KINDS = {int: 'integer', float: 'number', str: 'string'}
+REQUEST = asking.Request.model_json_schema()
 
 
-def _setting(field):
-  """The JSON schema of a field of `Settings`."""
-  schema = dict(type=_KINDS[field.type], default=field.default,
-                description=field.metadata['help'])
-  if 'choices' in field.metadata:
-    return dict(schema, enum=list(field.metadata['choices']))
-  return dict(schema, minimum=field.metadata['low'],
-              maximum=field.metadata['high'])
+def _json(text: str, model: type[pydantic.BaseModel]) -> dict[str, Any]:
+  return dict(description=text, model=model)
 
 
-REQUEST = dict(
-    type='object', additionalProperties=False,
-    description='What to make: at least one of prompt, story, melody, like and '
-    'continue_from. What is left out is the default of the bundle (`defaults` of '
-    '/v1/about), or else the one told here.',
-    properties=dict(
-        {name: dict(type='string', description=text)
-         for name, text in _TEXTS.items()},
-        **{f.name: _setting(f)
-           for f in dataclasses.fields(settings_lib.Settings)},
-        format=dict(type='string', enum=list(asking.FORMATS),
-                    default=asking.FORMATS[0])),
-    example=dict(prompt='a slow waltz on accordion', seconds=10, seed=3))
-
-_STRING, _NUMBER, _COUNT = (
-    dict(type=t) for t in ('string', 'number', 'integer'))
-_URLS = dict(type='array', items=_STRING)
-_WAITS = dict(type=['string', 'null'], description='what holds up all '
-              'requests: a program that is compiled, which nothing can '
-              'interrupt, a cancelled request that has to end')
-_JOB = dict(type='object', properties=dict(
-    id=_STRING, status=dict(type='string', enum=list(jobs_lib.STATES)),
-    error=dict(type=['string', 'null'], description='why it failed'),
-    title=_STRING, url=_STRING,
-    position=dict(_COUNT, description='requests that come before'),
-    waits_for=_WAITS,
-    stage=dict(type=['string', 'null']),
-    progress=dict(_NUMBER, description='share of the work, 0 to 1'),
-    seconds=dict(_NUMBER, description='of audio'),
-    seconds_done=dict(_NUMBER, description='of audio that can be heard'),
-    seed=_COUNT, format=_STRING,
-    audio=dict(_URLS, description='of the files, once it is done'),
-    spectrograms=_URLS,
-    similarity=dict(type='array', items=dict(type=['number', 'null'])),
-    streams=dict(_URLS, description='to hear while it is made')))
-_HEALTH = dict(type='object', properties=dict(
-    status=dict(type='string', enum=['starting', 'ready', 'failed', 'stopped']),
-    waiting=_COUNT, running=_COUNT, held=_COUNT, queue=_COUNT,
-    waits_for=_WAITS,
-    programs=dict(_COUNT, description='compiled, or read from the disk'),
-    warming=dict(type='boolean', description='whether more are compiled ahead '
-                 'while nobody waits'),
-    bundle=_STRING, version=_STRING))
-
-
-def _json(text, schema):
-  return dict(description=text, content={'application/json': dict(
-      schema=schema)})
-
-
-def _sound(text, *kinds):
+def _sound(text: str, *kinds: str) -> dict[str, Any]:
   binary = dict(schema=dict(type='string', format='binary'))
   return dict(description=text, content={k: binary for k in kinds})
 
 
-def _error(text):
-  return _json(text, dict(type='object', properties=dict(error=_STRING)))
+def _error(text: str) -> dict[str, Any]:
+  return _json(text, answers.Error)
 
 
 _REFUSALS = {
@@ -106,17 +44,17 @@ GENERATE = {
     409: _error('the request was cancelled'),
     500: _error('a fault of the server'),
     504: _error('the request took longer than the time limit')}
-SUBMIT = {202: _json('the job', _JOB), **_REFUSALS}
-JOB = {200: _json('the job', _JOB), **_MISSING}
+SUBMIT = {202: _json('the job', answers.Job), **_REFUSALS}
+JOB = {200: _json('the job', answers.Job), **_MISSING}
 AUDIO = {200: _sound('the file', 'audio/wav', 'audio/flac'), **_NOT_DONE}
 STREAM = {200: _sound('it comes as it is made', 'audio/wav'), **_NOT_DONE}
 PICTURE = {200: _sound('time to the right, low sounds below', 'image/png'),
            **_NOT_DONE}
-HEALTH = {200: _json('ready', _HEALTH), 503: _json('not ready', _HEALTH)}
-ABOUT_RESPONSE = {200: _json('the server', dict(type='object'))}
+HEALTH = {200: _json('ready', answers.Health),
+          503: _json('not ready', answers.Health)}
+ABOUT = {200: _json('the server', answers.About)}
 UPLOAD = {
-    201: _json('the upload', dict(type='object', properties=dict(
-        id=_STRING, seconds=_NUMBER))),
+    201: _json('the upload', answers.Upload),
     **{code: _REFUSALS[code] for code in (413, 415, 422, 503)}}
 UPLOAD_BODY = dict(requestBody=dict(required=True, content={
     'audio/*': dict(schema=dict(type='string', format='binary'))}))
@@ -146,7 +84,7 @@ _CURL = '''curl -s -H 'Content-Type: application/json' -o waltz.wav \\
   http://127.0.0.1:7860/v1/generate'''
 
 
-def page(schema):
+def page(schema: Mapping[str, Any]) -> str:
   """HTML of an OpenAPI schema, complete in itself."""
   parts = [
       '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -168,7 +106,8 @@ def page(schema):
   return '\n'.join(parts)
 
 
-def _operation(path, method, operation):
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+  """HTML of one method of one path."""
   text = ' '.join(operation.get('description', '').split())
   answers = [
       (_text(code), _text(answer['description']),
@@ -179,7 +118,7 @@ def _operation(path, method, operation):
           _table(('answer', '', 'type'), answers))
 
 
-def _range(field):
+def _range(field: Mapping[str, Any]) -> str:
   if 'enum' in field:
     return ', '.join(field['enum'])
   if 'minimum' in field:
@@ -187,11 +126,11 @@ def _range(field):
   return ''
 
 
-def _table(heads, rows):
-  cells = lambda row, tag: ''.join(f'<{tag}>{x}</{tag}>' for x in row)
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  cells = lambda row, tag: ''.join(f'<{tag}>{cell}</{tag}>' for cell in row)
   return ('<table><tr>' + cells(heads, 'th') + '</tr>' + ''.join(
       f'<tr>{cells(row, "td")}</tr>' for row in rows) + '</table>')
 
 
-def _text(value):
+def _text(value: Any) -> str:
   return html.escape(value if isinstance(value, str) else json.dumps(value))

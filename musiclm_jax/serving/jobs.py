@@ -4,13 +4,16 @@
 
 Who cancels is free at once, but the worker may be deep in a compilation, which
 nothing can interrupt: the job is over, its files stay until the worker has let
-go, and `letting_go` tells others what they wait for.
+go of it, and `letting_go` tells others what they wait for.
 
 Threads and the event loop read jobs as they are; only `Jobs` changes their
 state, under its lock.
 """
 
+from __future__ import annotations
+
 import collections
+from collections.abc import Callable, Iterable
 import dataclasses
 import math
 import pathlib
@@ -18,9 +21,16 @@ import secrets
 import shutil
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from musiclm_jax import errors
 from musiclm_jax.decoding import choices
+from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.serving import sound as sound_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
+
+if TYPE_CHECKING:  # it needs pydantic, and the queue does not
+  from musiclm_jax.serving import asking
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = (
     'queued', 'running', 'done', 'failed', 'cancelled')
@@ -32,7 +42,7 @@ _FIRST_GUESS_S = 10.0  # that a request takes, before one was served
 class Busy(errors.UserError):
   """No place in the queue; `retry_after_s` says when to come again."""
 
-  def __init__(self, message, retry_after_s):
+  def __init__(self, message: str, retry_after_s: int):
     super().__init__(message)
     self.retry_after_s = retry_after_s
 
@@ -46,13 +56,20 @@ class Advance:
     seconds: of audio that can be heard.
   """
 
-  def __init__(self, rounds=1):
+  def __init__(self, rounds: int = 1):
     """`rounds`: times that the stages run, MAX_ROWS samples at a time."""
     self.stage, self.share, self.seconds = '', 0.0, 0
-    self._rounds, self._ended, self._stages = rounds, 0, dict(audio=0.0)
+    self._rounds, self._ended = rounds, 0
+    self._stages = dict(audio=0.0)  # {stage: share of it that is done}
 
-  def report(self, stage, done, total):
-    """As of `generation.model.Model.generate`'s progress."""
+  def report(self, stage: str, done: int, total: int) -> None:
+    """Takes a report of `systems.musiclm.model.Model.make`.
+
+    Args:
+      stage: that reports; those without a share of the work are only named.
+      done: steps of it; of the stage 'audio', seconds.
+      total: steps that it will take.
+    """
     self.stage = stage
     if stage not in _SHARES:
       return
@@ -60,7 +77,7 @@ class Advance:
       self.seconds = done
     self._stages[stage] = done / max(1, total)
     weight = sum(_SHARES[s] for s in self._stages)
-    now = sum(_SHARES[s] * x for s, x in self._stages.items()) / weight
+    now = sum(_SHARES[s] * part for s, part in self._stages.items()) / weight
     self.share = max(self.share, min(1.0, (self._ended + now) / self._rounds))
     if stage == 'audio' and done >= total:
       self._ended += 1
@@ -101,8 +118,8 @@ class Job:
 
   id: str
   folder: pathlib.Path
-  wanted: object
-  settings: object
+  wanted: asking.Wanted | None
+  settings: settings_lib.Settings
   title: str
   seconds: float
   format: str
@@ -110,14 +127,15 @@ class Job:
   error: str = ''
   late: bool = False
   advance: Advance = dataclasses.field(default_factory=Advance)
-  sounds: tuple = ()
-  made: tuple = ()
-  times: dict = dataclasses.field(default_factory=dict)
+  sounds: tuple[sound_lib.Sound, ...] = ()
+  made: tuple[Made, ...] = ()
+  times: dict[str, float] = dataclasses.field(default_factory=dict)
   cancelled: threading.Event = dataclasses.field(
       default_factory=threading.Event)
 
   @property
-  def over(self):
+  def over(self) -> bool:
+    """Whether nothing more will come of it."""
     return self.state in (DONE, FAILED, CANCELLED)
 
 
@@ -129,7 +147,8 @@ class Jobs:
     stopped: whether nothing more is taken.
   """
 
-  def __init__(self, folder, limits, clock=time.monotonic):
+  def __init__(self, folder: pathlib.Path, limits: limits_lib.Limits,
+               clock: Callable[[], float] = time.monotonic):
     """An empty queue.
 
     Args:
@@ -137,17 +156,17 @@ class Jobs:
       limits: the limits.Limits.
       clock: function giving seconds.
     """
-    self._folder, self._limits = pathlib.Path(folder), limits
+    self._folder, self._limits = folder, limits
     self.clock = clock
     self._change = threading.Condition()
-    self._jobs = {}  # id -> Job, oldest first
-    self._waiting = collections.deque()
-    self._sizes = {}  # id -> bytes of what is over
-    self._worked = None  # the Job that the worker holds
+    self._jobs: dict[str, Job] = {}  # by id, oldest first
+    self._waiting: collections.deque[Job] = collections.deque()
+    self._sizes: dict[str, int] = {}  # by id: bytes of a job that is over
+    self._worked: Job | None = None  # the one that the worker holds
     self._usual_s = _FIRST_GUESS_S
     self.stopped = False
 
-  def check_place(self):
+  def check_place(self) -> None:
     """Busy unless a job could be submitted now."""
     with self._change:
       if self.stopped:
@@ -157,7 +176,7 @@ class Jobs:
             f'busy: {len(self._waiting)} requests are waiting already; try '
             f'again later.', max(1, math.ceil(self._usual_s)))
 
-  def submit(self, wanted):
+  def submit(self, wanted: asking.Wanted) -> Job:
     """The new `Job`; Busy where there is no place for it."""
     with self._change:
       self.check_place()
@@ -172,11 +191,11 @@ class Jobs:
       self._change.notify_all()
       return job
 
-  def get(self, identity):
+  def get(self, identity: str) -> Job | None:
     """The Job, or None."""
     return self._jobs.get(identity)
 
-  def position(self, job):
+  def position(self, job: Job) -> int:
     """How many are before a job: 0 for the one that runs."""
     with self._change:
       running = self._worked is not None and not self._worked.over
@@ -184,19 +203,19 @@ class Jobs:
               else 0)
 
   @property
-  def letting_go(self):
+  def letting_go(self) -> Job | None:
     """The cancelled Job that the worker still holds, or None."""
     worked = self._worked
     return worked if worked is not None and worked.over else None
 
-  def counts(self):
+  def counts(self) -> dict[str, int]:
     """{'waiting', 'running', 'held'}: how many there are."""
     with self._change:
       over = sum(job.over for job in self._jobs.values())
       return dict(waiting=len(self._waiting), held=over,
                   running=len(self._jobs) - over - len(self._waiting))
 
-  def cancel(self, identity):
+  def cancel(self, identity: str) -> bool:
     """Ends a job that is not over, at once; whether there was one."""
     with self._change:
       job = self._jobs.get(identity)
@@ -208,7 +227,7 @@ class Jobs:
       self._end(job, CANCELLED, '')
       return True
 
-  def next(self, wait=True):
+  def next(self, wait: bool = True) -> Job | None:
     """The next job, marked as running.
 
     Args:
@@ -227,7 +246,8 @@ class Jobs:
       job.times[RUNNING] = self.clock()
       return job
 
-  def end(self, job, state, error='', made=()):
+  def end(self, job: Job, state: str, error: str = '',
+          made: Iterable[Made] = ()) -> None:
     """The worker lets a job go; what comes of a cancelled one is dropped."""
     with self._change:
       self._worked = None
@@ -242,13 +262,15 @@ class Jobs:
       shutil.rmtree(job.folder, ignore_errors=True)
     self.tidy()
 
-  def _end(self, job, state, error):
+  def _end(self, job: Job, state: str, error: str) -> None:
     job.error, job.times[state] = error, self.clock()
     job.wanted = None
-    job.state = state  # last: who sees it finds all the rest
+    # Last, because others read without the lock: who sees that a job is over
+    # must find the rest of it as it will stay.
+    job.state = state
     self._change.notify_all()
 
-  def remove(self, identity):
+  def remove(self, identity: str) -> None:
     """Forgets a job that is over, and its files."""
     with self._change:
       job = self._jobs.get(identity)
@@ -256,17 +278,17 @@ class Jobs:
         return
       del self._jobs[identity]
       self._sizes.pop(identity, None)
-      if job is self._worked:  # which `end` will see
+      if job is self._worked:  # it still writes files; `end` removes them
         return
     shutil.rmtree(job.folder, ignore_errors=True)
 
-  def drop(self, identity):
+  def drop(self, identity: str) -> None:
     """Cancels a job that is not over, and forgets it."""
     with self._change:
       self.cancel(identity)
       self.remove(identity)
 
-  def tidy(self):
+  def tidy(self) -> None:
     """Removes results that are too many, too large together or too old."""
     with self._change:
       over = [job for job in self._jobs.values() if job.over]
@@ -279,7 +301,7 @@ class Jobs:
           self.clock(), most=self._limits.keep, spared=1):
         self.remove(job.id)
 
-  def stop(self):
+  def stop(self) -> None:
     """Cancels everything; nothing more is taken."""
     with self._change:
       self.stopped = True
@@ -289,5 +311,5 @@ class Jobs:
       self.cancel(identity)
 
 
-def _size(folder):
+def _size(folder: pathlib.Path) -> int:
   return sum(file.stat().st_size for file in folder.glob('*'))

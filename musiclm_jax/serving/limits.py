@@ -1,13 +1,16 @@
 """What one server gives: lengths, times, counts, bytes."""
 
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import math
+from typing import TypeVar
 
 from musiclm_jax import errors
 from musiclm_jax.systems.musiclm import settings as settings_lib
 from musiclm_jax.systems.musiclm import story as story_lib
 
 MIB = 1 << 20
+_Thing = TypeVar('_Thing')
 WARM = ('all', 'one', 'none')  # as `warm` tells
 
 
@@ -41,7 +44,7 @@ class Limits:
   keep_mib: int = 512
   keep_minutes: float = 60.0
 
-  def check(self, settings, known=0):
+  def check(self, settings: settings_lib.Settings, known: int = 0) -> None:
     """UserError for more than is given.
 
     Args:
@@ -59,14 +62,15 @@ class Limits:
           f'{name} is {settings.drawn}; this server draws at most '
           f'{self.max_samples}.')
 
-  def check_story(self, parts):
+  def check_story(self, parts: Sequence[story_lib.Part]) -> None:
     """UserError for a story.Part that begins where no music may be."""
     if parts[-1].at >= self.max_seconds:
       raise errors.UserError(
           f'the story has a part at {story_lib.clock(parts[-1].at)}; this '
           f'server makes at most {self.max_seconds} s.')
 
-  def surplus(self, held, now, most=math.inf, spared=0):
+  def surplus(self, held: Iterable[tuple[float, int, _Thing]], now: float,
+              most: float = math.inf, spared: int = 0) -> list[_Thing]:
     """What to drop, so that the rest is few, small and young enough.
 
     Args:
@@ -78,19 +82,20 @@ class Limits:
     Returns:
       Things, the oldest first.
     """
-    held = sorted(held, key=lambda one: one[0])
-    total = sum(size for _, size, _ in held)
-    for number, (came, size, _) in enumerate(held):
-      left = len(held) - number
+    oldest_first = sorted(held, key=lambda one: one[0])
+    total = sum(size for _, size, _ in oldest_first)
+    for number, (came, size, _) in enumerate(oldest_first):
+      left = len(oldest_first) - number
       if came >= now - 60 * self.keep_minutes and (
           left <= spared or left <= most and total <= self.keep_mib * MIB):
-        return [thing for _, _, thing in held[:number]]
+        return [thing for _, _, thing in oldest_first[:number]]
       total -= size
-    return [thing for _, _, thing in held]
+    return [thing for _, _, thing in oldest_first]
 
 
-# Option of the shell -> (field, lowest, highest, help).
-OPTIONS = {
+# Option of the shell -> (field, lowest, highest, help). No pydantic model: the
+# shell lists the options even where the web packages are not installed.
+OPTIONS: dict[str, tuple[str, int, int, str]] = {
     '--queue': ('queue', 1, 1000, 'requests that may wait; others are answered '
                 '"busy" at once'),
     '--max-seconds': ('max_seconds', 1, settings_lib.MAX_SECONDS,
@@ -107,7 +112,7 @@ OPTIONS = {
 }
 
 
-def make(values):
+def make(values: Mapping[str, float | None]) -> Limits:
   """Checked `Limits`.
 
   Args:

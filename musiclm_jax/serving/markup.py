@@ -3,6 +3,7 @@
 Whatever a person wrote is escaped here, in one place.
 """
 
+from collections.abc import Sequence
 import html
 
 from musiclm_jax.serving import jobs as jobs_lib
@@ -82,36 +83,39 @@ CSS = '''
 '''
 
 
-def head(bundle):
-  """The top of the page."""
+def head(bundle: str) -> str:
+  """The top of the page, which names the bundle."""
   return (f'<h1>MusicLM</h1><p>Describe music, and hear it while it is made. '
           f'Model: {_text(bundle)} &middot; <a href="docs">API</a></p>')
 
 
-def problem(line):
+def problem(line: str) -> str:
   """One line that says what is wrong."""
   return f'<p class="problem" role="alert">{_text(" ".join(line.split()))}</p>'
 
 
-def fine(line):
+def fine(line: str) -> str:
+  """One line that says what is well."""
   return f'<p class="fine">{_text(line)}</p>'
 
 
-def note(line):
+def note(line: str) -> str:
+  """One line beside the rest."""
   return f'<p class="note">{_text(line)}</p>'
 
 
-def nothing():
+def nothing() -> str:
   """Where the music will be."""
   return '<div class="empty">What you make can be heard here.</div>'
 
 
-def before():
+def before() -> str:
   """The title of the history."""
   return '<h2>Made before</h2>'
 
 
-def work(job, position, running_s, waits_for=None):
+def work(job: jobs_lib.Job, position: int, running_s: float,
+         waits_for: str | None = None) -> str:
   """The progress of a job.
 
   Args:
@@ -134,7 +138,7 @@ def work(job, position, running_s, waits_for=None):
   return _bar(share, ' · '.join(words))
 
 
-def ended(job, took_s):
+def ended(job: jobs_lib.Job, took_s: float) -> str:
   """What a job that is over leaves in place of its progress."""
   if job.state == jobs_lib.FAILED:
     return problem(job.error)
@@ -146,7 +150,8 @@ def ended(job, took_s):
               f'{job.settings.seed}.')
 
 
-def _bar(share, words):
+def _bar(share: float | None, words: str) -> str:
+  """A bar of progress, that swings where the share is None, and words."""
   if share is None:
     return (f'<div class="work" role="status"><div class="bar waiting"><i></i>'
             f'</div><p>{_text(words)}</p></div>')
@@ -157,7 +162,7 @@ def _bar(share, words):
           f'<p>{_text(words)}</p></div>')
 
 
-def players(job):
+def players(job: jobs_lib.Job) -> str:
   """What is heard while it is made, or at the end if the best are chosen.
 
   Only the first loads by itself: a browser has few connections to a server.
@@ -174,7 +179,7 @@ def players(job):
   return ''.join(parts)
 
 
-def spectrograms(job):
+def spectrograms(job: jobs_lib.Job) -> str:
   """Pictures of a job that is done."""
   return ''.join(
       f'<figure class="spectrum"><img alt="spectrogram of sample {number}" '
@@ -184,7 +189,7 @@ def spectrograms(job):
       for number, made in enumerate(job.made, 1))
 
 
-def history(jobs):
+def history(jobs: Sequence[jobs_lib.Job]) -> str:
   """What was made before, with downloads.
 
   Args:
@@ -195,7 +200,8 @@ def history(jobs):
   return ''.join(map(_entry, jobs))
 
 
-def _entry(job):
+def _entry(job: jobs_lib.Job) -> str:
+  """A job of the history."""
   rows = []
   for number, made in enumerate(job.made, 1):
     url = f'v1/jobs/{job.id}/audio/{number}'
@@ -209,5 +215,5 @@ def _entry(job):
           f'{"".join(rows)}</div>')
 
 
-def _text(value):
+def _text(value: object) -> str:
   return html.escape(str(value))

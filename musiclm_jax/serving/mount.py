@@ -4,14 +4,19 @@ Gradio reads its settings from the environment when it is imported, so they are
 set here first.
 """
 
+from collections.abc import Callable
 import functools
 import os
+import pathlib
+from typing import Any
 
+import fastapi
 from starlette import concurrency
 from starlette import exceptions
 
 from musiclm_jax.serving import api
 from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.serving import service as service_lib
 from musiclm_jax.serving import uploads
 
 _UPLOAD = '/gradio_api/upload'
@@ -20,7 +25,8 @@ _CLOSED = ('/proxy=', '/gradio_api/proxy=', '/gradio_api/file=http',
            '/llms.txt', '/gradio_api/mcp', '/monitoring')
 
 
-def mount(app, service, folder):
+def mount(app: fastapi.FastAPI, service: service_lib.Service,
+          folder: pathlib.Path) -> 'Guard':
   """The ASGI app of API and page.
 
   Args:
@@ -48,11 +54,14 @@ def mount(app, service, folder):
   return Guard(app, tidy)
 
 
-def _close_api(app):
-  """What the API does not have is told by the API, not by the page."""
+def _close_api(app: fastapi.FastAPI) -> None:
+  """Answers what the API does not have with 404, as the API does.
+
+  The page takes whatever comes to no other route, and would answer with HTML.
+  """
   @app.api_route('/v1/{rest:path}', include_in_schema=False, methods=[
       'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
-  async def nothing(rest: str):
+  async def nothing(rest: str) -> None:
     del rest
     raise exceptions.HTTPException(404)
 
@@ -60,11 +69,13 @@ def _close_api(app):
 class Guard:
   """Closes what the page does not need, and bounds what it is sent."""
 
-  def __init__(self, app, tidy):
+  def __init__(self, app: Callable, tidy: Callable[[], None]):
     """A guard of an ASGI app; calls `tidy` before a file is taken."""
     self._app, self._tidy = app, tidy
 
-  async def __call__(self, scope, receive, send):
+  async def __call__(self, scope: dict[str, Any], receive: Callable,
+                     send: Callable) -> None:
+    """Answers one request, as ASGI asks."""
     path = scope.get('path', '')
     if scope['type'] == 'http' and path.startswith(_CLOSED):
       await send(dict(type='http.response.start', status=404, headers=[]))
@@ -75,5 +86,5 @@ class Guard:
     try:
       await self._app(scope, receive, send)
     except Exception as error:  # pylint: disable=broad-exception-caught
-      if not api.left(error):
+      if not api.is_disconnect(error):
         raise

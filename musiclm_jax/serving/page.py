@@ -1,6 +1,9 @@
 """The Gradio page: what is where, and which action each part calls."""
 
+from collections.abc import Mapping
+import pathlib
 import secrets
+from typing import Any
 
 import gradio as gr
 
@@ -18,7 +21,8 @@ _STORY = '''- at: 0:00
 '''
 _FONTS = ('ui-sans-serif', 'system-ui', 'sans-serif')
 _MONO = ('ui-monospace', 'Consolas', 'monospace')
-# What of the settings the page asks for as they are; the API takes all.
+# Settings that the page passes on as its inputs hold them. Those that it has no
+# input for, like top-k, keep their defaults; the API takes them all.
 _ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
           'temperature_semantic', 'temperature_coarse', 'temperature_fine',
           'guidance_semantic', 'guidance_coarse', 'guidance_melody')
@@ -28,7 +32,8 @@ _RECORDINGS = dict(
     like=('A song to be near to', 'Alone, or beside the prompt or story.'),
     continue_from=('A recording to go on from', 'The result begins with its '
                    'whole seconds; the length above is of what is new.'))
-# name, label, the stage that is guided, what must be optional in it, its words
+# (setting, label, stage, condition, what the condition is in words): a slider is
+# shown where the stage can also draw without the condition, which guiding needs.
 _GUIDANCE = (
     ('guidance_semantic', 'Guidance, semantic tokens', 'semantic', 'mulan',
      'the prompt'),
@@ -36,17 +41,21 @@ _GUIDANCE = (
      'the prompt'),
     ('guidance_melody', 'Guidance, melody', 'semantic', 'melody',
      'a given melody'))
-# A narrow page has the result below: it is brought into view.
+# On a narrow screen the result is below the inputs, out of sight, so the page is
+# scrolled to it when somebody asks for music.
 _SHOW = """() => document.querySelector('#right').scrollIntoView(
     {behavior: 'smooth', block: 'nearest'})"""
-# A player that could not play what was not whole yet takes the file.
+# Not every browser can play a WAV that still grows, and one that has failed does
+# not try again by itself, so at the end its player is given the whole file.
 _MEND = """() => document.querySelectorAll('#players audio').forEach(player => {
   if (player.error) player.src = player.src.replace('/stream/', '/audio/');
 })"""
-_PRIVATE = dict(api_visibility='private', concurrency_limit=None)
+# Events are for the page alone: no client calls them by name, and none waits for
+# another, because a request waits in the server's own queue.
+_PRIVATE: dict[str, Any] = dict(api_visibility='private', concurrency_limit=None)
 
 
-def theme():
+def theme() -> gr.themes.Base:
   """Colours and the fonts of the reader's system: nothing is fetched."""
   base = gr.themes.Base(
       primary_hue='violet', neutral_hue='slate', radius_size='md', font=_FONTS,
@@ -59,7 +68,7 @@ def theme():
       input_placeholder_color_dark='*neutral_400')
 
 
-def build(service, folder):
+def build(service: service_lib.Service, folder: pathlib.Path) -> gr.Blocks:
   """The page.
 
   Args:
@@ -91,9 +100,10 @@ def build(service, folder):
   return page
 
 
-def _inputs(service, actions):
+def _inputs(service: service_lib.Service,
+            actions: actions_lib.Actions) -> dict[str, Any]:
   """The left column: {name: component}."""
-  found = dict(mode=gr.State('prompt'))
+  found: dict[str, Any] = dict(mode=gr.State('prompt'))
   with gr.Tabs():
     with gr.Tab('Prompt', id='prompt') as prompt_tab:
       found['prompt'] = gr.Textbox(
@@ -108,7 +118,7 @@ def _inputs(service, actions):
       found['story'] = gr.Code(
           _STORY, language='yaml', lines=8, max_lines=16, elem_id='story',
           label='Timed prompts', buttons=[])
-      told = gr.HTML('', elem_id='told')
+      verdict = gr.HTML('', elem_id='told')
   for tab, mode in ((prompt_tab, 'prompt'), (story_tab, 'story')):
     tab.select(lambda mode=mode: mode, None, found['mode'],
                show_progress='hidden', **_PRIVATE)
@@ -131,19 +141,19 @@ def _inputs(service, actions):
         'Make music', variant='primary', elem_id='make', min_width=120)
     found['stop'] = gr.Button(
         'Cancel', interactive=False, elem_id='stop', min_width=120)
-  _story_checks(actions, found['story'], story_tab, told, found['seconds'])
+  _story_checks(actions, found['story'], story_tab, verdict, found['seconds'])
   _recordings(service, actions, found)
   with gr.Accordion('Advanced', open=False, elem_id='advanced'):
     _advanced(service, found)
   return found
 
 
-def _usual(service):
+def _usual(service: service_lib.Service) -> settings_lib.Settings:
   """The Settings that the page begins with: those of the bundle."""
   return settings_lib.make(defaults=service.bundle.defaults)
 
 
-def _advanced(service, found):
+def _advanced(service: service_lib.Service, found: dict[str, Any]) -> None:
   """Settings that have a good default."""
   codec, usual = service.bundle.tokens.codec, _usual(service)
   if service.limits.max_samples > 1:
@@ -175,18 +185,20 @@ def _advanced(service, found):
       list(asking.FORMATS), value=asking.FORMATS[0], label='File')
 
 
-def _story_checks(actions, story, tab, told, seconds):
-  """A story is checked as it is written, and says how long it will be."""
-  def check(text):
+def _story_checks(actions: actions_lib.Actions, story: gr.Code, tab: gr.Tab,
+                  verdict: gr.HTML, seconds: gr.Slider) -> None:
+  """Checks a story as it is written, and sets the length that it will have."""
+  def check(text: str) -> tuple[str, Any]:
     line, length = actions.check_story(text)
     return line, gr.skip() if length is None else length
 
   for event in (story.change, tab.select):
-    event(check, story, [told, seconds], show_progress='hidden', **_PRIVATE)
+    event(check, story, [verdict, seconds], show_progress='hidden', **_PRIVATE)
 
 
-def _recordings(service, actions, found):
-  """Each with a line that says whether it can be used."""
+def _recordings(service: service_lib.Service, actions: actions_lib.Actions,
+                found: dict[str, Any]) -> None:
+  """The recordings, each with a line that says whether it can be used."""
   for name, (title, text) in _RECORDINGS.items():
     usable = name != 'melody' or service.takes_melody
     with gr.Accordion(title, open=False, elem_id=f'{name}-part'):
@@ -199,18 +211,19 @@ def _recordings(service, actions, found):
         found['like_weight'] = gr.Slider(
             0, 1, _usual(service).like_weight, step=0.05, elem_id='like_weight',
             label='Its weight beside the prompt')
-      heard = gr.HTML('', elem_id=f'{name}-line')
+      verdict = gr.HTML('', elem_id=f'{name}-line')
       found[name].change(
           lambda path, name=name: actions.check_recording(path, name),
-          found[name], heard, show_progress='hidden', **_PRIVATE)
+          found[name], verdict, show_progress='hidden', **_PRIVATE)
 
 
-def _connect(page, actions, inputs, outputs):
+def _connect(page: gr.Blocks, actions: actions_lib.Actions,
+             inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
   """Buttons, and what the page does when it is opened."""
   names, most_levels = list(inputs), inputs['levels'].maximum
   shown = list(outputs.values())
 
-  def told(step):
+  def changes(step: actions_lib.Step) -> dict[Any, Any]:
     """Values of components from a step of an action."""
     values = {outputs[k]: v for k, v in step.items() if k in outputs}
     if 'busy' in step:
@@ -222,13 +235,13 @@ def _connect(page, actions, inputs, outputs):
     *values, held = given
     asked = _asked(dict(zip(names, values)), most_levels)
     async for step in actions.generate(asked, held):
-      yield told(step)
+      yield changes(step)
 
   async def restore(held):
     async for step in actions.restore(held):
-      yield told(step)
+      yield changes(step)
 
-  following = dict(show_progress='hidden', **_PRIVATE)
+  following: dict[str, Any] = dict(show_progress='hidden', **_PRIVATE)
   for asks in (outputs['make'].click, inputs['prompt'].submit):
     asks(None, None, None, js=_SHOW, **following)
     asks(make, [*inputs.values(), outputs['held']], shown, **following).then(
@@ -238,17 +251,20 @@ def _connect(page, actions, inputs, outputs):
       None, None, None, js=_MEND, **following)
 
 
-def _asked(values, most_levels):
+def _asked(values: Mapping[str, Any], most_levels: int) -> dict[str, Any]:
   """A request as of `asking.read`, from the values of the inputs."""
   mode = values['mode'] if values['mode'] in asking.TEXTS else 'prompt'
   asked = {name: values.get(name) for name in (*_ASKED, 'format')}
-  # The bundle may draw fewer unless it is said.
+  # The slider's end means all levels, and 0 says so. The bundle may have a
+  # default of fewer, which would be taken if nothing was said.
   asked['levels'] = values['levels'] if values['levels'] != most_levels else 0
   recordings = {name: values[name] for name in asking.SOUNDS if values[name]}
-  # The slider is there without a melody, and the API refuses what has no use.
+  # The slider has a value even without a melody, and a request that guides a
+  # melody that it does not have is refused.
   if 'melody' not in recordings:
     del asked['guidance_melody']
-  # A recording may stand alone, so an empty text is none beside one.
+  # A recording needs no text, so an empty one is left out beside it. Alone it is
+  # sent, because the answer then says what is missing.
   text = values[mode] or ''
   if text.strip() or not recordings:
     asked[mode] = text

@@ -4,6 +4,8 @@ JAX tells when a program is lowered, which compiling follows, and when it is
 compiled or was found on the disk.
 """
 
+from typing import Any
+
 _LOWERED = '/jax/core/compile/jaxpr_to_mlir_module_duration'
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
@@ -17,15 +19,16 @@ class Programs:
     seconds: that all of it took.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.count, self.compiling, self.seconds = 0, False, 0.0
 
-  def listen(self):
+  def listen(self) -> None:
     """Counts from now on, as long as the process lives."""
     import jax  # pylint: disable=g-import-not-at-top
     jax.monitoring.register_event_duration_secs_listener(self.hear)
 
-  def hear(self, event, seconds, **unused_about):
+  def hear(
+      self, event: str, duration_secs: float, **unused_about: Any) -> None:
     """Takes an event of JAX."""
     if event == _LOWERED:
       self.compiling = True
@@ -33,4 +36,4 @@ class Programs:
       self.count, self.compiling = self.count + 1, False
     else:
       return
-    self.seconds += seconds
+    self.seconds += duration_secs

@@ -1,5 +1,8 @@
 """Runs the site: its address, its temporary folder, its signals, its end."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 import contextlib
 import errno
 import importlib.util
@@ -10,8 +13,15 @@ import socket
 import sys
 import tempfile
 import threading
+from typing import Any, TYPE_CHECKING
 
 from musiclm_jax import errors
+
+if TYPE_CHECKING:  # these are imported once it is known that they can be
+  from musiclm_jax import bundle as bundle_lib
+  from musiclm_jax.serving import limits as limits_lib
+  from musiclm_jax.serving import service as service_lib
+  from musiclm_jax.serving import worker as worker_lib
 
 _PACKAGES = ('fastapi', 'uvicorn', 'multipart')
 _GRACE_S = 3  # that open connections have at the end
@@ -19,7 +29,7 @@ _BACKLOG = 128
 _MAX_CONNECTIONS = 500  # the next one is answered 503
 
 
-def check_packages(page):
+def check_packages(page: bool) -> None:
   """UserError unless the packages of the site are there."""
   names = _PACKAGES + (('gradio',) if page else ())
   missing = [n for n in names if importlib.util.find_spec(n) is None]
@@ -30,7 +40,7 @@ def check_packages(page):
 
 
 @contextlib.contextmanager
-def listening(host, port):
+def listening(host: str, port: int) -> Iterator[socket.socket]:
   """A socket that listens; UserError for an address that cannot be had."""
   try:
     family, kind, _, _, address = socket.getaddrinfo(
@@ -56,14 +66,16 @@ def listening(host, port):
     yield sock
 
 
-def run(sock, bundle, limits, weights=None, page=True, warm='all'):
+def run(sock: socket.socket, bundle: bundle_lib.Bundle,
+        limits: limits_lib.Limits, weights: str | None = None,
+        page: bool = True, warm: str = 'all') -> None:
   """Serves until SIGTERM or Ctrl-C.
 
   Args:
     sock: a socket that listens.
     bundle: the bundle.Bundle.
     limits: the limits.Limits.
-    weights: as of `generation.model.Model`.
+    weights: as of `systems.musiclm.model.Model`.
     page: whether there is a page beside the API.
     warm: of limits.WARM, what to compile before it is asked for.
 
@@ -74,8 +86,8 @@ def run(sock, bundle, limits, weights=None, page=True, warm='all'):
   host, port = sock.getsockname()[:2]
   shown = f'[{host}]' if ':' in host else host
   with tempfile.TemporaryDirectory(
-      prefix='musiclm-serve-', ignore_cleanup_errors=True) as folder:
-    folder = pathlib.Path(folder)
+      prefix='musiclm-serve-', ignore_cleanup_errors=True) as name:
+    folder = pathlib.Path(name)
     with _Stop() as stop:
       service = make_service(folder, bundle, limits, weights, warm, say)
       server = _server(_site(service, folder, page))
@@ -97,7 +109,10 @@ def run(sock, bundle, limits, weights=None, page=True, warm='all'):
     os._exit(0)  # pylint: disable=protected-access
 
 
-def make_service(folder, bundle, limits, weights=None, warm='all', say=print):
+def make_service(
+    folder: pathlib.Path, bundle: bundle_lib.Bundle, limits: limits_lib.Limits,
+    weights: str | None = None, warm: str = 'all',
+    say: Callable[[str], Any] = print) -> service_lib.Service:
   """The service.Service whose files are in `folder`."""
   from musiclm_jax.serving import jobs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.serving import service  # pylint: disable=g-import-not-at-top
@@ -119,7 +134,8 @@ def make_service(folder, bundle, limits, weights=None, warm='all', say=print):
                       bundle.tokens.audio.sample_rate_hz), works)
 
 
-def _site(service, folder, page):
+def _site(service: service_lib.Service, folder: pathlib.Path,
+          page: bool) -> Any:
   """The ASGI app."""
   from musiclm_jax.serving import api  # pylint: disable=g-import-not-at-top
   app = api.create(service)
@@ -129,11 +145,16 @@ def _site(service, folder, page):
   return app
 
 
-def _server(app):
+def _server(app: Any) -> Any:
+  """The uvicorn.Server of an ASGI app."""
   import uvicorn  # pylint: disable=g-import-not-at-top
 
   class Server(uvicorn.Server):
-    """Leaves signals to us: an end that was asked for is no failure."""
+    """Leaves signals to `_Stop`.
+
+    Uvicorn's own handlers raise the signal again at the end, and the shell
+    would be told of a failure where somebody only asked the server to stop.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -147,34 +168,36 @@ def _server(app):
 class _Stop:
   """SIGTERM and Ctrl-C end the server; a second one does not wait."""
 
-  def __init__(self):
-    self._server, self._asked, self._before = None, 0, {}
+  def __init__(self) -> None:
+    self._server: Any = None
+    self._asked = 0
+    self._before: dict[int, Any] = {}
 
-  def __enter__(self):
+  def __enter__(self) -> _Stop:
     for kind in (signal.SIGINT, signal.SIGTERM):
       self._before[kind] = signal.signal(kind, self._ask)
     return self
 
-  def __exit__(self, *unused_error):
+  def __exit__(self, *unused_error: Any) -> None:
     for kind, handler in self._before.items():
       signal.signal(kind, handler)
 
-  def ends(self, server):
+  def ends(self, server: Any) -> None:
     """From now on there is a server to end."""
     self._server = server
     self._tell()
 
-  def _ask(self, unused_signal, unused_frame):
+  def _ask(self, unused_signal: int, unused_frame: Any) -> None:
     self._asked += 1
     self._tell()
 
-  def _tell(self):
+  def _tell(self) -> None:
     if self._server is not None and self._asked:
       self._server.should_exit = True
       self._server.force_exit = self._asked > 1
 
 
-def _watch(worker, server):
+def _watch(worker: worker_lib.Worker, server: Any) -> None:
   """Ends the server when the model cannot be loaded."""
   worker.wait()
   if worker.error is not None:

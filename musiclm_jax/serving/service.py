@@ -1,9 +1,14 @@
 """What page and API share: one queue, one model, the uploads, the limits."""
 
+from collections.abc import Callable, Mapping
 import dataclasses
+from typing import Any
+
+import numpy as np
 
 import musiclm_jax
 from musiclm_jax import bundle as bundle_lib
+from musiclm_jax.serving import answers
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
@@ -37,18 +42,21 @@ class Service:
   jobs: jobs_lib.Jobs
   uploads: uploads_lib.Uploads
   worker: worker_lib.Worker
-  tidiers: list = dataclasses.field(default_factory=list)
+  tidiers: list[Callable[[], None]] = dataclasses.field(default_factory=list)
 
   @property
-  def takes_melody(self):
+  def takes_melody(self) -> bool:
     """Whether the bundle follows melodies."""
     return steering_lib.takes_melody(self.bundle)
 
   @property
-  def rate(self):
+  def rate(self) -> int:
+    """Of all audio here, in Hz."""
     return self.bundle.tokens.audio.sample_rate_hz
 
-  def submit(self, values, sound=None):
+  def submit(
+      self, values: Mapping[str, Any],
+      sound: Callable[[str, str], np.ndarray] | None = None) -> jobs_lib.Job:
     """The `Job` of a request as of `asking.read`.
 
     Args:
@@ -65,7 +73,7 @@ class Service:
     return self.jobs.submit(wanted)
 
   @property
-  def waits_for(self):
+  def waits_for(self) -> str | None:
     """What holds up all requests, in words, or None."""
     if self.worker.starts is not None:
       return self.worker.starts
@@ -75,23 +83,22 @@ class Service:
           ': a program is compiled for it' if compiling else '')
     return 'a program is compiled' if compiling else None
 
-  def health(self):
+  def health(self) -> answers.Health:
     """What /healthz says."""
-    return dict(status=self.worker.state, **self.jobs.counts(),
-                queue=self.limits.queue, waits_for=self.waits_for,
-                programs=self.worker.programs.count,
-                warming=self.worker.warming, bundle=self.bundle.identity,
-                version=musiclm_jax.__version__)
+    return answers.Health(
+        status=self.worker.state, **self.jobs.counts(),
+        queue=self.limits.queue, waits_for=self.waits_for,
+        programs=self.worker.programs.count, warming=self.worker.warming,
+        bundle=self.bundle.identity, version=musiclm_jax.__version__)
 
-  def about(self):
+  def about(self) -> answers.About:
     """What a client has to know before it asks."""
-    return dict(
+    return answers.About(
         bundle=self.bundle.identity, sample_rate_hz=self.rate,
         melody=self.takes_melody, defaults=self.bundle.defaults,
-        examples=list(EXAMPLES),
-        limits=dataclasses.asdict(self.limits))
+        examples=list(EXAMPLES), limits=self.limits)
 
-  def tidy(self):
+  def tidy(self) -> None:
     """Drops what was held long enough."""
     self.jobs.tidy()
     self.uploads.tidy()
@@ -99,11 +106,11 @@ class Service:
       tidy()
 
 
-def describe(service, job):
+def describe(service: Service, job: jobs_lib.Job) -> answers.Job:
   """A Job as JSON shows it."""
   base = f'/v1/jobs/{job.id}'
   soon = not job.settings.best_of
-  return dict(
+  return answers.Job(
       id=job.id, status=job.state, error=job.error or None, title=job.title,
       position=service.jobs.position(job),
       waits_for=None if job.over else service.waits_for,

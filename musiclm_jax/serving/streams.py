@@ -1,20 +1,23 @@
 """The bytes of a sample while it is made, or a part of them.
 
-A stream is a WAV file whose length is known before its samples are. A browser
-plays what comes as it comes, with nothing but an <audio> element: no script, no
-Media Source. Safari plays only what answers ranges, so they are: it asks for
-the first two bytes, then for all; a part that is not made yet comes when it is.
+A stream is a WAV file whose length is known before its samples are. A browser's
+<audio> element plays it as it comes, without any script. Range requests are
+answered, because Safari plays nothing without: it asks for the first two bytes,
+then for all. A part that is not made yet is sent when it is.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 import re
+
+from musiclm_jax.serving import jobs
 
 _POLL_S = 0.05
 _PIECE_BYTES = 1 << 16
 _RANGE = re.compile(r'\s*bytes\s*=\s*([0-9]{0,18})-([0-9]{0,18})\s*', re.I)
 
 
-def part(header, size):
+def part(header: str | None, size: int) -> tuple[int, int] | None:
   """What a Range header asks for of `size` bytes.
 
   >>> part('bytes=0-1', 100), part('bytes=44-', 100), part('bytes=-8', 100)
@@ -31,15 +34,16 @@ def part(header, size):
   found = _RANGE.fullmatch(header or '')
   if found is None or found.groups() == ('', ''):
     return None
-  first, last = (int(text) if text else None for text in found.groups())
-  if first is None:
-    return max(0, size - last), size
-  if last is not None and last < first:
+  first, last = found.groups()
+  if not first:  # so many bytes from the end
+    return max(0, size - int(last)), size
+  if last and int(last) < int(first):
     return None
-  return min(first, size), size if last is None else min(last + 1, size)
+  return min(int(first), size), min(int(last) + 1, size) if last else size
 
 
-async def follow(job, number, first, stop):
+async def follow(job: jobs.Job, number: int, first: int,
+                 stop: int) -> AsyncIterator[bytes]:
   """Yields bytes `first` to `stop` of a stream as they come.
 
   A player is told the length at the beginning, so if the job ends early there
@@ -52,14 +56,16 @@ async def follow(job, number, first, stop):
     stop: the byte after the last one.
   """
   left = stop - first
-  there = lambda: job.sounds and job.sounds[number].heard.exists()
-  while not job.over and not there():
+  begun = lambda: job.sounds and job.sounds[number].heard.exists()
+  while not job.over and not begun():
     await asyncio.sleep(_POLL_S)
-  if there():
+  if begun():
     with open(job.sounds[number].heard, 'rb') as file:
       file.seek(first)
       while left:
-        over = job.over  # before reading: what is written then is the last
+        # Before reading: after a job is over nothing is written, so what is
+        # read then is the end; the other way round it could be written between.
+        over = job.over
         if data := file.read(min(left, _PIECE_BYTES)):
           left -= len(data)
           yield data

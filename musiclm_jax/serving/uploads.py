@@ -1,10 +1,11 @@
 """Recordings that clients send: checked, decoded elsewhere, held for a while.
 
-Nothing of a client names a file here: what comes is stored under an id that is
-drawn, in the server's temporary folder, and the file itself goes as soon as its
-samples are there.
+The name that a client has for a file is never used, because a name can point
+anywhere: what comes is stored under a random id in the server's temporary
+folder. It is decoded at once, and then only the samples are kept.
 """
 
+from collections.abc import Callable
 import dataclasses
 import os
 import pathlib
@@ -22,9 +23,11 @@ from musiclm_jax.serving import decoder
 from musiclm_jax.serving import jobs as jobs_lib
 from musiclm_jax.serving import limits as limits_lib
 
-_MAX_DECODERS = 2  # at once; others wait, but not for long
-_PATIENCE_S = 2.0
+_MAX_DECODERS = 2  # at once, because each may take a core and a GiB
+_PATIENCE_S = 2.0  # that others wait for them before they are told 'busy'
 _MAX_HELD = 64
+_RETRY_S = 5
+_BYTES = 4  # of a float32 sample
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -38,7 +41,14 @@ class WrongKind(errors.UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Upload:
-  """A recording: [N] float32 in `file`, at the server's rate."""
+  """A recording.
+
+  Attributes:
+    id: unguessable, so that only who has sent it can use it.
+    file: holds [N] float32 at the server's rate.
+    seconds: of its sound.
+    came: seconds of the clock at which it came.
+  """
 
   id: str
   file: pathlib.Path
@@ -47,14 +57,15 @@ class Upload:
 
 
 class Uploads:
-  """What was sent.
+  """The recordings that are held, each for a while.
 
   Attributes:
     most_bytes: of one file.
   """
 
-  def __init__(self, folder, limits, rate, clock=time.monotonic):
-    """None yet.
+  def __init__(self, folder: str | os.PathLike, limits: limits_lib.Limits,
+               rate: int, clock: Callable[[], float] = time.monotonic):
+    """Holds nothing yet.
 
     Args:
       folder: that exists, for this alone.
@@ -64,22 +75,28 @@ class Uploads:
     """
     self._folder, self._limits = pathlib.Path(folder), limits
     self._rate, self._clock = rate, clock
-    self._held, self._lock = {}, threading.Lock()
+    self._held: dict[str, Upload] = {}
+    self._lock = threading.Lock()
     self._decoders = threading.BoundedSemaphore(_MAX_DECODERS)
     self.most_bytes = limits.upload_mib * limits_lib.MIB
 
-  def place(self):
+  def place(self) -> pathlib.Path:
     """A path at which a file may be written; `take` or unlink it."""
     return self._folder / f'{secrets.token_urlsafe(12)}.sent'
 
-  def too_large(self, what='the file'):
+  def too_large(self, what: str = 'the file') -> TooLarge:
     """The error for a file of more than `most_bytes`."""
     return TooLarge(
         f'{what} is larger than {self._limits.upload_mib} MiB, the limit of '
         f'this server; send a shorter recording.')
 
-  def take(self, path):
-    """Makes an `Upload` of a file, which goes away."""
+  def take(self, path: pathlib.Path) -> Upload:
+    """Decodes a file, deletes it and holds the samples.
+
+    Raises:
+      TooLarge, WrongKind, UserError: it cannot be used.
+      Busy: others are decoded.
+    """
     identity = secrets.token_urlsafe(12)
     file = self._folder / f'{identity}.f32'
     try:
@@ -92,19 +109,29 @@ class Uploads:
     self.tidy()
     return upload
 
-  def samples(self, identity):
-    """[N] float32 of an upload."""
+  def samples(self, identity: str) -> np.ndarray:
+    """[N] float32 of an upload; UserError where it is not held."""
     with self._lock:
       upload = self._held.get(identity)
-    try:
-      return np.fromfile(upload.file, np.float32)
-    except (AttributeError, FileNotFoundError):
-      raise errors.UserError(
-          f'there is no upload {identity[:40]!r}, or it is no longer held; '
-          f'send the recording again.') from None
+    if upload is not None:
+      try:
+        return np.fromfile(upload.file, np.float32)
+      except FileNotFoundError:
+        pass  # `tidy` came between
+    raise errors.UserError(
+        f'there is no upload {identity[:40]!r}, or it is no longer held; '
+        f'send the recording again.')
 
-  def decoded(self, path, what):
-    """[N] float32 of a file, which stays; `what` is its name in messages."""
+  def decoded(self, path: pathlib.Path, what: str) -> np.ndarray:
+    """[N] float32 of a file, which is not deleted.
+
+    Args:
+      path: of the file.
+      what: how messages call it.
+
+    Raises:
+      As `take` does.
+    """
     file = self._folder / f'{secrets.token_urlsafe(12)}.f32'
     try:
       self._decode(path, file, what)
@@ -112,18 +139,17 @@ class Uploads:
     finally:
       file.unlink(missing_ok=True)
 
-  def tidy(self):
-    """Drops what is too old or too much."""
+  def tidy(self) -> None:
+    """Deletes the oldest uploads, where they are too old, many or large."""
     with self._lock:
-      for upload in self._limits.surplus(
-          [(u.came, u.file.stat().st_size, u) for u in self._held.values()],
-          self._clock(), most=_MAX_HELD):
+      held = [(upload.came, upload.file.stat().st_size, upload)
+              for upload in self._held.values()]
+      for upload in self._limits.surplus(held, self._clock(), most=_MAX_HELD):
         upload.file.unlink()
         del self._held[upload.id]
 
-  def _decode(self, path, file, what):
+  def _decode(self, path: pathlib.Path, file: pathlib.Path, what: str) -> int:
     """Writes [N] float32 to `file` and returns N."""
-    path = pathlib.Path(path)
     if path.stat().st_size > self.most_bytes:
       raise self.too_large(what)
     with open(path, 'rb') as sent:
@@ -133,7 +159,7 @@ class Uploads:
             f'{audio_stream.KINDS}.')
     if not self._decoders.acquire(timeout=_PATIENCE_S):
       raise jobs_lib.Busy(
-          'busy: others are sending recordings; try again later.', 5)
+          'busy: others are sending recordings; try again later.', _RETRY_S)
     try:
       self._run(path, file, what)
     except errors.UserError:
@@ -141,10 +167,16 @@ class Uploads:
       raise
     finally:
       self._decoders.release()
-    return file.stat().st_size // 4
+    return file.stat().st_size // _BYTES
 
-  def _run(self, path, file, what):
-    """Decodes in a process of its own; UserError for whatever it meets."""
+  def _run(self, path: pathlib.Path, file: pathlib.Path, what: str) -> None:
+    """Decodes in a process of its own; UserError for whatever happens there.
+
+    The libraries that read files of sound are written in C, and a file can be
+    made so that it crashes them or takes all memory. The process has limits of
+    both time and memory, and nothing of the server's environment, so the server
+    goes on whatever happens in it.
+    """
     limits = self._limits
     command = [sys.executable, '-P', '-m', 'musiclm_jax.serving.decoder',
                str(path), str(file), str(self._rate),
@@ -170,15 +202,15 @@ class Uploads:
           f'recording should need; expected a plain recording.')
 
 
-def sweep(folder, limits):
-  """Removes files of a folder that are too old or too much."""
+def sweep(folder: pathlib.Path, limits: limits_lib.Limits) -> None:
+  """Deletes the oldest files of a folder, where they are too old or large."""
   files = []
   for path in folder.rglob('*'):
     try:
       if path.is_file():
         status = path.stat()
         files.append((status.st_mtime, status.st_size, path))
-    except FileNotFoundError:
+    except FileNotFoundError:  # its owner deleted it just now
       continue
   for path in limits.surplus(files, time.time()):
     path.unlink(missing_ok=True)

@@ -8,28 +8,38 @@
 What is left compiles when it is asked for: fewer levels, top-k and top-p.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from musiclm_jax.decoding import choices
 from musiclm_jax.systems.musiclm import steering as steering_lib
 from musiclm_jax.systems.musiclm import story as story_lib
 
+if TYPE_CHECKING:  # it imports jax, which takes seconds
+  from musiclm_jax.systems.musiclm import model as model_lib
+
 _MOST_PARTS = 3  # of a story; MuLan has a program for each number
 _RECORDED_SECONDS = 5
 
 
-def first(model, make):
+def first(model: model_lib.Model,
+          make: Callable[..., None]) -> Iterator[None]:
   """Yields after each program of one sample.
 
   Args:
-    model: the `generation.model.Model`.
+    model: the `systems.musiclm.model.Model`.
     make: function that makes a clip and drops it; takes how many `samples`, of
       how many `seconds`, and a `story`, `like`, `melody` or `continue_from`.
   """
   yield from _samples(model, make, 1)
 
 
-def others(model, make, most_samples):
+def others(model: model_lib.Model, make: Callable[..., None],
+           most_samples: int) -> Iterator[None]:
   """Yields after each program of what is asked for less often.
 
   Args:
@@ -54,7 +64,8 @@ def others(model, make, most_samples):
     yield
 
 
-def _samples(model, make, samples):
+def _samples(model: model_lib.Model, make: Callable[..., None],
+             samples: int) -> Iterator[None]:
   """The stages, and with a short clip all that stands beside them."""
   yield from model.prepare(samples)
   make(samples=samples)

@@ -5,22 +5,33 @@ raises ends the work, and that is how cancelling and the time limit act. A
 program that is being compiled cannot be stopped: who cancels does not wait for
 it, the next request does.
 
-Whoever comes while it warms up is served between two programs, and compiles
-what is still missing for this one request; the rest goes on after it.
+A request that comes while it warms up is served before the next program is
+compiled. What is still missing for that request is compiled then; the rest of
+the warm-up goes on after it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 import contextlib
 import functools
 import threading
 import traceback
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.serving import jobs as jobs_lib
+from musiclm_jax.serving import limits as limits_lib
 from musiclm_jax.serving import programs as programs_lib
 from musiclm_jax.serving import sound as sound_lib
 from musiclm_jax.serving import warm as warm_lib
 from musiclm_jax.systems.musiclm import settings as settings_lib
 from musiclm_jax.systems.musiclm import steering as steering_lib
+
+if TYPE_CHECKING:  # it imports jax, which takes seconds
+  from musiclm_jax.systems.musiclm import model as model_lib
 
 STARTING, READY, BROKEN, GONE = 'starting', 'ready', 'failed', 'stopped'
 _LOADING = 'the server is starting: the model is loaded'
@@ -37,8 +48,8 @@ class _TimeIsUp(Exception):
   """The request has had its time."""
 
 
-class _Wanted(Exception):
-  """Somebody waits, and comes before practice."""
+class _SomebodyWaits(Exception):
+  """A request has come, and it comes before practice."""
 
 
 class Worker:
@@ -53,19 +64,23 @@ class Worker:
     error: the exception that broke it.
   """
 
-  def __init__(self, jobs, limits, load, warm='all', say=print, picture=None):
+  def __init__(self, jobs: jobs_lib.Jobs, limits: limits_lib.Limits,
+               load: Callable[[], model_lib.Model], warm: str = 'all',
+               say: Callable[[str], Any] = print,
+               picture: Callable[[np.ndarray], bytes] | None = None):
     """A worker that has not begun.
 
     Args:
       jobs: the jobs.Jobs.
       limits: the limits.Limits.
-      load: function giving a `generation.model.Model`; called in the thread.
+      load: function giving the model; called in the thread.
       warm: of limits.WARM.
       say: function that takes a line for whoever runs the server.
       picture: function from [N] float32 to a PNG; its spectrogram by default.
     """
-    self.state, self.error = STARTING, None
-    self.starts = _LOADING
+    self.state = STARTING
+    self.error: Exception | None = None
+    self.starts: str | None = _LOADING
     self.warming, self.programs = warm == 'all', programs_lib.Programs()
     self._jobs, self._limits = jobs, limits
     self._load, self._warm, self._say = load, warm, say
@@ -73,21 +88,23 @@ class Worker:
     self._thread = threading.Thread(
         target=self._run, name='worker', daemon=True)
 
-  def start(self):
+  def start(self) -> None:
+    """Begins to load the model."""
     self._thread.start()
 
-  def wait(self):
+  def wait(self) -> None:
     """Until the thread has ended."""
     self._thread.join()
 
-  def stop(self, wait_s=30.0):
+  def stop(self, wait_s: float = 30.0) -> bool:
     """Cancels everything; whether the thread has ended in time."""
     self._jobs.stop()
     if self._thread.ident is not None:
       self._thread.join(wait_s)
     return not self._thread.is_alive()
 
-  def _run(self):
+  def _run(self) -> None:
+    """What the thread does, from loading to the end."""
     try:
       model = self._load()
       make = functools.partial(self._practise, model)
@@ -116,7 +133,7 @@ class Worker:
         self.warming = self._goes_on(ahead)
     self.state = GONE
 
-  def _goes_on(self, ahead):
+  def _goes_on(self, ahead: Iterator[None]) -> bool:
     """Takes a step of warming up; whether there may be another one."""
     try:
       next(ahead)
@@ -129,13 +146,14 @@ class Worker:
       self._say(f'the rest of the warm-up failed:\n{traceback.format_exc()}')
     return False
 
-  def _serve_waiting(self, model):
+  def _serve_waiting(self, model: model_lib.Model) -> None:
     """Serves those who wait, until nobody does."""
     while (job := self._jobs.next(wait=False)) is not None:
       self.starts = None
       self._serve(model, job)
 
-  def _practise(self, model, samples=1, seconds=1, **steering):
+  def _practise(self, model: model_lib.Model, samples: int = 1,
+                seconds: int = 1, **steering: Any) -> None:
     """Makes a clip and drops it, so that its programs are compiled."""
     settings = settings_lib.make(
         defaults=model.bundle.defaults, seconds=seconds, samples=samples)
@@ -147,20 +165,20 @@ class Worker:
         result = model.make(
             wanted, settings, soon=True, progress=self._unless_wanted)
         break
-      except _Wanted:  # what is compiled by now stays
+      except _SomebodyWaits:  # the next try finds what is compiled already
         self._serve_waiting(model)
     self._picture(result.takes[0].sound.read())
 
-  def _unless_wanted(self, *unused_report):
+  def _unless_wanted(self, *unused_report: Any) -> None:
     self._unless_stopped()
     if self._jobs.counts()['waiting']:
-      raise _Wanted
+      raise _SomebodyWaits
 
-  def _unless_stopped(self):
+  def _unless_stopped(self) -> None:
     if self._jobs.stopped:
       raise _Cancelled
 
-  def _serve(self, model, job):
+  def _serve(self, model: model_lib.Model, job: jobs_lib.Job) -> None:
     """Makes one job, whatever happens."""
     try:
       made = self._make(model, job)
@@ -180,21 +198,25 @@ class Worker:
     else:
       self._jobs.end(job, jobs_lib.DONE, made=made)
 
-  def _make(self, model, job):
+  def _make(self, model: model_lib.Model,
+            job: jobs_lib.Job) -> list[jobs_lib.Made]:
     """The `Made`s of a job."""
-    # What is compiled for it is not its fault, and cannot be stopped anyway.
+    # The time limit is one of work. Compiling is left out of it, because what
+    # is compiled serves all later requests and could not be stopped anyway.
     spent = lambda: self._jobs.clock() - self.programs.seconds
     deadline = spent() + self._limits.time_limit_s
-    wanted = job.wanted  # goes away when it is cancelled
+    wanted = job.wanted
+    if wanted is None:  # it has been cancelled just now
+      raise _Cancelled
 
-    def report(stage, done, total):
+    def report(stage: str, done: int, total: int) -> None:
       if job.cancelled.is_set():
         raise _Cancelled
       if spent() > deadline:
         raise _TimeIsUp
       job.advance.report(stage, done, total)
 
-    report('', 0, 1)
+    report('', 0, 1)  # raises where it is cancelled already
     num_samples = round(job.seconds * model.sample_rate_hz)
     with contextlib.ExitStack() as stack:
       sounds = [
@@ -215,7 +237,7 @@ class Worker:
       return made
 
 
-def spectrogram(audio):
+def spectrogram(audio: np.ndarray) -> bytes:
   """[N] float32 -> the bytes of a PNG."""
   from musiclm_jax.evaluation import generated  # pylint: disable=g-import-not-at-top
   return generated.png(generated.spectrogram(audio))

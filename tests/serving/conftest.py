@@ -10,7 +10,6 @@ import pytest
 from musiclm_jax import specs
 from musiclm_jax.serving import jobs
 from musiclm_jax.serving import limits as limits_lib
-from musiclm_jax.serving import service as service_lib
 from musiclm_jax.serving import uploads
 from musiclm_jax.serving import worker
 from musiclm_jax.systems.musiclm import model as model_lib
@@ -100,6 +99,8 @@ def tone(seed):
 @pytest.fixture(name='make_service')
 def _make_service(tmp_path):
   """Function from limits to (service, model), its worker running."""
+  pytest.importorskip('pydantic')  # comes with the web packages
+  from musiclm_jax.serving import service as service_lib  # pylint: disable=g-import-not-at-top
   made = []
 
   def make(melody=True, load=None, start=True, warm='none', **limits):

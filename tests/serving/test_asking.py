@@ -1,11 +1,17 @@
 """A request is checked before it may wait, with the lines of the shell."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from musiclm_jax import errors
+
+pytest.importorskip('pydantic')  # comes with the web packages
+
 from musiclm_jax.serving import asking
 from musiclm_jax.serving import limits as limits_lib
+from musiclm_jax.systems.musiclm import settings as settings_lib
 
 SOUND = np.sin(np.arange(48_000)).astype(np.float32)
 LIMITS = limits_lib.Limits(max_seconds=60, max_samples=4)
@@ -58,6 +64,8 @@ def test_a_story_says_how_long_it_is(bundle):
     (dict(prompt='x', seconds='5'), "seconds is text ('5'); expected a number "
      'of 1 to 600.'),
     (dict(prompt='x', seconds=[5]), 'seconds is a list; expected a number'),
+    (dict(prompt='x', seconds=functools.reduce(lambda x, _: [x], range(999))),
+     'seconds is a list; expected a number'),
     (dict(prompt='x', vary=[5]), 'vary is a list; expected one of'),
     (dict(prompt=5), 'the prompt is a number; expected text.'),
     (dict(prompt={}), 'the prompt is an object; expected text.'),
@@ -103,3 +111,16 @@ def test_no_melody_where_none_is_taken(make_service):
   bundle = make_service(melody=False, start=False)[0].bundle
   with pytest.raises(errors.UserError, match='bundle fake has no melody comp'):
     read(bundle, melody='good')
+
+
+def test_the_schema_tells_what_is_checked(bundle):
+  """Its ranges and choices are those of `settings.make`, to the last number."""
+  for name, field in asking.Request.model_json_schema()['properties'].items():
+    for value in field.get('enum', ()):
+      more = dict(samples=2) if name == 'vary' else {}
+      assert read(bundle, prompt='x', **more, **{name: value})
+    for bound, step in (('minimum', -1), ('maximum', 1)):
+      if bound in field:
+        settings_lib.make(**{name: field[bound]})
+        with pytest.raises(errors.UserError, match=f'^{name} is'):
+          read(bundle, prompt='x', **{name: field[bound] + step})

@@ -93,7 +93,7 @@ def test_cancelling_waits_for_nothing(make_service):
   assert service.waits_for == 'a program is compiled'
   assert service.jobs.cancel(runs.id) and not service.jobs.cancel(runs.id)
   assert runs.state == jobs_lib.CANCELLED
-  assert service.health()['waits_for'] == (
+  assert service.health().waits_for == (
       'a cancelled request has to end first: a program is compiled for it')
   assert service.jobs.counts() == dict(waiting=1, running=0, held=1)
   assert service.jobs.position(other) == 0 and other.state == jobs_lib.QUEUED
@@ -236,13 +236,13 @@ def test_it_says_starting_until_it_is_warm(make_service):
 
   service, model = make_service(load=load)
   held.append(model)
-  assert service.health()['status'] == 'starting'
+  assert service.health().status == 'starting'
   assert service.waits_for == 'the server is starting: the model is loaded'
   job = ask(service)  # it waits
   assert job.state == jobs_lib.QUEUED
   loaded.set()
   until(lambda: job.over)
-  assert service.health()['status'] == 'ready'
+  assert service.health().status == 'ready'
 
 
 def test_one_sample_is_warm_before_it_is_ready(make_service):
@@ -250,13 +250,13 @@ def test_one_sample_is_warm_before_it_is_ready(make_service):
   model.compiled.clear()
   service.worker.start()
   until(lambda: model.prepared == [1])
-  assert service.health()['status'] == 'starting'
+  assert service.health().status == 'starting'
   assert service.waits_for == (
       'the server is starting: one of the programs that any request needs is '
       'compiled')
   model.compiled.set()
-  until(lambda: service.health()['status'] == 'ready')
-  assert model.made == [0] and not service.health()['warming']
+  until(lambda: service.health().status == 'ready')
+  assert model.made == [0] and not service.health().warming
 
 
 def test_a_first_request_waits_for_one_program_not_for_all(make_service):
@@ -278,14 +278,14 @@ def test_a_first_request_waits_for_one_program_not_for_all(make_service):
   until(lambda: model.made == [7])
   # It runs, and its own programs are compiled while it does.
   assert service.waits_for is None and job.state == jobs_lib.RUNNING
-  assert service.health()['status'] == 'starting'
+  assert service.health().status == 'starting'
   model.gate.set()
   until(lambda: job.over)
   assert job.state == jobs_lib.DONE and model.prepared == [1]
   until(lambda: service.waits_for)
   for _ in range(4):
     programs.release()
-  until(lambda: service.health()['status'] == 'ready')
+  until(lambda: service.health().status == 'ready')
   assert model.prepared == [1] * 5 and model.made == [7, 0]
   assert service.waits_for is None
 
@@ -297,9 +297,9 @@ def test_who_comes_during_practice_does_not_wait_for_it(make_service):
   until(lambda: model.made == [0])
   job = ask(service, 7)
   until(lambda: job.state == jobs_lib.RUNNING)  # the gate is still closed
-  assert service.health()['status'] == 'starting'
+  assert service.health().status == 'starting'
   model.gate.set()
-  until(lambda: service.health()['status'] == 'ready')
+  until(lambda: service.health().status == 'ready')
   assert job.state == jobs_lib.DONE and model.made == [0, 7, 0]
 
 
@@ -339,13 +339,13 @@ def test_the_rest_is_warm_when_nobody_waits(make_service):
 
   model.make = watch
   service.worker.start()
-  until(lambda: not service.health()['warming'])
+  until(lambda: not service.health().warming)
   assert model.prepared == [1, 2, 3]
   assert practised == [
       (1, 1, []), (2, 1, []), (1, 1, []), (2, 1, []), (3, 1, []), (1, 2, []),
       (1, 3, []), (1, 1, ['like']), (1, 1, ['before']), (1, 1, ['melody'])]
   assert model.made[2] == 7  # served before the rest
-  assert service.health()['status'] == 'ready'
+  assert service.health().status == 'ready'
 
 
 def test_a_fault_of_the_warm_up_is_no_end(make_service):
@@ -359,7 +359,7 @@ def test_a_fault_of_the_warm_up_is_no_end(make_service):
 
   model.make = fails
   service.worker.start()
-  until(lambda: not service.health()['warming'])
+  until(lambda: not service.health().warming)
   job = ask(service)
   until(lambda: job.over)
   assert job.state == jobs_lib.DONE

@@ -15,6 +15,7 @@ phases. Features are the activations before the logits, for feature matching.
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax import audio as audio_lib
@@ -54,7 +55,7 @@ class DiscriminatorConfig:
             f'windows are {self.windows} and bands {self.bands}; expected '
             f'multiples of 4, whose halves {self.bands} bands divide.')
 
-  def build(self):
+  def build(self) -> 'Discriminators':
     """The module; see codecs/adversary.py."""
     return Discriminators(self)
 
@@ -73,7 +74,7 @@ class Layer(nn.Module):
   dilation: int = 1
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     batch, count, width = x.shape
     around = self.dilation * (_TAPS - 1) // 2
     x = jnp.pad(x, ((0, 0), (around, around), (0, 0)))
@@ -90,7 +91,7 @@ class Band(nn.Module):
   config: DiscriminatorConfig
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
     config, features = self.config, []
     x = nn.leaky_relu(Layer(config.width, name='first')(x), _LEAK)
     features.append(x)
@@ -108,7 +109,8 @@ class Discriminators(nn.Module):
   config: DiscriminatorConfig
 
   @nn.compact
-  def __call__(self, audio):
+  def __call__(
+      self, audio: jax.Array) -> tuple[list[jax.Array], list[list[jax.Array]]]:
     config, logits, features = self.config, [], []
     for window in config.windows:
       bands = jnp.split(
@@ -121,7 +123,8 @@ class Discriminators(nn.Module):
     return logits, features
 
 
-def compressed(audio, window, fourier='fft'):
+def compressed(audio: jax.Array, window: int,
+               fourier: str = 'fft') -> jax.Array:
   """[B, N] -> [B, T, window / 2, 2], the top bin dropped, magnitudes^0.3.
 
   The ends are zero-padded by half a window, as those of the losses are.

@@ -23,7 +23,8 @@ _MEAN_POWER, _SCALE_POWER = 0.1, 8.0
 _MEAN_LOG, _SCALE_LOG = -5.0, 2.0
 
 
-def features(samples, num_mels, parts, sample_rate_hz, method='fft', turns=None):
+def features(samples: jax.Array, num_mels: int, parts: int, sample_rate_hz: int,
+             method: str = 'fft', turns: jax.Array | None = None) -> jax.Array:
   """What the encoder is shown of each frame: magnitudes, and phases if asked.
 
   Args:
@@ -75,7 +76,8 @@ def _log_mel(magnitude, num_mels, sample_rate_hz):
   return jnp.log(magnitude @ filters + _FLOOR) - _MEAN_LOG
 
 
-def spectrum(samples, method='fft'):
+def spectrum(samples: jax.Array,
+             method: str = 'fft') -> tuple[jax.Array, jax.Array]:
   """Spectra of frames under a Hann window.
 
   Args:
@@ -94,7 +96,8 @@ def spectrum(samples, method='fft'):
   return found.real, found.imag
 
 
-def frames(real, imaginary, overlap, method='fft'):
+def frames(real: jax.Array, imaginary: jax.Array, overlap: int,
+           method: str = 'fft') -> jax.Array:
   """The frames of predicted spectra, ready to be overlapped and added.
 
   Args:
@@ -115,14 +118,15 @@ def frames(real, imaginary, overlap, method='fft'):
   return made * (_hann(size) * _level(size, overlap))
 
 
-def polar(magnitude, phase):
+def polar(magnitude: jax.Array,
+          phase: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(real, imaginary) parts of magnitude e^(i phase)."""
   sine, cosine = sine_cosine(phase)
   return magnitude * cosine, magnitude * sine
 
 
 @jax.custom_jvp
-def sine_cosine(angle):
+def sine_cosine(angle: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Both of [...] float32 radians, within 2e-7 for angles up to 10,000.
 
   XLA:CPU computes its own one number at a time; this takes a tenth of the time.

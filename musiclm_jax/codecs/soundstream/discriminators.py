@@ -14,6 +14,7 @@ found that their copy diverged without). The wave discriminators are MelGAN's.
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,7 +51,7 @@ class DiscriminatorConfig:
   wave_scales: int = 3  # paper
   wave_channels: int = 16  # paper
 
-  def build(self):
+  def build(self) -> 'Discriminators':
     """The module; see codecs/adversary.py."""
     return Discriminators(self)
 
@@ -64,7 +65,7 @@ class StftUnit(nn.Module):
   layer_norm: bool
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     features = self.width * self.growth
     kernel = tuple(s + 2 for s in self.strides)
     y = conv.Conv2d(self.width, (3, 3), name='inner')(_normalise(
@@ -81,7 +82,7 @@ class StftDiscriminator(nn.Module):
   config: DiscriminatorConfig
 
   @nn.compact
-  def __call__(self, audio):
+  def __call__(self, audio: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
     config = self.config
     x = complex_stft(audio, config.window_samples, config.hop_samples)
     x = conv.Conv2d(config.stft_channels, (7, 7), name='first')(x)
@@ -101,7 +102,7 @@ class WaveDiscriminator(nn.Module):
   channels: int
 
   @nn.compact
-  def __call__(self, audio):
+  def __call__(self, audio: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
     x = jnp.pad(audio[..., None], ((0, 0), (7, 7), (0, 0)), mode='reflect')
     x = NormedConv(self.channels, 15, name='first')(x)
     features = [nn.leaky_relu(x, _LEAK)]
@@ -132,7 +133,7 @@ class NormedConv(nn.Module):
   groups: int = 1
 
   @nn.compact
-  def __call__(self, inputs):
+  def __call__(self, inputs: jax.Array) -> jax.Array:
     per_group = inputs.shape[-1] // self.groups
     fan_in = self.kernel_size * per_group
     direction = self.param(
@@ -152,7 +153,8 @@ class Discriminators(nn.Module):
   config: DiscriminatorConfig
 
   @nn.compact
-  def __call__(self, audio):
+  def __call__(
+      self, audio: jax.Array) -> tuple[list[jax.Array], list[list[jax.Array]]]:
     outputs = []
     if self.config.stft_channels:
       outputs.append(StftDiscriminator(self.config, name='stft')(audio))
@@ -165,7 +167,8 @@ class Discriminators(nn.Module):
     return list(logits), list(features)
 
 
-def complex_stft(audio, window_samples, hop_samples):
+def complex_stft(audio: jax.Array, window_samples: int,
+                 hop_samples: int) -> jax.Array:
   """[B, N] -> [B, T, window / 2, 2], the top bin dropped.
 
   Divided by the window's root energy, so that white noise keeps its level.
@@ -176,7 +179,7 @@ def complex_stft(audio, window_samples, hop_samples):
   return jnp.stack([spectrum.real, spectrum.imag], axis=-1)
 
 
-def halve(audio):
+def halve(audio: jax.Array) -> jax.Array:
   """[B, N] -> [B, N / 2]: average pool of 4, stride 2, zero padding 1.
 
   Padding is not counted in the average.

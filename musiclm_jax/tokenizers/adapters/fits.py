@@ -106,7 +106,7 @@ def fit_joint(embedder: contracts.JointEmbedder, options: Any, corpus: Any
   both have one mean.
   """
   from musiclm_jax.tokenizers.mulan import rvq  # pylint: disable=g-import-not-at-top
-  config = rvq.RvqConfig(num_clips=options.clips)
+  config = rvq.MulanRvqConfig(num_clips=options.clips)
   split = corpus.split('train')
   audio = rvq.clip_embeddings(embedder, split, config)
   captions = sorted({c for track in split for c in track.captions})

@@ -1,5 +1,7 @@
 """Audio -> one embedding for each 4 s -> 24 melody tokens: the frozen ViT."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,8 @@ class MelodyEmbedder:
     codebooks: [Q, K, D] float32 of the RVQ.
   """
 
-  def __init__(self, config, params, codebooks):
+  def __init__(self, config: melody_model.MelodyConfig, params: dict[str, Any],
+               codebooks: np.ndarray):
     self.config = config
     self.spec = config.melody
     self.codebooks = np.asarray(codebooks, np.float32)
@@ -33,13 +36,15 @@ class MelodyEmbedder:
         lambda params, audio: module.apply({'params': params}, audio))
     self._quantize = jax.jit(quantize.rvq_encode)
 
-  def num_windows(self, num_samples, stride_seconds=None):
+  def num_windows(self, num_samples: int,
+                  stride_seconds: float | None = None) -> int:
     """Windows in a clip; one shorter than a window is padded to it."""
     stride = stride_seconds or self.spec.window_stride_seconds
     spare = num_samples - self.config.window_samples
     return max(0, spare // int(stride * self._rate)) + 1
 
-  def embed_windows(self, audio, stride_seconds=None):
+  def embed_windows(self, audio: np.ndarray,
+                    stride_seconds: float | None = None) -> np.ndarray:
     """Embeddings of 4 s windows, one every 3 s.
 
     Args:
@@ -67,12 +72,13 @@ class MelodyEmbedder:
     return np.stack(parts) if parts else np.zeros(
         (0, count, self.spec.embedding_dim), np.float32)
 
-  def quantize(self, embeddings):
+  def quantize(self, embeddings: np.ndarray) -> np.ndarray:
     """[..., D] -> [..., Q] int32 codes, 0..K-1."""
     return np.asarray(self._quantize(
         jnp.asarray(embeddings, jnp.float32), jnp.asarray(self.codebooks)))
 
-  def encode(self, audio, stride_seconds=None):
+  def encode(self, audio: np.ndarray,
+             stride_seconds: float | None = None) -> np.ndarray:
     """[B, N] at 24 kHz -> [B, W * Q] int32 codes, window after window.
 
     10 s give 3 windows of 24 codes, 30 s give 9.

@@ -17,12 +17,13 @@ class Triplets:
   top1: jax.Array  # scalar, share of anchors with no negative as near
 
 
-def squared_distances(x):
+def squared_distances(x: jax.Array) -> jax.Array:
   """[M, D] of unit length -> [M, M], 0 to 4."""
   return jnp.maximum(0.0, 2.0 - 2.0 * x @ x.T)
 
 
-def triplets(first, second, groups, margin):
+def triplets(first: jax.Array, second: jax.Array, groups: jax.Array,
+             margin: float) -> Triplets:
   """The triplet loss over a batch of pairs.
 
     max(0, |a - p|^2 - |a - n|^2 + margin)
@@ -57,7 +58,8 @@ def triplets(first, second, groups, margin):
   farthest = jnp.max(jnp.where(is_negative, distances, -jnp.inf), axis=-1)
   chosen = jnp.where(beyond.any(-1), nearest, farthest)
   counts = is_negative.any(-1)
-  # An anchor without a negative has none to choose: infinity has no gradient.
+  # An anchor without any negative has chosen -infinity, which would make its
+  # gradient NaN, though `share` leaves it out: it gets the largest distance.
   chosen = jnp.where(counts, chosen, 4.0)
   share = lambda x: jnp.sum(jnp.where(counts, x, 0.0)) / jnp.maximum(
       1, jnp.sum(counts))

@@ -64,11 +64,11 @@ class RelativeConfig:
   lag_octaves: float = 1.0
 
   @property
-  def num_bands(self):
+  def num_bands(self) -> int:
     return self.octaves * self.bands_per_octave
 
   @property
-  def num_lags(self):
+  def num_lags(self) -> int:
     """Lags in one direction."""
     return int(self.lag_octaves * self.bands_per_octave)
 
@@ -124,13 +124,13 @@ class MelodyConfig:
           f'{self.melody.window_seconds} s at {self.melody.sample_rate_hz} Hz.')
 
   @property
-  def num_tokens(self):
+  def num_tokens(self) -> int:
     """Tokens of a window: 400 at the paper's size."""
     return (self.melody.window_seconds * self.melody.sample_rate_hz //
             (self.hop_samples * self.frames_per_token))
 
   @property
-  def window_samples(self):
+  def window_samples(self) -> int:
     """Samples of a window at the system's rate: 96,000."""
     return specs.AudioSpec(self.input_rate_hz).num_samples(
         self.melody.window_seconds)
@@ -142,7 +142,7 @@ class Block(nn.Module):
   config: MelodyConfig
 
   @nn.compact
-  def __call__(self, x, deterministic):
+  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
     cfg, dim = self.config, x.shape[-1]
     drop = nn.Dropout(cfg.dropout_rate, deterministic=deterministic)
     y = nn.LayerNorm(name='attention_norm')(x)
@@ -163,7 +163,8 @@ class Melody(nn.Module):
   config: MelodyConfig
 
   @nn.compact
-  def __call__(self, waveform, deterministic=True):
+  def __call__(self, waveform: jax.Array,
+               deterministic: bool = True) -> jax.Array:
     cfg = self.config
     x = frames(waveform, cfg)
     batch, _, size = x.shape
@@ -181,7 +182,7 @@ class Melody(nn.Module):
     return normalise.unit(nn.Dense(cfg.melody.embedding_dim, name='project')(x))
 
 
-def frames(waveform, config):
+def frames(waveform: jax.Array, config: MelodyConfig) -> jax.Array:
   """The spectrogram that the ViT reads.
 
   Args:
@@ -208,7 +209,8 @@ def frames(waveform, config):
   return (audio_lib.log_mel(signal, spec) - mel.mean) / mel.std
 
 
-def relative_pitch(signal, rate, hop, config):
+def relative_pitch(signal: jax.Array, rate: int, hop: int,
+                   config: RelativeConfig) -> jax.Array:
   """Every frame's pitches, seen from the pitches of the whole window.
 
   The bands of a spectrogram are equal steps of pitch: a transposition moves
@@ -241,7 +243,8 @@ def relative_pitch(signal, rate, hop, config):
       jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-3)
 
 
-def pitch_bands(signal, rate, hop, config):
+def pitch_bands(signal: jax.Array, rate: int, hop: int,
+                config: RelativeConfig) -> jax.Array:
   """[B, N] -> [B, N / hop, bands]: peaks of the log spectrum, 0 elsewhere."""
   window = config.window_samples
   left = (window - hop) // 2

@@ -8,6 +8,7 @@ and at 0.2, 1.2, 2.2 s there, second 0.75 here is second 1.7 there. Both crops
 have the same moment in their middle.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -93,7 +94,7 @@ class MelodyBatches(trainable.BatchSource):
         (self.batch_size,), np.int32))
 
 
-def versions(split):
+def versions(split: records.Split) -> dict[str, list[records.Track]]:
   """{tune: [Track, ...]} of the tunes that `split` has more than once."""
   tunes = {}
   for track in split:
@@ -102,7 +103,7 @@ def versions(split):
   return {tune: tracks for tune, tracks in tunes.items() if len(tracks) > 1}
 
 
-def clusters(tunes):
+def clusters(tunes: Mapping[str, Sequence[records.Track]]) -> list[str]:
   """The cluster of each tune of `versions`; the tune where none is said."""
   return [tracks[0].meta.get('cluster', tune)
           for tune, tracks in tunes.items()]
@@ -111,8 +112,9 @@ def clusters(tunes):
 class Pairs:
   """Pairs of a split; `MelodyBatches` says what the arguments mean."""
 
-  def __init__(self, split, window_seconds, batch_size, seed,
-               jitter_seconds=0.0, speed_semitones=0.0):
+  def __init__(self, split: records.Split, window_seconds: float,
+               batch_size: int, seed: int, jitter_seconds: float = 0.0,
+               speed_semitones: float = 0.0):
     self._split = split
     self._seconds = window_seconds
     self._batch_size = batch_size
@@ -133,7 +135,8 @@ class Pairs:
           f'states its `tune` and its `melody`, as `musiclm data folk_gm` '
           f'writes them.')
 
-  def batch(self, step, share=shares.WHOLE):
+  def batch(self, step: int, share: shares.Share = shares.WHOLE
+            ) -> dict[str, np.ndarray]:
     """The rows of `share` of the batch of `step`; no others are read."""
     rng = np.random.default_rng([self._seed, step])
     count, drawn = len(self._clusters), []
@@ -165,7 +168,9 @@ class Pairs:
     return places
 
 
-def same_moment(first, second, u, window_seconds, sample_rate_hz):
+def same_moment(first: records.Track, second: records.Track, u: float,
+                window_seconds: float,
+                sample_rate_hz: int) -> tuple[float, float]:
   """A moment of the tune in both of its versions, in seconds of each.
 
   Args:
@@ -189,12 +194,13 @@ def same_moment(first, second, u, window_seconds, sample_rate_hz):
   return moment, float(np.interp(moment, a, b))
 
 
-def note_times(track):
+def note_times(track: records.Track) -> np.ndarray:
   """[n] the second at which each note of the melody begins."""
   return np.array([note[0] for note in track.meta['melody']], np.float64)
 
 
-def crop(split, track, centre_seconds, window_seconds, rate=1.0):
+def crop(split: records.Split, track: records.Track, centre_seconds: float,
+         window_seconds: float, rate: float = 1.0) -> np.ndarray:
   """[N] float32: `window_seconds` around a moment; zeros beyond the track.
 
   Args:

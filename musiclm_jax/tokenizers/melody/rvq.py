@@ -1,22 +1,25 @@
 """Melody tokens: residual k-means over embeddings, and how steady they are."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import records
 from musiclm_jax.nn import lloyd
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.melody import embedder
+from musiclm_jax.tokenizers.melody import model as melody_model
 from musiclm_jax.tokenizers.melody import pairs
 
 _CLIP_SAMPLES = 30 * 24_000  # the semantic stage's crop: 9 windows
 
 
 @dataclasses.dataclass(frozen=True)
-class RvqConfig:
+class MelodyRvqConfig:
   """What the codebooks are fitted to.
 
   Attributes:
@@ -32,7 +35,9 @@ class RvqConfig:
   seed: int = 0
 
 
-def fit(config, params, corpus, rvq_config):
+def fit(config: melody_model.MelodyConfig, params: dict[str, Any],
+        corpus: records.Corpus | records.Mixture,
+        rvq_config: MelodyRvqConfig) -> tuple[np.ndarray, dict[str, Any]]:
   """Fits the codebooks to a corpus.
 
   Args:
@@ -40,7 +45,7 @@ def fit(config, params, corpus, rvq_config):
     params: trained parameters.
     corpus: `records.Corpus`; its train split is fitted to, its validation split
       (or else the train split) reported on.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MelodyRvqConfig`.
 
   Returns:
     ([Q, K, D] float32, report).
@@ -58,7 +63,8 @@ def fit(config, params, corpus, rvq_config):
       **agreement(trained, corpus, rvq_config))
 
 
-def window_embeddings(melody, split, config):
+def window_embeddings(melody: embedder.MelodyEmbedder, split: records.Split,
+                      config: MelodyRvqConfig) -> np.ndarray:
   """[M, D] embeddings of windows all over `split`, as a clip of 30 s has them.
 
   Tracks are taken in an order drawn by the seed until there are enough.
@@ -84,7 +90,9 @@ def window_embeddings(melody, split, config):
   return np.concatenate(parts)[:config.num_windows]
 
 
-def agreement(melody, corpus, config):
+def agreement(melody: embedder.MelodyEmbedder,
+              corpus: records.Corpus | records.Mixture,
+              config: MelodyRvqConfig) -> dict[str, Any]:
   """How often the two crops of one passage share their first token.
 
   Returns:

@@ -30,7 +30,7 @@ class MelodyTrainable(trainable.Trainable):
 
   model: melody_model.MelodyConfig = melody_model.MelodyConfig()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
-  tokens: rvq.RvqConfig = rvq.RvqConfig()
+  tokens: rvq.MelodyRvqConfig = rvq.MelodyRvqConfig()
   margin: float = 0.2  # FaceNet; MusicLM does not say
   stuck_share: float = 0.98  # ours
   stuck_evaluations: int = 5  # ours

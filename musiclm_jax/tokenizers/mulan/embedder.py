@@ -1,5 +1,8 @@
 """Audio or text -> one embedding -> 12 MuLan tokens: the frozen towers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +32,10 @@ class JointEmbedder:
     codebooks: [Q, K, D] float32 of the RVQ.
   """
 
-  def __init__(self, config, params, codebooks, text_shift, averages=None,
-               text_map=None):
+  def __init__(self, config: mulan_model.MulanConfig, params: dict[str, Any],
+               codebooks: np.ndarray, text_shift: np.ndarray,
+               averages: dict[str, Any] | None = None,
+               text_map: np.ndarray | None = None):
     self.config = config
     self.spec = config.joint
     self.codebooks = np.asarray(codebooks)
@@ -53,7 +58,7 @@ class JointEmbedder:
     self._quantize = jax.jit(quantize.rvq_encode)
     self._tokenizer = None
 
-  def embed_audio_windows(self, audio):
+  def embed_audio_windows(self, audio: np.ndarray) -> np.ndarray:
     """Embeddings of 10 s windows, one every second.
 
     Args:
@@ -87,12 +92,12 @@ class JointEmbedder:
         lambda part: self._windows(self._variables, jnp.asarray(part), count),
         [block], [rows])
 
-  def embed_audio(self, audio):
+  def embed_audio(self, audio: np.ndarray) -> np.ndarray:
     """[B, N] at 24 kHz -> [B, D]: the mean over windows, at unit length."""
     return np.asarray(
         normalise.unit(self.embed_audio_windows(audio).mean(1)))
 
-  def embed_text(self, texts):
+  def embed_text(self, texts: Sequence[str]) -> np.ndarray:
     """List of strings -> [len(texts), D] at unit length."""
     text = self.config.text
     if text.frozen:
@@ -107,18 +112,19 @@ class JointEmbedder:
       parts.append(np.asarray(self._text_ids(self._variables, ids, mask)))
     return moved(np.concatenate(parts), self._shift, self._map)
 
-  def embed_text_features(self, features):
+  def embed_text_features(self, features: np.ndarray) -> np.ndarray:
     """[B, F] features of the frozen text encoder -> [B, D]."""
     return moved(np.asarray(self._text(self._variables, features)),
                  self._shift, self._map)
 
-  def quantize(self, embeddings):
+  def quantize(self, embeddings: np.ndarray) -> np.ndarray:
     """[B, D] -> [B, Q] int32 codes, 0..K-1."""
     return np.asarray(self._quantize(
         jnp.asarray(embeddings, jnp.float32), jnp.asarray(self.codebooks)))
 
 
-def moved(embeddings, shift, matrix=None):
+def moved(embeddings: np.ndarray, shift: np.ndarray,
+          matrix: np.ndarray | None = None) -> np.ndarray:
   """Text embeddings [n, D] moved towards audio, at unit length again.
 
   Args:

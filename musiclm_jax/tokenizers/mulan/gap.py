@@ -5,10 +5,13 @@ text. The nearer the two clouds of embeddings, the more a prompt looks like what
 the stages know.
 """
 
+from typing import Any
+
 import numpy as np
 
 
-def measure(joint, audio, text, right=None):
+def measure(joint: Any, audio: np.ndarray, text: np.ndarray,
+            right: np.ndarray | None = None) -> dict[str, float]:
   """The gap between texts and the recordings they belong to.
 
   Args:

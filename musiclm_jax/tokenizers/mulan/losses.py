@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _EXCLUDED = -1e9
 
 
-def contrastive(audio, text, temperature, other_text=None):
+def contrastive(audio: jax.Array, text: jax.Array,
+                temperature: float | jax.Array,
+                other_text: jax.Array | None = None) -> jax.Array:
   """The decoupled loss of MuLan (section 3.3), the mean over the batch.
 
     -log h(f_i, g_i) / sum over j != i of [h(f_i, g_j) + h(f_j, g_i)],
@@ -39,17 +42,18 @@ def contrastive(audio, text, temperature, other_text=None):
   return jnp.mean(denominator - jnp.diagonal(scores))
 
 
-def chance(batch_size, other_captions=0):
+def chance(batch_size: int, other_captions: int = 0) -> jax.Array:
   """The loss of towers that tell nothing apart."""
   return jnp.log(2.0 * (batch_size - 1) + other_captions)
 
 
-def spread(embeddings):
+def spread(embeddings: jax.Array | np.ndarray) -> jax.Array:
   """[B, D] of unit length -> 1 - |mean|^2: 0 where they are all the same."""
   return 1.0 - jnp.sum(jnp.square(embeddings.mean(0)))
 
 
-def retrieval(queries, items, k):
+def retrieval(queries: jax.Array | np.ndarray, items: jax.Array | np.ndarray,
+              k: int) -> jax.Array:
   """Share of the rows of `queries` whose own row of `items` is in the top k.
 
   Equal scores count as better, so that constant embeddings find nothing.

@@ -12,6 +12,7 @@ windows reach past it: every 10 s window of a long recording then has the same
 embedding whether it is cut out first or not.
 """
 
+from collections.abc import Mapping
 import dataclasses
 
 import flax.linen as nn
@@ -101,22 +102,22 @@ class MulanConfig:
       self.ast.grid(self.window_frames, self.num_mels)
 
   @property
-  def rows_see_each_other(self):
+  def rows_see_each_other(self) -> bool:
     """Whether an embedding in training depends on the rest of the batch."""
     return self.tower == 'resnet' and self.audio.norm == 'batch'
 
-  def mel_spec(self):
+  def mel_spec(self) -> audio_lib.MelSpec:
     return audio_lib.MelSpec(
         sample_rate_hz=self.joint.sample_rate_hz, num_mels=self.num_mels,
         hop_samples=self.joint.sample_rate_hz // 100)
 
   @property
-  def window_frames(self):
+  def window_frames(self) -> int:
     """Mel frames of a window: 1000."""
     return self.joint.window_seconds * 100
 
   @property
-  def stride_frames(self):
+  def stride_frames(self) -> int:
     return self.joint.window_stride_seconds * 100
 
 
@@ -135,7 +136,7 @@ class AudioTower(nn.Module):
   config: MulanConfig
 
   @nn.compact
-  def __call__(self, mels, train=False):
+  def __call__(self, mels: jax.Array, train: bool = False) -> jax.Array:
     cfg = self.config
     x = jnp.pad(mels[:, 1:-1], ((0, 0), (1, 1), (0, 0)))
     if cfg.tower == 'ast':
@@ -163,7 +164,7 @@ class Mulan(nn.Module):
         'raw_temperature',
         lambda rng: jnp.asarray(np.log(share / (1.0 - share)), jnp.float32))
 
-  def __call__(self, batch):
+  def __call__(self, batch: Mapping[str, jax.Array]) -> Outputs:
     """Embeddings of a batch, nothing random.
 
     Args:
@@ -180,7 +181,8 @@ class Mulan(nn.Module):
     return Outputs(
         self.embed_audio(batch['audio']), text, self.temperature())
 
-  def embed_audio(self, waveform, keys=None):
+  def embed_audio(self, waveform: jax.Array,
+                  keys: jax.Array | None = None) -> jax.Array:
     """[B, N] at 24 kHz, one window -> [B, D].
 
     Args:
@@ -193,7 +195,7 @@ class Mulan(nn.Module):
       mels = spec_augment(keys, mels, self.config.augment)
     return self.audio_tower(mels, keys is not None)
 
-  def mels(self, waveform):
+  def mels(self, waveform: jax.Array) -> jax.Array:
     """[B, N] at 24 kHz -> [B, ceil(N / 240), num_mels], normalised."""
     cfg = self.config
     spec = cfg.mel_spec()
@@ -201,7 +203,7 @@ class Mulan(nn.Module):
         waveform, cfg.input_rate_hz, spec.sample_rate_hz), spec)
     return (mels - cfg.mel_mean) / cfg.mel_std
 
-  def embed_windows(self, waveform, num_windows):
+  def embed_windows(self, waveform: jax.Array, num_windows: int) -> jax.Array:
     """[B, N] -> [B, num_windows, D]: windows every `window_stride_seconds`.
 
     The log-mel is computed once for all windows. N must reach the end of the
@@ -215,21 +217,23 @@ class Mulan(nn.Module):
     flat = self.audio_tower(windows.reshape((-1,) + windows.shape[2:]))
     return flat.reshape(windows.shape[:2] + (-1,))
 
-  def embed_text_features(self, features):
+  def embed_text_features(self, features: jax.Array) -> jax.Array:
     """[B, F] features of a frozen encoder -> [B, D]."""
     return normalise.unit(self.text_project(features))
 
-  def embed_text_ids(self, ids, mask, deterministic=True):
+  def embed_text_ids(self, ids: jax.Array, mask: jax.Array,
+                     deterministic: bool = True) -> jax.Array:
     """[B, L] int32, [B, L] bool -> [B, D]."""
     return self.embed_text_features(
         self.text_encoder(ids, mask, deterministic))
 
-  def temperature(self):
+  def temperature(self) -> jax.Array:
     low = self.config.temperature_min
     return low + (1.0 - low) * jax.nn.sigmoid(self.raw_temperature)
 
 
-def spec_augment(keys, mels, config):
+def spec_augment(keys: jax.Array, mels: jax.Array,
+                 config: SpecAugmentConfig) -> jax.Array:
   """Blanks random bands of [B, T, F] mels, each row by its own of [B] keys."""
   def blank(key, frames, bands):
     time_key, mel_key = jax.random.split(key)

@@ -1,17 +1,21 @@
 """MuLan's tokens: residual k-means, and how well text meets audio.
 
 MusicLM trains its stages on tokens of audio and prompts them with tokens of
-text, so what matters is that both fall into the same cells. With little data the two
-towers leave a gap: three settings, all ours, narrow it.
+text, so what matters is that both fall into the same cells. With little data
+the two towers leave a gap: three settings, all ours, narrow it.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import records
+from musiclm_jax import specs
 from musiclm_jax.nn import lloyd
 from musiclm_jax.nn import normalise
 from musiclm_jax.nn import quantize
@@ -24,7 +28,7 @@ _CLIP_SECONDS = 30  # the semantic stage's crop: 21 windows
 
 
 @dataclasses.dataclass(frozen=True)
-class RvqConfig:
+class MulanRvqConfig:
   """What the codebooks are fitted to.
 
   Attributes:
@@ -32,8 +36,8 @@ class RvqConfig:
     include_text: fit to the embeddings of the training captions as well.
     align_means: add to every text embedding the difference of the two mean
       embeddings, so that both clouds share a centre.
-    text_map: ridge penalty of a linear map from text to audio embeddings, fitted
-      on pairs, which takes the place of `align_means`; 0: no map.
+    text_map: ridge penalty of a linear map from text to audio embeddings,
+      fitted on pairs, which takes the place of `align_means`; 0: no map.
     map_tracks: captioned tracks that it is fitted on, at most.
     iters: Lloyd iterations per level.
     min_usage: a first level that uses less of its codebook has collapsed and is
@@ -54,7 +58,11 @@ class RvqConfig:
   seed: int = 0
 
 
-def fit(config, params, corpus, rvq_config, averages=None):
+def fit(
+    config: mulan_model.MulanConfig, params: dict[str, Any],
+    corpus: records.Corpus, rvq_config: MulanRvqConfig,
+    averages: dict[str, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   """Fits the codebooks to a corpus.
 
   Args:
@@ -62,7 +70,7 @@ def fit(config, params, corpus, rvq_config, averages=None):
     params: trained parameters.
     corpus: `records.Corpus`; its train split is fitted to, its validation split
       (or else the train split) reported on.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MulanRvqConfig`.
     averages: of BatchNorm, if there is any.
 
   Returns:
@@ -95,14 +103,18 @@ def fit(config, params, corpus, rvq_config, averages=None):
       **gap_report(trained, corpus, rvq_config))
 
 
-def fit_codebooks(audio, text, joint, rvq_config, pairs=None):
+def fit_codebooks(
+    audio: np.ndarray, text: np.ndarray, joint: specs.JointSpec,
+    rvq_config: MulanRvqConfig,
+    pairs: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
   """Residual k-means over embeddings of audio, and of text where wanted.
 
   Args:
     audio: [M, D] float32.
     text: [C, D] float32, C may be 0.
     joint: a JointSpec.
-    rvq_config: `RvqConfig`.
+    rvq_config: `MulanRvqConfig`.
     pairs: None or ([n, D] of recordings, [n, D] of their captions), which the
       linear map is fitted on.
 
@@ -125,7 +137,8 @@ def fit_codebooks(audio, text, joint, rvq_config, pairs=None):
   return dict(found, codebooks=np.asarray(codebooks))
 
 
-def text_map(audio, text, penalty):
+def text_map(audio: np.ndarray, text: np.ndarray,
+             penalty: float) -> dict[str, np.ndarray]:
   """The ridge regression of recordings on their captions.
 
   Args:
@@ -146,7 +159,9 @@ def text_map(audio, text, penalty):
               text_shift=(means[0] - means[1] @ matrix).astype(np.float32))
 
 
-def pair_embeddings(joint, split, corpus, config):
+def pair_embeddings(joint: embedder.JointEmbedder, split: records.Split,
+                    corpus: records.Corpus,
+                    config: MulanRvqConfig) -> tuple[np.ndarray, np.ndarray]:
   """([n, D] of recordings, [n, D] of their captions), a row for each caption.
 
   Of each track the first 30 s.
@@ -165,7 +180,7 @@ def pair_embeddings(joint, split, corpus, config):
   return np.concatenate(audio), text
 
 
-def check_usage(codes, size, least):
+def check_usage(codes: np.ndarray, size: int, least: float) -> None:
   """Refuses codebooks that have collapsed: better none than a useless one.
 
   k-means leaves an entry empty only where there are fewer distinct vectors than
@@ -188,10 +203,11 @@ def check_usage(codes, size, least):
         f'{len(np.unique(first))} of the {size} entries of level 1. The '
         f'embeddings are nearly all the same: the recordings are (silence?), '
         f'or training went wrong (see spread/audio in metrics.csv). Train '
-        f'again, or export all the same with rvq.RvqConfig.min_usage = 0.')
+        f'again, or export all the same with rvq.MulanRvqConfig.min_usage = 0.')
 
 
-def clip_embeddings(joint, split, config):
+def clip_embeddings(joint: Any, split: records.Split,
+                    config: MulanRvqConfig) -> np.ndarray:
   """[M, D] embeddings of clips of 10 to 30 s all over `split`.
 
   Of each 30 s clip: its windows, and the re-normalised means of its first 2, 3,
@@ -215,14 +231,15 @@ def clip_embeddings(joint, split, config):
   return np.concatenate(kept)
 
 
-def clip_vectors(windows):
+def clip_vectors(windows: np.ndarray) -> np.ndarray:
   """[W, D] windows of a clip -> [2 W - 1, D]: they, and their running means."""
   count = np.arange(1, len(windows) + 1)[:, None]
   means = np.asarray(normalise.unit(np.cumsum(windows, 0) / count))
   return np.concatenate([windows, means[1:]])
 
 
-def text_embeddings(joint, captions, corpus):
+def text_embeddings(joint: embedder.JointEmbedder, captions: Sequence[str],
+                    corpus: records.Corpus) -> np.ndarray:
   """[C, D] embeddings of captions, through the features kept at the corpus."""
   text = joint.config.text
   if not captions:
@@ -235,7 +252,8 @@ def text_embeddings(joint, captions, corpus):
   return joint.embed_text_features(np.stack([table[c] for c in captions]))
 
 
-def gap_report(joint, corpus, config):
+def gap_report(joint: embedder.JointEmbedder, corpus: records.Corpus,
+               config: MulanRvqConfig) -> dict[str, Any]:
   """How M_A of a track and M_T of its caption agree, on validation tracks.
 
   Returns:

@@ -1,5 +1,6 @@
 """Pairs of a window of audio and one of its captions."""
 
+from collections.abc import Iterable
 import dataclasses
 import functools
 import hashlib
@@ -165,7 +166,7 @@ class MulanBatches(trainable.BatchSource):
         text_features=np.stack([table[c] for c in captions]))
 
 
-def captioned(split):
+def captioned(split: records.Split) -> records.Split:
   """`split` with only its captioned tracks; UserError if there are none."""
   tracks = [track for track in split if track.captions]
   if not tracks:
@@ -179,8 +180,9 @@ def captioned(split):
   return split
 
 
-def text_features(captions, cache_dir, checkpoint=text_encoder.MINILM,
-                  pooling='mean'):
+def text_features(captions: Iterable[str], cache_dir: str | pathlib.Path,
+                  checkpoint: str = text_encoder.MINILM,
+                  pooling: str = 'mean') -> dict[str, np.ndarray]:
   """Features of a frozen encoder, computed once.
 
   Args:

@@ -46,7 +46,7 @@ class MulanTrainable(trainable.Trainable):
 
   model: mulan_model.MulanConfig = mulan_model.MulanConfig()
   optimizer: optim.OptimizerConfig = optim.OptimizerConfig()
-  tokens: rvq.RvqConfig = rvq.RvqConfig()
+  tokens: rvq.MulanRvqConfig = rvq.MulanRvqConfig()
   microbatch: int = 0  # ours
   stuck_share: float = 0.98  # ours
   min_spread: float = 0.01  # ours

@@ -15,6 +15,9 @@ From a batch of audio come instead (ours):
 - the input projection: features of mean 0 and deviation 1.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax import errors
@@ -25,7 +28,8 @@ _ITERS = 10
 _EPS = 1e-3
 
 
-def from_audio(config, params, audio, rng):
+def from_audio(config: w2vbert_model.W2vBertConfig, params: dict[str, Any],
+               audio: jax.Array, rng: jax.Array) -> dict[str, Any]:
   """`params` with quantizer, heads and input projection from a batch.
 
   Args:

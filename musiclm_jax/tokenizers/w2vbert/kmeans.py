@@ -7,12 +7,15 @@ k-means (AudioLM, section 3.1); mean, deviation and centroids are one thing and
 are stored together. Millions of features never lie in memory: nn/kmeans.py.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import records
 from musiclm_jax.nn import kmeans
 
 _LEAST_STD = 1e-4  # ours; a block ends in a LayerNorm: features are about 1
@@ -52,7 +55,11 @@ class KMeansConfig:
             f'least 1.')
 
 
-def fit(extract, split, num_clusters, config, say=None):
+def fit(
+    extract: Callable[[np.ndarray, np.ndarray], Any], split: records.Split,
+    num_clusters: int, config: KMeansConfig,
+    say: Callable[[str], Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   """Clusters the features of a corpus.
 
   Args:
@@ -78,7 +85,8 @@ def fit(extract, split, num_clusters, config, say=None):
           fitted.report())
 
 
-def check(fitted, report, least_codes):
+def check(fitted: Mapping[str, np.ndarray], report: Mapping[str, Any],
+          least_codes: float) -> None:
   """UserError where the clusters tell next to nothing apart.
 
   Args:
@@ -101,7 +109,10 @@ def check(fitted, report, least_codes):
       f'a corpus with more than silence and one sound.')
 
 
-def collect(extract, split, config, vectors, say=lambda line: None):
+def collect(extract: Callable[[np.ndarray, np.ndarray], Any],
+            split: records.Split, config: KMeansConfig,
+            vectors: kmeans.VectorFile,
+            say: Callable[[str], Any] | None = lambda line: None) -> None:
   """Appends up to `num_vectors` features of crops of `split` to `vectors`.
 
   The same features in the same order for any `batch_size`; every batch has as

@@ -11,7 +11,8 @@ _EPS = 1e-8
 _EXCLUDED = -1e9
 
 
-def distractor_counts(rng, masked, num_distractors):
+def distractor_counts(rng: jax.Array, masked: jax.Array,
+                      num_distractors: int) -> jax.Array:
   """How often each step is drawn as a distractor of each masked step.
 
   Distractors are other masked steps of the same row, drawn with replacement.
@@ -43,8 +44,9 @@ def distractor_counts(rng, masked, num_distractors):
   return counts * (masked[..., None] & (total > 1))
 
 
-def contrastive(context, quantized, ids, masked, counts, temperature,
-                exclude_equal):
+def contrastive(context: jax.Array, quantized: jax.Array, ids: jax.Array,
+                masked: jax.Array, counts: jax.Array, temperature: float,
+                exclude_equal: bool) -> tuple[jax.Array, jax.Array]:
   """InfoNCE over cosines (wav2vec 2.0, equation 3).
 
   Args:
@@ -76,7 +78,8 @@ def contrastive(context, quantized, ids, masked, counts, temperature,
           masked_mean(positive > best_other, usable))
 
 
-def contrastive_chance(ids, masked, counts, exclude_equal):
+def contrastive_chance(ids: jax.Array, masked: jax.Array, counts: jax.Array,
+                       exclude_equal: bool) -> jax.Array:
   """The contrastive loss where every candidate looks the same.
 
   ln(1 + distractors), so ln 101, unless equal ids are excluded: then fewer are
@@ -88,7 +91,8 @@ def contrastive_chance(ids, masked, counts, exclude_equal):
   return masked_mean(jnp.log1p(left), masked & (left > 0))
 
 
-def diversity(code_logits, valid):
+def diversity(code_logits: jax.Array,
+              valid: jax.Array) -> tuple[jax.Array, jax.Array]:
   """How little of the codebook is in use, 0..1, and the perplexity.
 
   (K - exp(H(p))) / K with p the mean over all valid steps of the batch of the
@@ -102,14 +106,15 @@ def diversity(code_logits, valid):
   return (size - perplexity) / size, perplexity
 
 
-def code_perplexity(ids, valid, size):
+def code_perplexity(ids: jax.Array, valid: jax.Array, size: int) -> jax.Array:
   """exp of the entropy of the ids in use: 1 is a collapse, `size` uniform."""
   counts = jnp.zeros(size).at[ids].add(valid.astype(jnp.float32))
   share = counts / jnp.maximum(counts.sum(), 1.0)
   return jnp.exp(-jnp.sum(share * jnp.log(share + _EPS)))
 
 
-def prediction(logits, ids, masked):
+def prediction(logits: jax.Array, ids: jax.Array,
+               masked: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Cross-entropy in nats of `ids` at masked steps, and the accuracy."""
   log_probs = jax.nn.log_softmax(logits, axis=-1)
   loss = -jnp.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0]
@@ -117,7 +122,8 @@ def prediction(logits, ids, masked):
           masked_mean(jnp.argmax(logits, -1) == ids, masked))
 
 
-def unexplained(predicted, truth, mask):
+def unexplained(predicted: jax.Array, truth: jax.Array,
+                mask: jax.Array) -> jax.Array:
   """The share of a spectrum's variance that is not predicted.
 
   Squared errors over the squared distances from each bin's mean: 1 is what the
@@ -134,7 +140,7 @@ def unexplained(predicted, truth, mask):
   return wrong / (jnp.sum(jnp.square(truth - mean) * weights) + _EPS)
 
 
-def masked_mean(values, mask):
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
   """Mean of `values` where `mask`; 0 where it is nowhere."""
   return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
 

@@ -131,16 +131,16 @@ class W2vBertConfig:
           f'feature_block is {self.feature_block}; expected 1 to '
           f'{self.prediction_blocks}, the blocks of the second stack.')
 
-  def mel_spec(self):
+  def mel_spec(self) -> audio.MelSpec:
     spec = self.semantic_spec()
     return audio.MelSpec(
         sample_rate_hz=spec.sample_rate_hz, num_mels=self.num_mels,
         hop_samples=spec.mel_hop_samples)
 
-  def semantic_spec(self):
+  def semantic_spec(self) -> specs.SemanticSpec:
     return specs.SemanticSpec(codebook_size=self.num_clusters)
 
-  def constant_q_spec(self):
+  def constant_q_spec(self) -> spectrum.ConstantQSpec:
     spec = self.semantic_spec()
     return spectrum.ConstantQSpec(
         sample_rate_hz=spec.sample_rate_hz,
@@ -168,7 +168,9 @@ class FeatureEncoder(nn.Module):
   config: W2vBertConfig
 
   @nn.compact
-  def __call__(self, mels, num_frames, spectrum=None):
+  def __call__(
+      self, mels: jax.Array, num_frames: jax.Array,
+      spectrum: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     cfg = self.config
     x = mels[..., None]
     for i, channels in enumerate(cfg.conv_channels):
@@ -190,7 +192,9 @@ class Quantizer(nn.Module):
   config: W2vBertConfig
 
   @nn.compact
-  def __call__(self, features, valid, temperature, rng):
+  def __call__(self, features: jax.Array, valid: jax.Array,
+               temperature: float | jax.Array,
+               rng: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     cfg = self.config
     if cfg.quantizer_standardize:
       features = standardize(features, valid)
@@ -230,8 +234,9 @@ class W2vBert(nn.Module):
     if cfg.spectrum_weight:
       self.spectrum = nn.Dense(cfg.constant_q_spec().num_bins + cfg.num_mels)
 
-  def __call__(self, waveform, temperature=1.0, rngs=None,
-               deterministic=True):
+  def __call__(self, waveform: jax.Array, temperature: float | jax.Array = 1.0,
+               rngs: jax.Array | None = None,
+               deterministic: bool = True) -> Outputs:
     """One training pass.
 
     Args:
@@ -266,7 +271,9 @@ class W2vBert(nn.Module):
     return Outputs(context, quantized, code_logits, ids, self.logits(x),
                    heard[-1], named, masked, valid)
 
-  def encode(self, waveform, num_samples=None):
+  def encode(
+      self, waveform: jax.Array,
+      num_samples: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """[B, N] at 24 kHz -> features [B, ceil(N / 960), dim] and [B, T] valid.
 
     Args:
@@ -302,7 +309,8 @@ class W2vBert(nn.Module):
     return self.encoder(
         mels, num_frames, spectra if self.config.spectrum_input else None)
 
-  def features(self, waveform, num_samples=None):
+  def features(self, waveform: jax.Array,
+               num_samples: jax.Array | None = None) -> jax.Array:
     """[B, N] at 24 kHz -> [B, ceil(N / 960), dim], the tokenizer's features.
 
     Output of block `feature_block` of the second stack, nothing masked; frames
@@ -317,7 +325,7 @@ class W2vBert(nn.Module):
     return x
 
 
-def standardize(features, valid):
+def standardize(features: jax.Array, valid: jax.Array) -> jax.Array:
   """[B, T, D] at mean 0 and deviation 1 over the valid steps of the batch."""
   weights = valid[..., None] / jnp.maximum(valid.sum(), 1)
   mean = jnp.sum(features * weights, axis=(0, 1))
@@ -326,7 +334,8 @@ def standardize(features, valid):
   return centred * jax.lax.rsqrt(variance + 1e-5)
 
 
-def span_mask(rng, valid, config):
+def span_mask(rng: jax.Array, valid: jax.Array,
+              config: W2vBertConfig) -> jax.Array:
   """[B, T] bool: spans of `mask_span` steps from random starts, within `valid`.
 
   At least one span starts in each row, so that no utterance is without a task.

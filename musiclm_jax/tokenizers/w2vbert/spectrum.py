@@ -11,6 +11,7 @@ product costs less than any trick that avoids it.
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,18 +40,18 @@ class ConstantQSpec:
   num_bins: int = 72  # ours: C2 to B7
 
   @property
-  def quality(self):
+  def quality(self) -> float:
     """Q: periods in a window, so that a bin just ends where the next begins."""
     return 1.0 / (2.0**(1.0 / self.bins_per_octave) - 1.0)
 
-  def frequencies(self):
+  def frequencies(self) -> np.ndarray:
     """[num_bins] Hz."""
     return self.low_hz * 2.0**(
         np.arange(self.num_bins) / self.bins_per_octave)
 
 
 @functools.cache
-def kernel(spec):
+def kernel(spec: ConstantQSpec) -> np.ndarray:
   """[window, 2 x bins] float32: real parts, then imaginary ones.
 
   A sine of amplitude 1 at a bin's frequency has size 1 there.
@@ -71,7 +72,7 @@ def kernel(spec):
       [columns.real, columns.imag], axis=-1).astype(np.float32)
 
 
-def magnitudes(signal, spec):
+def magnitudes(signal: jax.Array, spec: ConstantQSpec) -> jax.Array:
   """[B, N] -> [B, ceil(N / hop), bins]: the size of each bin.
 
   Frame t is centred on the middle of the samples that token t stands for.
@@ -87,7 +88,8 @@ def magnitudes(signal, spec):
   return jnp.sqrt(jnp.square(real) + jnp.square(imaginary))
 
 
-def targets(signal, spec, mel_spec, num_samples=None):
+def targets(signal: jax.Array, spec: ConstantQSpec, mel_spec: audio.MelSpec,
+            num_samples: jax.Array | None = None) -> jax.Array:
   """What the auxiliary task asks for: constant-Q bins, then mel bands.
 
   Sizes are compressed by a power (ours), averaged over a token and divided by

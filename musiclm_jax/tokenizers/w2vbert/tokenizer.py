@@ -1,6 +1,7 @@
 """Audio -> semantic tokens, 25 a second: frozen w2v-BERT and its k-means."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ _TAIL_SECONDS = (2, 10, _WINDOW_SECONDS)  # lengths that get compiled
 _ROW_COUNTS = (1, 4, 8)
 
 
-def inference_params(params, config):
+def inference_params(params: dict[str, Any],
+                     config: w2vbert_model.W2vBertConfig) -> dict[str, Any]:
   """The parameters that `W2vBert.features` reads, out of all."""
   kept = ['encoder', 'input']
   kept += [f'contrastive_{i}' for i in range(config.contrastive_blocks)]
@@ -30,11 +32,12 @@ class FeatureExtractor:
   Two of one config share what is compiled.
   """
 
-  def __init__(self, config, params):
+  def __init__(self, config: w2vbert_model.W2vBertConfig,
+               params: dict[str, Any]):
     self.config = config
     self.params = params
 
-  def __call__(self, audio, num_samples):
+  def __call__(self, audio: np.ndarray, num_samples: np.ndarray) -> jax.Array:
     return _features(self.config, self.params, jnp.asarray(audio),
                      jnp.asarray(num_samples))
 
@@ -51,7 +54,9 @@ class SemanticTokenizer:
     hop_samples: samples at the system's rate that one token stands for.
   """
 
-  def __init__(self, config, params, mean, std, centroids):
+  def __init__(self, config: w2vbert_model.W2vBertConfig,
+               params: dict[str, Any], mean: np.ndarray, std: np.ndarray,
+               centroids: np.ndarray):
     self.config = config
     self.spec = config.semantic_spec()
     self.centroids = np.asarray(centroids)
@@ -60,7 +65,8 @@ class SemanticTokenizer:
     self._extract = FeatureExtractor(config, params)
     self._weights = dict(params=params, mean=mean, std=std, centroids=centroids)
 
-  def encode(self, audio, num_samples=None):
+  def encode(self, audio: np.ndarray,
+             num_samples: np.ndarray | None = None) -> np.ndarray:
     """Semantic tokens.
 
     Args:
@@ -95,7 +101,7 @@ class SemanticTokenizer:
           lengths - num_full * window, 1, rest.shape[1])))
     return np.concatenate(parts, axis=1)
 
-  def features(self, audio):
+  def features(self, audio: np.ndarray) -> np.ndarray:
     """What the tokens are clusters of, before it is standardised.
 
     Args:
@@ -113,7 +119,7 @@ class SemanticTokenizer:
     return np.asarray(self._extract(
         audio, np.full(len(audio), audio.shape[1], np.int32)))
 
-  def quantize(self, features):
+  def quantize(self, features: np.ndarray) -> np.ndarray:
     """Features [..., D] of `features` -> tokens [...] int32."""
     return np.asarray(_nearest(self._weights, jnp.asarray(features)))
 

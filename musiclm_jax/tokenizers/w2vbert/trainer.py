@@ -82,7 +82,7 @@ class W2vBertTrainable(trainable.Trainable):
     return self._loss(state.params, batch['audio'], rng, state.step,
                       deterministic=True)[1]
 
-  def gumbel_temperature(self, step):
+  def gumbel_temperature(self, step: jax.Array | int) -> jax.Array:
     cfg = self.model
     return jnp.maximum(
         cfg.gumbel_end,

@@ -21,7 +21,7 @@ _CONFIG = melody_model.MelodyConfig(
 
 @pytest.fixture(scope='module')
 def exported(corpus):
-  trained = trainer.MelodyTrainable(_CONFIG, tokens=rvq.RvqConfig(
+  trained = trainer.MelodyTrainable(_CONFIG, tokens=rvq.MelodyRvqConfig(
       num_windows=20, iters=2, report_pairs=4))
   state = jax.jit(trained.init)(jax.random.PRNGKey(0), dict(
       first=jnp.zeros((1, 96_000))))

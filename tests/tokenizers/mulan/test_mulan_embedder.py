@@ -195,7 +195,7 @@ def exported(corpus, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sources.text_encoder, 'load', lambda *unused: _fake_encoder)
     trained = trainer.MulanTrainable(
-        _CONFIG, tokens=rvq.RvqConfig(num_clips=3, iters=4))
+        _CONFIG, tokens=rvq.MulanRvqConfig(num_clips=3, iters=4))
     state = jax.jit(trained.init)(jax.random.PRNGKey(0), dict(
         audio=jnp.zeros((1, 240_000)), text_features=jnp.zeros((1, 384))))
     return trained.export(jax.device_get(state), corpus)
@@ -273,7 +273,7 @@ def test_the_report_of_the_gap(exported, corpus):
 
 
 def test_clip_embeddings_are_windows_and_running_means(joint, corpus):
-  config = rvq.RvqConfig(num_clips=1, seed=1)
+  config = rvq.MulanRvqConfig(num_clips=1, seed=1)
   vectors = rvq.clip_embeddings(joint, corpus.split('train'), config)
   count = (len(vectors) + 1) // 2
   windows, means = vectors[:count], vectors[count:]

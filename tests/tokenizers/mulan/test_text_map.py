@@ -41,7 +41,7 @@ def test_a_caption_comes_nearer_to_its_recording():
   fitted = rvq.fit_codebooks(
       unit(audio), unit(text), specs.JointSpec(
           embedding_dim=6, num_codebooks=2, codebook_size=8),
-      rvq.RvqConfig(text_map=0.1, include_text=True, iters=2),
+      rvq.MulanRvqConfig(text_map=0.1, include_text=True, iters=2),
       (unit(audio), unit(text)))
   moved = embedder.moved(
       unit(text), fitted['text_shift'], fitted['text_map'])
