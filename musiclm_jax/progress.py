@@ -5,6 +5,10 @@ and when a thing is done:
 
   semantic   30/30 s  0:04
   coarse     12/30 s  ETA 0:09
+
+Written by hand because tqdm and rich redraw: into a file or a pipe, which long
+trainings are mostly sent to, they write one ever longer line, or nothing. Here
+logs get whole lines, seldom, and short work is silent.
 """
 
 import contextlib

@@ -18,8 +18,8 @@ from musiclm_jax import errors
 
 # Which extra of setup.py brings which module.
 EXTRAS = {
-    'train': ('gin', 'optax', 'orbax', 'absl', 'tensorboardX', 'PIL',
-              'tensorflow', 'tensorflow_text', 'seqio', 'tensorflow_datasets'),
+    'train': ('gin', 'optax', 'orbax', 'absl', 'tensorboardX', 'tensorflow',
+              'tensorflow_text', 'seqio', 'tensorflow_datasets'),
     'data': ('music21', 'pretty_midi', 'mido'),
     'hf': ('transformers', 'torch'),
     'web': ('fastapi', 'uvicorn', 'multipart', 'gradio', 'starlette'),

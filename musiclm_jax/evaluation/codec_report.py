@@ -3,8 +3,8 @@
 import importlib.util
 import pathlib
 
-from musiclm_jax.evaluation import codec
 from musiclm_jax.evaluation import codec_clips
+from musiclm_jax.evaluation import codec_sections
 from musiclm_jax.evaluation import pictures
 from musiclm_jax.metrics import retrieval
 
@@ -53,7 +53,7 @@ def sounds(judged, count):
   for one in judged:
     for i in range(min(count, len(one.clips))):
       players = [('recording', one.clips.audio[i])] + [
-          (codec.title(copy), copy.audio[i]) for copy in one.copies]
+          (codec_sections.title(copy), copy.audio[i]) for copy in one.copies]
       rate = round(one.clips.audio.shape[1] / codec_clips.SECONDS)
       rows.append((f'{one.label}: {one.clips.ids[i]}',
                    [(title, audio, rate) for title, audio in players]))

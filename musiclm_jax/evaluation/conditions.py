@@ -8,6 +8,10 @@ Stages learn on MuLan tokens of audio and are asked with those of text. Two
 things can go wrong: the two may not fall into the same cells, and a stage may
 not heed them. The second is asked over all of a crop and over its first second,
 where nothing else says yet what the music is like.
+
+  musiclm evaluate conditions [--bundle DIR] [--corpus DIR] [--clips 64]
+
+Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
 import dataclasses
@@ -18,9 +22,17 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.nn import quantize
+
+EVALUATION = {
+    'help': 'is text where audio is, and do the stages heed it?',
+    'components': ['mulan'],
+    'clips': 64,
+    'clips_help': 'pairs of a recording and its caption',
+}
 
 _CLIP_SECONDS = 30
 _ROWS = 4
@@ -164,3 +176,13 @@ def _stage(name, found):
   return report.Section(
       f'{name.capitalize()} stage: nats a token in the first second, and in '
       f'all', tuple(lines), 'in the first second ' + ', '.join(said)), figures
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate conditions`."""
+  result = evaluate(asked.bundle, asked.corpus, asked.options.clips, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections, dict(corpus=str(asked.corpus)),
+      f'The conditions of {asked.bundle.identity}',
+      f'{result.figures["conditions_clips"]:.0f} clips of {asked.corpus}')

@@ -10,6 +10,10 @@ transposition. The prompt beside it is another recording's caption, so that
 nothing but the melody tells of it. Drums are heard as onsets of the percussive
 part of the spectrum above 2 kHz; the same measure on recordings with and
 without drums says how far it can be trusted.
+
+  musiclm evaluate following [--bundle DIR] [--corpus DIR] [--clips 24]
+
+Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
 import dataclasses
@@ -21,8 +25,17 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.metrics import tagging
 from musiclm_jax.systems.musiclm import steering as steering_lib
+
+EVALUATION = {
+    'help': 'are melodies followed, and drums heard that were asked for?',
+    'components': ['codec', 'mulan', 'semantic', 'coarse', 'fine'],
+    'clips': 24,
+    'clips_help': 'melodies, and as many pairs of prompts',
+}
 
 SECONDS = 10
 _OTHERS = 4  # melodies of others that a clip is compared with
@@ -170,7 +183,6 @@ def drum_onsets(audio, rate):
 
 def _drum_judge(corpus, rate):
   """The measure's area under the ROC curve on held-out recordings, or None."""
-  from sklearn import metrics  # pylint: disable=g-import-not-at-top
   opened, name = held_out.open_corpus(corpus, rate)
   split = opened.split(name)
   tracks = [t for t in split if 'drums' in t.meta and not held_out.is_hummed(t)
@@ -178,5 +190,18 @@ def _drum_judge(corpus, rate):
   has = np.array([bool(t.meta['drums']) for t in tracks])
   if not has.any() or has.all():
     return None
-  return float(metrics.roc_auc_score(has, [
-      drum_onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks]))
+  return tagging.roc_auc([
+      drum_onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks], has)
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate following`."""
+  clips, seed = asked.options.clips, asked.options.seed
+  result = evaluate(
+      asked.bundle, asked.corpus, clips, seed, asked.say, asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=str(asked.corpus), seed=seed),
+      f'What {asked.bundle.identity} follows',
+      f'{clips} melodies of {asked.corpus} and as many pairs of prompts, seed '
+      f'{seed}')

@@ -3,10 +3,10 @@
 Drawn without matplotlib, which the base install does not have.
 """
 
-import struct
-import zlib
+import io
 
 import numpy as np
+from PIL import Image
 
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import ladder
@@ -155,17 +155,8 @@ def _scaled(pixels, height):
   return pixels.repeat(height, axis=0).repeat(wide, axis=1)
 
 
-def png(pixels):
+def png(pixels: np.ndarray) -> bytes:
   """[H, W, 3] uint8 -> the bytes of a PNG file."""
-  height, width, _ = pixels.shape
-  rows = np.zeros((height, 1 + 3 * width), np.uint8)  # 0: no filter
-  rows[:, 1:] = pixels.reshape(height, -1)
-
-  def chunk(kind, data):
-    return struct.pack('>I', len(data)) + kind + data + struct.pack(
-        '>I', zlib.crc32(kind + data))
-
-  header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-  return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) +
-          chunk(b'IDAT', zlib.compress(rows.tobytes(), 6)) +
-          chunk(b'IEND', b''))
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'png')
+  return file.getvalue()

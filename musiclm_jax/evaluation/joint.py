@@ -10,6 +10,12 @@
 Recordings that carry a caption word for word are all right answers to it, and
 each of its captions is a right answer to a recording. Captions that only mean
 the same are wrong ones: figures of a corpus with many alike are low.
+
+  musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
+
+--corpus is a corpus, of which the test split counts, or a folder of audio files
+with captions. Without it a small folk_gm is made once and kept in the user's
+cache.
 """
 
 import contextlib
@@ -24,11 +30,20 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import zero_shot
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.mulan import gap
 from musiclm_jax.tokenizers.mulan import rvq
+
+EVALUATION = {
+    'help': "do captions and recordings find each other in MuLan's space?",
+    'components': ['mulan'],
+    'clips': 200,
+    'clips_help': 'recordings',
+    'corpus_help': 'a corpus, or a folder of audio files with captions',
+}
 
 MIN_TRACKS = 2
 _CLIP_SECONDS = 30  # of a recording that are heard, as by the semantic stage
@@ -304,3 +319,15 @@ def _gap(joint, pairs, found):
       report.Line('cosine of the means', f'{figures["means_cosine"]:.3f}',
                   '1: no gap'),
   )), figures
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate joint`."""
+  result = evaluate(asked.bundle, asked.corpus, asked.options.clips, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=str(asked.corpus), split=result.pairs.name),
+      f'The joint embedding of {asked.bundle.identity}',
+      f'{len(result.pairs.tracks)} recordings of {asked.corpus}, split '
+      f'{result.pairs.name}')

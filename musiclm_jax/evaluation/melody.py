@@ -13,6 +13,10 @@ which makes them no easier to tell from a tune that it has never heard.
 
 The baseline knows nothing but chroma: subsequence dynamic time warping of the
 query's middle, at the best of the 12 transpositions.
+
+  musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
+
+--corpus has tunes in several versions, as folk_gm has.
 """
 
 import dataclasses
@@ -23,8 +27,16 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.tokenizers.melody import pairs
+
+EVALUATION = {
+    'help': 'is a tune found again in other versions?',
+    'clips': 24,
+    'clips_help': 'queries that chroma-DTW is tried on',
+    'corpus_help': 'required: tunes in several versions',
+}
 
 MIN_POOL = 500
 CLIP_SECONDS = 10  # what the stages are conditioned on
@@ -300,3 +312,19 @@ def dtw_cost(query, item):
     total = librosa.sequence.dtw(C=cost, subseq=True, backtrack=False)
     best = min(best, float(total[-1].min()) / query.shape[1])
   return best
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate melody`."""
+  corpus, seed = asked.options.corpus, asked.options.seed
+  if not corpus:
+    raise errors.UserError(
+        '`musiclm evaluate melody` wants --corpus DIR, tunes in several '
+        'versions; `musiclm data folk_gm` makes one.')
+  result = evaluate(asked.bundle, corpus, asked.options.clips, seed, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections, dict(corpus=corpus, seed=seed),
+      f'The melody embedder of {asked.bundle.identity}',
+      f'{result.figures["melody_queries"]:.0f} queries of {corpus}, seed '
+      f'{seed}')
