@@ -9,6 +9,7 @@
 Every entry point runs in `guarded`.
 """
 
+from collections.abc import Iterator
 import contextlib
 import signal
 import sys
@@ -29,7 +30,7 @@ EXTRAS = {
 
 
 @contextlib.contextmanager
-def guarded(program, debug=False):
+def guarded(program: str, debug: bool = False) -> Iterator[None]:
   """Runs the body of a command; exits unless it ends well.
 
   Args:
@@ -57,14 +58,14 @@ def guarded(program, debug=False):
       sys.exit(2)
 
 
-def explained(error):
+def explained(error: BaseException) -> str:
   """A sentence about what is not a bug; '' for what may be one."""
   if isinstance(error, errors.UserError):
     return str(error)
   return lacking(error) or errors.of_system(error)
 
 
-def lacking(error):
+def lacking(error: BaseException) -> str:
   """A sentence where a package of an extra is not installed, else ''."""
   for cause in errors.causes(error):
     if isinstance(cause, ModuleNotFoundError):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import importlib
 import sys
 from typing import Any
+from typing import NoReturn
 
 from musiclm_jax import errors
 
@@ -76,7 +77,7 @@ class Parser(argparse.ArgumentParser):
             f'{self.prog.split()[-1]}.')
     self.error(f'unrecognized arguments: {" ".join(words)}')
 
-  def error(self, message: str):
+  def error(self, message: str) -> NoReturn:
     """UserError of what argparse says."""
     raise errors.UserError(f'{message} (see `{self.prog} --help`).')
 

@@ -17,8 +17,11 @@ size and training needs for the codec's tokens, by level; --data are then corpor
 with a train split.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import importlib.util
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -74,8 +77,11 @@ class Evaluation:
   judged: list
 
 
-def evaluate(bundle, data, clips=12, say=None, show=None, pool=POOL_CLIPS,
-             seconds=codec_clips.SECONDS, modelability=None):
+def evaluate(
+    bundle: Any, data: Sequence[str | pathlib.Path], clips: int = 12,
+    say: report.Say | None = None, show: report.Show | None = None,
+    pool: int = POOL_CLIPS, seconds: int = codec_clips.SECONDS,
+    modelability: modelability_lib.Config | None = None) -> Evaluation:
   """Judges a bundle's codec.
 
   Args:

@@ -1,5 +1,6 @@
 """The codec's evaluation to look at and to listen to."""
 
+from collections.abc import Sequence
 import importlib.util
 import pathlib
 
@@ -13,7 +14,9 @@ _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
              roughness='roughness added in dB')
 
 
-def draw(folder, judged):
+def draw(
+    folder: str | pathlib.Path,
+    judged: Sequence[codec_sections.Judged]) -> list[tuple[str, pathlib.Path]]:
   """Writes a PNG a set; returns [(caption, path)], [] without matplotlib."""
   if importlib.util.find_spec('matplotlib') is None:
     return []
@@ -47,7 +50,7 @@ def _curve(axis, copies, metric, name):
       marker='o', capsize=3, label=name)
 
 
-def sounds(judged, count):
+def sounds(judged: Sequence[codec_sections.Judged], count: int) -> list:
   """Rows of the first `count` clips of each set for `report.write`."""
   rows = []
   for one in judged:

@@ -1,6 +1,5 @@
 """A judged codec in figures and sections: what `codec` found, as it is told."""
 
-from collections.abc import Mapping
 import dataclasses
 import re
 
@@ -19,8 +18,6 @@ _TITLES = dict(codec_quality.TITLES, si_sdr='SI-SDR', mel_distance='mel',
 _UNITS = dict(visqol='', zimtohrli='', si_sdr=' dB', mel_distance=' dB',
               roughness=' dB')
 _DIGITS = dict(visqol=2, zimtohrli=2, si_sdr=1, mel_distance=1, roughness=1)
-# What a section comes with, for the JSON.
-Told = tuple[report.Section, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +84,7 @@ def figure_name(metric: str, copy: Copy) -> str:
   return f'{metric}_{copy.name}'
 
 
-def quality(judged: Judged, prefix: str) -> Told:
+def quality(judged: Judged, prefix: str) -> report.Told:
   """Every metric by bitrate, with Opus below."""
   figures, lines = {f'{prefix}clips': len(judged.clips)}, []
   for metric in judged.copies[0].scores:
@@ -121,7 +118,7 @@ def _verdict(judged):
 
 
 def codes(
-    judged: Judged, spec: specs.CodecSpec, prefix: str) -> Told:
+    judged: Judged, spec: specs.CodecSpec, prefix: str) -> report.Told:
   """Usage and entropy by level, and by bitrate."""
   use = judged.codes
   bits = np.log2(spec.codebook_size)
@@ -147,7 +144,7 @@ def codes(
       f'{judged.pool} clips', tuple(lines)), figures
 
 
-def groups(judged: Judged, prefix: str) -> Told:
+def groups(judged: Judged, prefix: str) -> report.Told:
   """The best bitrate by package, family or folder."""
   figures, lines = {}, []
   names = np.array(judged.clips.groups)

@@ -15,6 +15,8 @@ Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +57,10 @@ class Nats:
   whole: dict
 
 
-def evaluate(bundle, corpus, clips=64, say=None, show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 64,
+    say: report.Say | None = None,
+    show: report.Show | None = None) -> report.Evaluation:
   """Pairs of a recording and its caption, and the stages under both.
 
   Args:
@@ -96,7 +101,7 @@ def evaluate(bundle, corpus, clips=64, say=None, show=None):
   return result
 
 
-def pairs(joint, audio, text):
+def pairs(joint: Any, audio: np.ndarray, text: np.ndarray) -> report.Told:
   """(Section, figures) of [n, D] embeddings of recordings and their captions."""
   codes = [np.asarray(joint.quantize(x)) for x in (audio, text)]
   equal = codes[0] == codes[1]
@@ -124,7 +129,9 @@ def pairs(joint, audio, text):
                   f'after {codes[0].shape[1]} levels'))), figures
 
 
-def nats(trained, streams, joint, text):
+def nats(
+    trained: Any, streams: streams_lib.Streams, joint: Any,
+    text: np.ndarray) -> Nats:
   """`Nats` of a stage on the first crop of each clip.
 
   Args:

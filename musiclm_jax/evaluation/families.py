@@ -55,6 +55,7 @@ EVALUATION = {
             'type': 'int', 'default': 700, 'metavar': 'N',
             'help': 'clips that the classifiers learn from (default: '
                     '%(default)s)'}},
+    'order': 2,
 }
 
 SECONDS = 10  # of each clip

@@ -16,8 +16,11 @@ without drums says how far it can be trusted.
 Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import itertools
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +49,7 @@ _KINDS = ('a lively reel', 'a cheerful jig', 'a slow waltz', 'a steady march')
 DRUMS, NO_DRUMS = 'with hand drums', 'with no percussion'
 
 
-def prompts(count):
+def prompts(count: int) -> list[tuple[str, str]]:
   """`count` pairs of prompts that differ in the drums alone."""
   subjects = [f'{kind} on {lead}' for lead, kind in itertools.product(
       _LEADS, _KINDS)]
@@ -54,8 +57,10 @@ def prompts(count):
           for subject in itertools.islice(itertools.cycle(subjects), count)]
 
 
-def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
-             **settings):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 24, seed: int = 0,
+    say: report.Say | None = None, show: report.Show | None = None,
+    **settings: Any) -> report.Evaluation:
   """Draws for melodies and for drums, and compares.
 
   Args:
@@ -98,7 +103,9 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
   return result
 
 
-def melodies(sounds, tunes, rate):
+def melodies(
+    sounds: Sequence[np.ndarray], tunes: Sequence[np.ndarray],
+    rate: int) -> report.Told:
   """(Section, figures): each sound beside its own tune and those of others."""
   count = len(sounds)
   own, others = {'contour': [], 'chroma': []}, {'contour': [], 'chroma': []}
@@ -142,7 +149,9 @@ def melodies(sounds, tunes, rate):
       tuple(lines), verdict), figures
 
 
-def drums(pairs, rate, judge=None):
+def drums(
+    pairs: Sequence[Sequence[np.ndarray]], rate: int,
+    judge: float | None = None) -> report.Told:
   """(Section, figures) of [(with drums, without)] sounds.
 
   `judge` is the measure's own area under the ROC curve on recordings.
@@ -170,7 +179,7 @@ def drums(pairs, rate, judge=None):
       tuple(lines), verdict), figures
 
 
-def drum_onsets(audio, rate):
+def drum_onsets(audio: np.ndarray, rate: int) -> float:
   """Mean onset strength of the percussive part above 2 kHz of [N] samples."""
   import librosa  # pylint: disable=g-import-not-at-top
   sizes = np.abs(librosa.stft(np.asarray(audio, np.float32), n_fft=_FFT,

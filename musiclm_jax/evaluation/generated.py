@@ -3,7 +3,10 @@
 Drawn without matplotlib, which the base install does not have.
 """
 
+from collections.abc import Sequence
 import io
+import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +24,10 @@ _SPAN_DB = 70.0
 _BLOCK_SECONDS = 30  # of a spectrogram at once
 
 
-def write(path, result, files, steering, bundle, facts=()):
+def write(
+    path: str | pathlib.Path, result: Any, files: Sequence[pathlib.Path],
+    steering: Any, bundle: Any,
+    facts: Sequence[str] = ()) -> list[report.Section]:
   """Writes the page.
 
   Args:
@@ -106,7 +112,7 @@ def _story(parts, result):
       for change, part in zip(result.changes, parts)))
 
 
-def spectrogram(audio):
+def spectrogram(audio: np.ndarray) -> np.ndarray:
   """[N] at 24 kHz -> [H, W, 3] uint8."""
   audio = np.asarray(audio, np.float32)
   size = _BLOCK_SECONDS * ladder.MEL.sample_rate_hz
@@ -119,7 +125,7 @@ def spectrogram(audio):
   return _scaled(pixels, 3)
 
 
-def token_map(semantic, acoustic):
+def token_map(semantic: np.ndarray, acoustic: np.ndarray) -> np.ndarray:
   """[T] and [T', levels] codes -> [H, W, 3] uint8, a colour a code."""
   rows = [_stretched(semantic, len(acoustic))] + list(acoustic.T)
   codes = np.stack(rows)

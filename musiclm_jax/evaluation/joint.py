@@ -18,11 +18,13 @@ with captions. Without it a small folk_gm is made once and kept in the user's
 cache.
 """
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +72,7 @@ class Pairs:
   right: np.ndarray
 
   @property
-  def shared(self):
+  def shared(self) -> int:
     """Captions of several recordings."""
     return int((self.right.sum(axis=1) > 1).sum())
 
@@ -97,7 +99,10 @@ class Evaluation(report.Evaluation):
   pairs: Pairs
 
 
-def evaluate(bundle, corpus, clips=200, say=None, show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 200,
+    say: report.Say | None = None,
+    show: report.Show | None = None) -> Evaluation:
   """Every figure of a bundle's joint embedding.
 
   Args:
@@ -143,7 +148,7 @@ def evaluate(bundle, corpus, clips=200, say=None, show=None):
 
 
 @contextlib.contextmanager
-def choose(place, count, rate):
+def choose(place: str | pathlib.Path, count: int, rate: int) -> Iterator[Pairs]:
   """`Pairs` to judge: of a corpus what is held out, of a folder all of it.
 
   Args:
@@ -199,7 +204,7 @@ def _no_captions(place):
       f'folder, or choose another --corpus.')
 
 
-def embed(joint, pairs, say):
+def embed(joint: Any, pairs: Pairs, say: report.Say) -> Embeddings:
   """`Embeddings` of `Pairs`."""
   split, vectors, audio = pairs.split, [], []
   longest = _CLIP_SECONDS * split.sample_rate_hz
@@ -214,7 +219,9 @@ def embed(joint, pairs, say):
   return Embeddings(np.stack(audio), np.concatenate(vectors), text)
 
 
-def recalls(prefix, scores, right):
+def recalls(
+    prefix: str, scores: np.ndarray,
+    right: np.ndarray) -> tuple[dict[str, float], list[report.Line]]:
   """({figure: value}, report.Lines) of retrieval in one direction.
 
   Args:

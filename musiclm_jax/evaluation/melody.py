@@ -21,6 +21,8 @@ query's middle, at the best of the 12 transpositions.
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +76,7 @@ class Task:
   distractors: dict
 
 
-def build(corpus, min_pool=MIN_POOL):
+def build(corpus: records.Corpus, min_pool: int = MIN_POOL) -> Task:
   """Queries and pool of a corpus.
 
   Args:
@@ -143,8 +145,11 @@ def _kinds(track, reference):
                                        ('key', 'key')) if differs(name))
 
 
-def evaluate(bundle, corpus, baseline_queries=24, seed=0, say=None, show=None,
-             min_pool=MIN_POOL):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, baseline_queries: int = 24,
+    seed: int = 0, say: report.Say | None = None,
+    show: report.Show | None = None,
+    min_pool: int = MIN_POOL) -> report.Evaluation:
   """Retrieval figures of a bundle's melody embedder.
 
   Args:
@@ -287,7 +292,7 @@ def _baseline(task, clip, own, limit, seed, say):
       f'{len(chosen)} of the tunes', tuple(lines)), figures
 
 
-def chroma(audio, rate):
+def chroma(audio: np.ndarray, rate: int) -> np.ndarray:
   """[12, T] float32 chroma of unit length, 5 frames a second."""
   import librosa  # pylint: disable=g-import-not-at-top
   hop = rate // (_CHROMA_RATE_HZ * 2)
@@ -298,7 +303,7 @@ def chroma(audio, rate):
   return (found / (np.linalg.norm(found, axis=0) + 1e-6)).astype(np.float32)
 
 
-def dtw_cost(query, item):
+def dtw_cost(query: np.ndarray, item: np.ndarray) -> float:
   """Mean cosine distance along the cheapest path, at the best transposition.
 
   Args:

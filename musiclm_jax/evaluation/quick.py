@@ -18,6 +18,8 @@ that lacks a part gets the figures that the others allow.
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +67,10 @@ class Evaluation(report.Evaluation):
   stages: list
 
 
-def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
-             seconds=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 24, seed: int = 0,
+    say: report.Say | None = None, show: report.Show | None = None,
+    seconds: int | None = None) -> Evaluation:
   """Runs every part.
 
   Args:

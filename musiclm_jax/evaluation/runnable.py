@@ -60,7 +60,8 @@ class Declaration:
     pictures: whether it has some, so that it takes --out.
     record: whether it takes --record.
     arguments: {option: settings of `add_argument`}.
-    order: where it stands in the list; by name among equals.
+    order: where it stands in the list, by name among equals. Of several that
+      have an option, messages name the first.
   """
 
   name: str

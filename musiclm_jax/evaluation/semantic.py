@@ -22,6 +22,8 @@ like a bundle, once `musiclm export` has made it one.
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,8 +72,10 @@ TASKS = dict(CLIP_TASKS, pitch='pitch class of the melody, every 40 ms')
 SPLITS = ('train', 'validation', 'test')
 
 
-def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
-             show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 300,
+    train_clips: int = 1_500, seed: int = 0, say: report.Say | None = None,
+    show: report.Show | None = None) -> report.Evaluation:
   """Probes of a bundle's semantic tokenizer.
 
   Args:
