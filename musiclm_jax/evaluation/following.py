@@ -70,7 +70,7 @@ def evaluate(
     seed: of the first clip; others count on.
     say: None or a function of a line of progress.
     show: None or a function of each finished Section.
-    **settings: of generation.settings.Settings, for all of them.
+    **settings: of systems.musiclm.settings.Settings, for all of them.
 
   Returns:
     A `report.Evaluation`.

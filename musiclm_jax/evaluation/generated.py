@@ -1,6 +1,6 @@
 """What `musiclm generate` made, as a page: to hear, to see, in numbers.
 
-Drawn without matplotlib, which the base install does not have.
+Drawn with Pillow, since the base install has no matplotlib.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def write(
 
   Args:
     path: ends in .html; its folder exists.
-    result: a generation.model.Result with similarities.
+    result: a systems.musiclm.model.Result with similarities.
     files: the takes' files, in order.
     steering: the Steering that it was made from.
     bundle: the bundle.Bundle that made it.
