@@ -28,7 +28,7 @@ _GIN = ['musiclm_jax.gin_files'] + [
 _EXTRAS = {
     'train': [
         'optax>=0.2.5', 'orbax-checkpoint>=0.11', 'gin-config>=0.5',
-        'absl-py>=2.1', 'tensorboardX>=2.6', 'pillow>=11.0',
+        'absl-py>=2.1', 'tensorboardX>=2.6',
         'tensorflow>=2.20',
         'tensorflow-text>=2.20', 'seqio>=0.0.20', 'tensorflow-datasets>=4.9.8',
         'protobuf>=5.28',
@@ -82,7 +82,7 @@ setuptools.setup(
     install_requires=[
         'jax>=0.10', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
         'librosa>=0.11', 'soundfile>=0.13', 'soxr>=0.5', 'safetensors>=0.5',
-        'tokenizers>=0.21', 'pyyaml>=6.0',
+        'tokenizers>=0.21', 'pyyaml>=6.0', 'pillow>=11.0',
     ],
     extras_require=_EXTRAS,
     entry_points={'console_scripts': ['musiclm = musiclm_jax.commands.cli:main']},

@@ -10,11 +10,15 @@ gin accepts macros that nothing reads and bindings of classes that are never
 built. Both are mistakes, so both are errors here.
 """
 
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
 import pathlib
 import re
+from typing import Any
 
 import gin
 from musiclm_jax import errors
@@ -27,6 +31,9 @@ from musiclm_jax.training import loop
 RUN = 'runs/local.gin'
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 _MACRO = 'gin.macro'
+# One leaf or several; what is bound after them.
+Names = str | pathlib.Path | Sequence[str | pathlib.Path]
+Bindings = Mapping[str, Any] | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Config:
   text: str  # all bindings as gin text, for the record
 
 
-def gin_root():
+def gin_root() -> pathlib.Path:
   """The directory of the gin files: beside the package, or within it."""
   for path in (_PACKAGE.parent / 'gin', _PACKAGE / 'gin_files'):
     if (path / RUN).is_file():
@@ -47,12 +54,12 @@ def gin_root():
       f'no gin files beside or within {_PACKAGE}; reinstall musiclm_jax.')
 
 
-def leaves():
+def leaves() -> list[str]:
   """Names of the leaves, such as 'soundstream_tiny'."""
   return sorted(path.stem for path in gin_root().glob('*.gin'))
 
 
-def resolve(name):
+def resolve(name: str | pathlib.Path) -> pathlib.Path:
   """The absolute path of a gin file.
 
   Args:
@@ -77,7 +84,7 @@ def resolve(name):
   raise errors.choice('gin file', str(name), near or leaves())
 
 
-def add_search_path():
+def add_search_path() -> None:
   """Lets gin find what leaves include, whatever the working directory is.
 
   A byte order mark, with which some editors begin a file, is passed over.
@@ -91,7 +98,7 @@ def add_search_path():
     prefixes.insert(0, str(gin_root()))
 
 
-def load(names, bindings=(), run=RUN):
+def load(names: Names, bindings: Bindings = (), run: str = RUN) -> Config:
   """Parses gin files over the run file and builds what they name.
 
   The gin state of the process is cleared first.
@@ -115,7 +122,8 @@ def load(names, bindings=(), run=RUN):
   return Config(files, arguments, gin.config_str())
 
 
-def join_hosts(names, bindings=(), run=RUN):
+def join_hosts(
+    names: Names, bindings: Bindings = (), run: str = RUN) -> None:
   """Meets the other hosts that a leaf or the environment names, if any.
 
   Before `load`, which may ask for devices as it builds what a leaf names.
@@ -124,7 +132,7 @@ def join_hosts(names, bindings=(), run=RUN):
   hosts.join(**gin.get_bindings(hosts.join))
 
 
-def required(names, run=RUN):
+def required(names: Names, run: str = RUN) -> set[str]:
   """Names of the macros that a leaf leaves to the command line."""
   _parse(names, (), run)
   return _missing()
@@ -150,7 +158,7 @@ def _parse(names, bindings, run):
   return files
 
 
-def check_values():
+def check_values() -> None:
   """Raises UserError where a macro that is bound has a value out of range."""
   is_reference = lambda value: isinstance(
       value, gin.config.ConfigurableReference)
@@ -164,13 +172,14 @@ def _lines(bindings):
   return list(bindings)
 
 
-def macros():
+def macros() -> dict[str, Any]:
   """{name: value} of all macros now bound; references stay references."""
   return {scope: params['value'] for (scope, selector), params in _config()
           if selector == _MACRO}
 
 
-def check_macros_of_other_runs(others):
+def check_macros_of_other_runs(
+    others: Iterable[str | pathlib.Path]) -> list[str]:
   """Looks at the macros of what another launcher (T5X) has parsed.
 
   Args:
@@ -201,7 +210,7 @@ def _macros_in(path):
       r'^([A-Z]\w*) *=', path.read_text(encoding='utf-8'), re.M))
 
 
-def unread():
+def unread() -> list[str]:
   """Bindings that building the arguments did not touch: 'codec.Config.width'.
 
   Valid after `load`, which raises for them; tests ask for them one by one.

@@ -8,8 +8,10 @@ minutes of loading, and without the name that the user wrote.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 from musiclm_jax import errors
 
@@ -32,22 +34,22 @@ def _is_whole(value):
   return _is_number(value) and isinstance(value, int)
 
 
-def whole(low):
+def whole(low: int) -> Values:
   return Values(f'a whole number of at least {low}',
                 lambda value: _is_whole(value) and value >= low)
 
 
-def number(low):
+def number(low: float) -> Values:
   return Values(f'a number of at least {low}',
                 lambda value: _is_number(value) and value >= low)
 
 
-def above(low):
+def above(low: float) -> Values:
   return Values(f'a number above {low}',
                 lambda value: _is_number(value) and value > low)
 
 
-def share(to_one):
+def share(to_one: bool) -> Values:
   """From 0 to 1; whether 1 itself is among them."""
   return Values('a number from 0 to 1' if to_one else
                 'a number of at least 0 and below 1',
@@ -55,12 +57,12 @@ def share(to_one):
                     to_one or value < 1))
 
 
-def choice(*known):
+def choice(*known: Any) -> Values:
   return Values('one of ' + ', '.join(map(repr, known)),
                 lambda value: value in known)
 
 
-def or_none(values):
+def or_none(values: Values) -> Values:
   return Values(f'{values.words}, or None',
                 lambda value: value is None or values.fits(value))
 
@@ -148,7 +150,9 @@ KNOWN = {
 }
 
 
-def check(macros, is_reference=lambda value: False):
+def check(
+    macros: Mapping[str, Any],
+    is_reference: Callable[[Any], bool] = lambda value: False) -> None:
   """Raises UserError for the first macro whose value is out of its range.
 
   Args:

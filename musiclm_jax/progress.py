@@ -5,11 +5,17 @@ and when a thing is done:
 
   semantic   30/30 s  0:04
   coarse     12/30 s  ETA 0:09
+
+Written by hand because tqdm and rich redraw: into a file or a pipe, which long
+trainings are mostly sent to, they write one ever longer line, or nothing. Here
+logs get whole lines, seldom, and short work is silent.
 """
 
+from collections.abc import Callable
 import contextlib
 import sys
 import time
+from typing import TextIO
 
 _QUIET_SECONDS = 5.0  # work that is done sooner shows nothing
 _REDRAW_SECONDS, _LINE_SECONDS = 0.5, 10.0
@@ -23,24 +29,24 @@ class Line:
     redrawn: whether it is a terminal's.
   """
 
-  def __init__(self, stream=None):
+  def __init__(self, stream: TextIO | None = None):
     self._stream = stream or sys.stderr
     self.redrawn = self._stream.isatty()
     self.every_seconds = _REDRAW_SECONDS if self.redrawn else _LINE_SECONDS
     self._open = False
 
-  def draw(self, text):
+  def draw(self, text: str) -> None:
     """Puts `text` in place of what was drawn before."""
     self._write(f'\r\x1b[K{text}' if self.redrawn else f'{text}\n')
     self._open = self.redrawn
 
-  def end(self):
+  def end(self) -> None:
     """What comes next begins below."""
     if self._open:
       self._write('\n')
       self._open = False
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """A line of its own, at once."""
     self.end()
     self._write(f'{text}\n')
@@ -50,7 +56,9 @@ class Line:
     self._stream.flush()
 
 
-def seldom(say=None, clock=time.monotonic):
+def seldom(
+    say: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
   """A function of a line of progress that speaks every ten seconds only.
 
   Args:
@@ -72,7 +80,9 @@ def seldom(say=None, clock=time.monotonic):
 class Progress(contextlib.AbstractContextManager):
   """Shows how far things are that come one after the other."""
 
-  def __init__(self, quiet_seconds=None, stream=None, clock=time.monotonic):
+  def __init__(
+      self, quiet_seconds: float | None = None, stream: TextIO | None = None,
+      clock: Callable[[], float] = time.monotonic):
     """A progress that is silent at first.
 
     Args:
@@ -90,7 +100,8 @@ class Progress(contextlib.AbstractContextManager):
   def __exit__(self, *unused_error):
     self._bar.end()
 
-  def show(self, what, done, total, unit=' s'):
+  def show(
+      self, what: str, done: float, total: float, unit: str = ' s') -> None:
     """`done` of `total` of `what` are done.
 
     The rate that the ETA is taken from begins with the first part that is done,

@@ -17,6 +17,7 @@ _TENSORFLOW = {'tensorflow', 'seqio', 'tensorflow_datasets', 'tensorflow_text',
 _MAY_TENSORFLOW = {
     'tokens/vocabularies.py', 'tokens/preprocessors.py', 'tokens/tasks.py',
     'tokens/shuffled.py', 'tokens/feature_converter.py',
+    'tokens/shards.py', 'tokens/precompute.py',
     'commands/precompute.py', 'commands/ingest.py',
     'systems/musiclm/stages/t5x_adapter.py', 'listeners/musicnn.py'}
 _MAY_GIN = {'configs.py'} | {

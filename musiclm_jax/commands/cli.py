@@ -1,22 +1,25 @@
 """`musiclm`: one command line over the entry points.
 
-Each command is a module with `add_arguments(parser)` and `run(args)`, and with
-`prepare(argv)` where argparse cannot read its words as they come. Only the
-module of the command that was asked for is imported, and those modules import
-jax inside `run`, so `--help` answers at once.
+Each command is a module with `add_arguments(parser)` and `run(args)`, see
+`parsers.Command`. Only the module of the command that was asked for is
+imported, and those modules import jax inside `run`, so `--help` answers at
+once.
 
 Exit codes: 0 done, 2 the user's mistake (one line on stderr, nothing written;
 --debug shows its traceback), 130 interrupted, 1 anything else, a bug. See
 entry.py.
 """
 
+from __future__ import annotations
+
 import argparse
-import importlib
+from collections.abc import Sequence
 import sys
+from typing import Any
 
 import musiclm_jax
-from musiclm_jax import errors
 from musiclm_jax.commands import entry
+from musiclm_jax.commands import parsers
 
 # command -> (module, one line of help). The order is the data flow.
 COMMANDS = {
@@ -36,44 +39,34 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-  """argparse with one-line errors."""
-
-  def error(self, message):
-    raise errors.UserError(f'{message} (see `{self.prog} --help`).')
-
-
-def _parse(argv):
-  """The parsed arguments and the command's module, or None for plain help."""
-  top = _Parser(prog='musiclm', description=musiclm_jax.__doc__,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                epilog='\n'.join(f'  {name:<11} {text}' for name, (_, text) in
-                                 COMMANDS.items()) +
-                '\n\n`musiclm COMMAND --help` says more.')
+def _parser() -> parsers.Parser:
+  """The whole command line; a command's own options come with its module."""
+  top = parsers.Parser(
+      prog='musiclm', description=musiclm_jax.__doc__,
+      epilog=parsers.listed({n: text for n, (_, text) in COMMANDS.items()}) +
+      '\n\n`musiclm COMMAND --help` says more.',
+      debug_help='show the traceback of a mistake')
   top.add_argument('--version', action='version',
                    version=f'musiclm_jax {musiclm_jax.__version__}')
-  top.add_argument('--debug', action='store_true',
-                   help='show the traceback of a mistake')
-  top.add_argument('command', metavar='COMMAND', nargs='?')
-  first = next((i for i, a in enumerate(argv) if not a.startswith('-')),
-               len(argv))
-  args = top.parse_args(argv[:first + 1])
-  if args.command is None:
+  top.set_defaults(module=None)
+  commands = top.add_subparsers(
+      metavar='COMMAND', dest='command', parser_class=parsers.Command)
+  for name, (module, _) in COMMANDS.items():
+    commands.add_parser(name).module = module
+  return top
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Any]:
+  """The parsed arguments and the command's module; None after plain help."""
+  parsers.check_first('command', argv, COMMANDS)
+  top = _parser()
+  args = top.parse_args(argv)
+  if args.module is None:
     top.print_help()
-    return None, None
-  if args.command not in COMMANDS:
-    raise errors.choice('command', args.command, COMMANDS)
-  module = importlib.import_module(COMMANDS[args.command][0])
-  parser = _Parser(prog=f'musiclm {args.command}', description=module.__doc__,
-                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--debug', action='store_true', default=args.debug,
-                      help=argparse.SUPPRESS)
-  module.add_arguments(parser)
-  prepare = getattr(module, 'prepare', list)
-  return parser.parse_args(prepare(argv[first + 1:])), module
+  return args, args.module
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
   """Runs one command and exits with its code."""
   argv = sys.argv[1:] if argv is None else argv
   with entry.guarded('musiclm', debug='--debug' in argv):

@@ -9,6 +9,7 @@ byte. A .npy file holds them as an int16 array [frames, levels], for research.
 Files of any length take the same memory.
 """
 
+import argparse
 import itertools
 import pathlib
 import sys
@@ -20,7 +21,7 @@ from musiclm_jax import progress as progress_lib
 _CHUNK_SECONDS = 5
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm codec`."""
   parser.add_argument('direction', choices=('encode', 'decode'))
   parser.add_argument('input', help='encode: WAV, FLAC, OGG, Opus, '
@@ -36,7 +37,7 @@ def add_arguments(parser):
                       help='trained components (default: the shipped ones)')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Encodes or decodes one file."""
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
   if args.salvage and args.direction == 'encode':

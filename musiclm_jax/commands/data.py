@@ -9,66 +9,58 @@ debian_music: recordings in Debian packages, split by package, for codecs; no
 captions. Fetched with apt-get, or taken from a folder of .deb files.
 """
 
+import argparse
 import importlib
+from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax.commands import parsers
 
 CORPORA = {'folk_gm': 'musiclm_jax.data.folk_gm',
            'debian_music': 'musiclm_jax.data.debian_music'}
 MAX_HOURS = 1000.0
 _HOURS = {'folk_gm': 20.0}
+_HOURS_HELP = {'folk_gm': 'default: 20',
+               'debian_music': 'default: all that its training packages have'}
 _SPLITS = ('train', 'validation', 'test')
-# Options of one corpus only.
-_ONLY = dict(packages='debian_music', debs='debian_music',
-             test_minutes='debian_music', shares='folk_gm')
+_OWN = ('packages', 'debs', 'test_minutes', 'shares')  # of one corpus only
 
 
-def add_arguments(parser):
-  """The options of `musiclm data`."""
-  parser.add_argument('corpus', help=', '.join(CORPORA))
-  parser.add_argument('--out', required=True, metavar='DIR')
-  parser.add_argument('--hours', type=float, default=None,
-                      help='audio to make (default: 20 for folk_gm; for '
-                      'debian_music all that its training packages have)')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--workers', type=int, default=None,
+def add_arguments(parser: parsers.Parser) -> None:
+  """A parser for each corpus."""
+  kinds = parser.add_kinds('corpus', 'corpus')
+  for name in CORPORA:
+    kind = kinds.add_parser(name, description=__doc__)
+    kind.add_argument('--out', required=True, metavar='DIR')
+    kind.add_argument('--hours', type=float, default=None,
+                      help=f'audio to make ({_HOURS_HELP[name]})')
+    kind.add_argument('--seed', type=int, default=0)
+    kind.add_argument('--workers', type=int, default=None,
                       help='processes (default: one a core)')
-  parser.add_argument('--packages', metavar='A,B',
-                      help='debian_music: these packages (default: all)')
-  parser.add_argument('--debs', metavar='DIR',
-                      help='debian_music: .deb files; what is missing there is '
-                      'downloaded into it')
-  parser.add_argument('--test-minutes', type=float, default=None,
-                      help='debian_music: of each test package (default: 12)')
+    (_add_folk_gm if name == 'folk_gm' else _add_debian_music)(kind)
+
+
+def _add_folk_gm(parser: parsers.Parser) -> None:
   parser.add_argument('--shares', metavar='SPLIT=X,...',
-                      help='folk_gm: share of the audio for each split, such '
-                      'as train=0.5,test=0.5 (no split changes the tunes that '
-                      'it may take)')
+                      help='share of the audio for each split, such as '
+                      'train=0.5,test=0.5 (no split changes the tunes that it '
+                      'may take)')
 
 
-def run(args):
+def _add_debian_music(parser: parsers.Parser) -> None:
+  parser.add_argument('--packages', metavar='A,B',
+                      help='these packages (default: all)')
+  parser.add_argument('--debs', metavar='DIR',
+                      help='.deb files; what is missing there is downloaded '
+                      'into it')
+  parser.add_argument('--test-minutes', type=float, default=None,
+                      help='of each test package (default: 12)')
+
+
+def run(args: argparse.Namespace) -> None:
   """Builds the corpus and says what it holds."""
-  if args.corpus not in CORPORA:
-    raise errors.choice('corpus', args.corpus, CORPORA)
-  extra = {}
-  for option, corpus in _ONLY.items():
-    value = getattr(args, option, None)
-    if value is None:
-      continue
-    if args.corpus != corpus:
-      raise errors.UserError(
-          f'--{option.replace("_", "-")} goes with `musiclm data {corpus}`, '
-          f'not with {args.corpus}.')
-    extra[option] = value
-  if 'packages' in extra:
-    extra['packages'] = [
-        name.strip() for name in extra['packages'].split(',') if name.strip()]
-  if extra.get('test_minutes', 1) <= 0:
-    raise errors.UserError(
-        f'--test-minutes is {extra["test_minutes"]:g}; expected above 0.')
-  if 'shares' in extra:
-    extra['shares'] = _shares(extra['shares'])
   hours = _HOURS.get(args.corpus) if args.hours is None else args.hours
+  extra = _extra(args)
   if hours is not None and not 0 < hours <= MAX_HOURS:
     raise errors.UserError(
         f'--hours is {hours:g}; expected above 0, at most {MAX_HOURS:g}.')
@@ -79,7 +71,22 @@ def run(args):
   inspection.print_corpus(args.out)
 
 
-def _shares(text):
+def _extra(args: argparse.Namespace) -> dict[str, Any]:
+  """What the corpus's own options say, as its `build` takes it."""
+  extra = {option: getattr(args, option) for option in _OWN
+           if getattr(args, option, None) is not None}
+  if 'packages' in extra:
+    extra['packages'] = [
+        name.strip() for name in extra['packages'].split(',') if name.strip()]
+  if extra.get('test_minutes', 1) <= 0:
+    raise errors.UserError(
+        f'--test-minutes is {extra["test_minutes"]:g}; expected above 0.')
+  if 'shares' in extra:
+    extra['shares'] = _shares(extra['shares'])
+  return extra
+
+
+def _shares(text: str) -> dict[str, float]:
   """'train=0.5,test=0.5' -> {'train': 0.5, 'test': 0.5}."""
   shares = {}
   for part in text.split(','):

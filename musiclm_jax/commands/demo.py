@@ -18,6 +18,7 @@ Run again with more minutes, and every model goes on from where it stopped.
   OUT/corpus  OUT/train/<model>  OUT/bundle/<model>  OUT/cache  OUT/demo.wav
 """
 
+import argparse
 import dataclasses
 import functools
 import pathlib
@@ -67,7 +68,7 @@ PRESETS = {
 }
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm demo`."""
   parser.add_argument('--preset', choices=sorted(PRESETS), default='smoke')
   parser.add_argument('--out', required=True, metavar='DIR')
@@ -82,7 +83,7 @@ def add_arguments(parser):
                       help="hours of folk_gm to make (default: the preset's)")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Checks the arguments, then runs every step that is not complete."""
   if args.minutes is not None and not 1 <= args.minutes <= 100_000:
     raise errors.UserError(
@@ -100,7 +101,7 @@ def run(args):
 class Demo:
   """One demo directory, and the steps that fill it."""
 
-  def __init__(self, args):
+  def __init__(self, args: argparse.Namespace):
     self.args = args
     self.preset = PRESETS[args.preset]
     self.out = pathlib.Path(args.out)
@@ -136,7 +137,7 @@ class Demo:
     self.out.mkdir(exist_ok=True)
     records.write_json(began, mine)
 
-  def run(self):
+  def run(self) -> None:
     """All steps, in the order of the data flow."""
     with files.claimed(self.out, '--out'):
       self._steps()

@@ -9,6 +9,7 @@
 Every entry point runs in `guarded`.
 """
 
+from collections.abc import Iterator
 import contextlib
 import signal
 import sys
@@ -18,8 +19,8 @@ from musiclm_jax import errors
 
 # Which extra of setup.py brings which module.
 EXTRAS = {
-    'train': ('gin', 'optax', 'orbax', 'absl', 'tensorboardX', 'PIL',
-              'tensorflow', 'tensorflow_text', 'seqio', 'tensorflow_datasets'),
+    'train': ('gin', 'optax', 'orbax', 'absl', 'tensorboardX', 'tensorflow',
+              'tensorflow_text', 'seqio', 'tensorflow_datasets'),
     'data': ('music21', 'pretty_midi', 'mido'),
     'hf': ('transformers', 'torch'),
     'web': ('fastapi', 'uvicorn', 'multipart', 'gradio', 'starlette',
@@ -30,7 +31,7 @@ EXTRAS = {
 
 
 @contextlib.contextmanager
-def guarded(program, debug=False):
+def guarded(program: str, debug: bool = False) -> Iterator[None]:
   """Runs the body of a command; exits unless it ends well.
 
   Args:
@@ -58,14 +59,14 @@ def guarded(program, debug=False):
       sys.exit(2)
 
 
-def explained(error):
+def explained(error: BaseException) -> str:
   """A sentence about what is not a bug; '' for what may be one."""
   if isinstance(error, errors.UserError):
     return str(error)
   return lacking(error) or errors.of_system(error)
 
 
-def lacking(error):
+def lacking(error: BaseException) -> str:
   """A sentence where a package of an extra is not installed, else ''."""
   for cause in errors.causes(error):
     if isinstance(cause, ModuleNotFoundError):

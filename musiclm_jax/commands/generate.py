@@ -18,6 +18,7 @@ that recording, as the codec renders them, and --seconds of new music follow.
 Without a prompt, MuLan listens to the song, the recording or the melody.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import pathlib
@@ -37,7 +38,7 @@ _FILES = dict(
 _STORY_HEADER = 'musiclm generate'  # how a story that is written here begins
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm generate`."""
   parser.add_argument('prompt', nargs='?',
                       help='what the music should be like')
@@ -61,7 +62,7 @@ def add_arguments(parser):
                       help='trained components (default: the shipped ones)')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Checks everything that can be checked, then loads, samples and writes."""
   errors.check_output(args.output, ('.wav', '.flac'))
   if args.report:
@@ -104,7 +105,8 @@ def run(args):
     print(section.text())
 
 
-def output_paths(output, samples):
+def output_paths(
+    output: str | pathlib.Path, samples: int) -> list[pathlib.Path]:
   """The files that so many samples go to."""
   path = pathlib.Path(output)
   if samples == 1:

@@ -6,8 +6,10 @@ Captions are read from a CSV (file,caption) or JSONL beside the audio if there i
 one. Files that cannot be used are listed with the reason in rejects.jsonl.
 """
 
+import argparse
 
-def add_arguments(parser):
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm ingest`."""
   parser.add_argument('folder')
   parser.add_argument('--out', required=True, metavar='DIR')
@@ -15,7 +17,7 @@ def add_arguments(parser):
                       help='CSV or JSONL (default: the one in the folder)')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Builds the corpus and says what it holds."""
   from musiclm_jax.data import audio_folder  # pylint: disable=g-import-not-at-top
   audio_folder.build(args.folder, args.out, captions=args.captions)

@@ -6,6 +6,7 @@
   musiclm inspect audio FILE
 """
 
+import argparse
 import json
 import pathlib
 
@@ -14,14 +15,14 @@ from musiclm_jax import errors
 KINDS = ('bundle', 'corpus', 'cache', 'audio')
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm inspect`."""
   parser.add_argument('kind', choices=KINDS)
   parser.add_argument('path', nargs='?')
   parser.add_argument('--json', metavar='FILE', help='write the figures there')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Prints the figures of one thing, and writes them as JSON if asked."""
   if args.path is None and args.kind != 'bundle':
     raise errors.UserError(f'inspect {args.kind} needs a path.')
@@ -33,7 +34,7 @@ def run(args):
     figures_lib.write(args.json, figures)
 
 
-def print_bundle(path=None):
+def print_bundle(path: str | pathlib.Path | None = None) -> dict[str, float]:
   """Components, parameters, sizes and what they were trained on."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
@@ -85,7 +86,7 @@ def _print_evaluation(bundle):
   return {k: v for k, v in recorded.items() if isinstance(v, (int, float))}
 
 
-def print_corpus(path):
+def print_corpus(path: str | pathlib.Path) -> dict[str, float]:
   """Splits, hours, captions and licence."""
   from musiclm_jax import records  # pylint: disable=g-import-not-at-top
   corpus = records.Corpus(path)
@@ -104,7 +105,7 @@ def print_corpus(path):
   return figures
 
 
-def print_cache(path):
+def print_cache(path: str | pathlib.Path) -> dict[str, float]:
   """The fingerprint and contents of a token cache."""
   from musiclm_jax.tokens import cache  # pylint: disable=g-import-not-at-top
   description = cache.describe(path)
@@ -112,8 +113,12 @@ def print_cache(path):
   return {k: v for k, v in description.items() if isinstance(v, (int, float))}
 
 
-def print_audio(path, rate_hz=None):  # None: the rate of MusicLM
-  """Length, level and spectrum of a sound file, read at `rate_hz`."""
+def print_audio(path: str | pathlib.Path, rate_hz: int | None = None
+                ) -> dict[str, float]:
+  """Length, level and spectrum of a sound file, read at `rate_hz`.
+
+  None stands for the rate of MusicLM.
+  """
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from musiclm_jax import audio  # pylint: disable=g-import-not-at-top

@@ -14,13 +14,15 @@ Nobody is asked for a password: leave --host as it is unless everybody who can
 reach the machine may use it.
 """
 
+import argparse
+
 from musiclm_jax import errors
 from musiclm_jax import process
 from musiclm_jax.decoding import choices as decoding_choices
 from musiclm_jax.serving import limits as limits_lib
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The options of `musiclm serve`."""
   parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
                       help='where to listen (default: %(default)s, for this '
@@ -46,7 +48,7 @@ def add_arguments(parser):
                       'recordings, while nobody waits (default: %(default)s)')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Checks everything that can be checked, then serves until it is stopped."""
   limits = limits_lib.make({
       name: getattr(args, name) for name, *_ in limits_lib.OPTIONS.values()})

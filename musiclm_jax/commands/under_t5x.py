@@ -9,6 +9,7 @@ does besides: gin files are found from any directory, the run file is read
 before the leaf whatever their order, and a mistake is one line and exit code 2.
 """
 
+from collections.abc import Sequence
 import importlib.util
 import runpy
 import sys
@@ -21,7 +22,7 @@ RUNS = {'train': 'runs/t5x.gin', 'eval': 'runs/t5x_eval.gin',
         'infer': 'runs/t5x_infer.gin'}
 
 
-def arranged(words):
+def arranged(words: Sequence[str]) -> tuple[str, list[str]]:
   """The words for T5X of the words for us: gin files found and in order.
 
   Args:
@@ -54,7 +55,7 @@ def arranged(words):
   return program, [f'--gin_file={path}' for path in paths] + rest
 
 
-def main():
+def main() -> None:
   """Runs the program in this process; a mistake exits with 2."""
   with entry.guarded('t5x'):
     if importlib.util.find_spec('t5x') is None:

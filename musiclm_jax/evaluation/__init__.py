@@ -1,0 +1,1 @@
+"""How good is a bundle? Each evaluation is a file; runnable.py says which."""

@@ -43,7 +43,8 @@ class Adherence:
   tracker: str
 
 
-def measure(sound, tune, sample_rate_hz):
+def measure(
+    sound: np.ndarray, tune: np.ndarray, sample_rate_hz: int) -> Adherence:
   """Adherence of a sound to a melody that begins with it.
 
   Args:

@@ -6,6 +6,7 @@ name, the middle of each track unless that is silent.
 """
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -53,7 +54,9 @@ class _Track:
   read: object
 
 
-def load(place, count, rate, seconds=SECONDS):
+def load(
+    place: str | pathlib.Path, count: int, rate: int,
+    seconds: int = SECONDS) -> Clips:
   """Clips of a corpus or a folder of audio files.
 
   Args:

@@ -1,5 +1,8 @@
 """Clips of a corpus through a codec, and what their codes cost to predict."""
 
+import pathlib
+from typing import Any
+
 import numpy as np
 
 from musiclm_jax import errors
@@ -17,7 +20,7 @@ _BATCH = 4
 _SEEDS = dict(train=5_003, held=7_001)
 
 
-def check(place, rate):
+def check(place: str | pathlib.Path, rate: int) -> tuple[records.Corpus, str]:
   """The corpus and its held-out split; UserError unless it can be used.
 
   Args:
@@ -38,8 +41,10 @@ def check(place, rate):
   return corpus, name
 
 
-def measure(codec, place, config, say=None, train_clips=TRAIN_CLIPS,
-            held_clips=HELD_CLIPS):
+def measure(
+    codec: Any, place: str | pathlib.Path, config: modelability.Config,
+    say: report.Say | None = None, train_clips: int = TRAIN_CLIPS,
+    held_clips: int = HELD_CLIPS) -> modelability.Result:
   """Encodes clips of both splits, trains on the one, asks for the other.
 
   Args:
@@ -77,7 +82,9 @@ def _codes(codec, split, count, seed, levels):
   return np.concatenate(parts)[:count]
 
 
-def section(label, result, config, prefix=''):
+def section(
+    label: str, result: modelability.Result, config: modelability.Config,
+    prefix: str = '') -> report.Told:
   """(report.Section, figures) of a `modelability.Result`."""
   per_second = result.per_second
   value = float(per_second.mean())

@@ -1,10 +1,11 @@
 """The codec's evaluation to look at and to listen to."""
 
+from collections.abc import Sequence
 import importlib.util
 import pathlib
 
-from musiclm_jax.evaluation import codec
 from musiclm_jax.evaluation import codec_clips
+from musiclm_jax.evaluation import codec_sections
 from musiclm_jax.evaluation import pictures
 from musiclm_jax.metrics import retrieval
 
@@ -13,7 +14,9 @@ _AXES = dict(visqol='ViSQOL (1 to 5)', zimtohrli='Zimtohrli (1 to 5)',
              roughness='roughness added in dB')
 
 
-def draw(folder, judged):
+def draw(
+    folder: str | pathlib.Path,
+    judged: Sequence[codec_sections.Judged]) -> list[tuple[str, pathlib.Path]]:
   """Writes a PNG a set; returns [(caption, path)], [] without matplotlib."""
   if importlib.util.find_spec('matplotlib') is None:
     return []
@@ -47,13 +50,13 @@ def _curve(axis, copies, metric, name):
       marker='o', capsize=3, label=name)
 
 
-def sounds(judged, count):
+def sounds(judged: Sequence[codec_sections.Judged], count: int) -> list:
   """Rows of the first `count` clips of each set for `report.write`."""
   rows = []
   for one in judged:
     for i in range(min(count, len(one.clips))):
       players = [('recording', one.clips.audio[i])] + [
-          (codec.title(copy), copy.audio[i]) for copy in one.copies]
+          (codec_sections.title(copy), copy.audio[i]) for copy in one.copies]
       rate = round(one.clips.audio.shape[1] / codec_clips.SECONDS)
       rows.append((f'{one.label}: {one.clips.ids[i]}',
                    [(title, audio, rate) for title, audio in players]))

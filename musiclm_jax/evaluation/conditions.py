@@ -8,9 +8,15 @@ Stages learn on MuLan tokens of audio and are asked with those of text. Two
 things can go wrong: the two may not fall into the same cells, and a stage may
 not heed them. The second is asked over all of a crop and over its first second,
 where nothing else says yet what the music is like.
+
+  musiclm evaluate conditions [--bundle DIR] [--corpus DIR] [--clips 64]
+
+Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,9 +24,17 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.nn import quantize
+
+EVALUATION = {
+    'help': 'is text where audio is, and do the stages heed it?',
+    'components': ['mulan'],
+    'clips': 64,
+    'clips_help': 'pairs of a recording and its caption',
+}
 
 _CLIP_SECONDS = 30
 _ROWS = 4
@@ -43,7 +57,10 @@ class Nats:
   whole: dict
 
 
-def evaluate(bundle, corpus, clips=64, say=None, show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 64,
+    say: report.Say | None = None,
+    show: report.Show | None = None) -> report.Evaluation:
   """Pairs of a recording and its caption, and the stages under both.
 
   Args:
@@ -84,7 +101,7 @@ def evaluate(bundle, corpus, clips=64, say=None, show=None):
   return result
 
 
-def pairs(joint, audio, text):
+def pairs(joint: Any, audio: np.ndarray, text: np.ndarray) -> report.Told:
   """(Section, figures) of [n, D] embeddings of recordings and their captions."""
   codes = [np.asarray(joint.quantize(x)) for x in (audio, text)]
   equal = codes[0] == codes[1]
@@ -112,7 +129,9 @@ def pairs(joint, audio, text):
                   f'after {codes[0].shape[1]} levels'))), figures
 
 
-def nats(trained, streams, joint, text):
+def nats(
+    trained: Any, streams: streams_lib.Streams, joint: Any,
+    text: np.ndarray) -> Nats:
   """`Nats` of a stage on the first crop of each clip.
 
   Args:
@@ -164,3 +183,13 @@ def _stage(name, found):
   return report.Section(
       f'{name.capitalize()} stage: nats a token in the first second, and in '
       f'all', tuple(lines), 'in the first second ' + ', '.join(said)), figures
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate conditions`."""
+  result = evaluate(asked.bundle, asked.corpus, asked.options.clips, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections, dict(corpus=str(asked.corpus)),
+      f'The conditions of {asked.bundle.identity}',
+      f'{result.figures["conditions_clips"]:.0f} clips of {asked.corpus}')

@@ -10,10 +10,17 @@ transposition. The prompt beside it is another recording's caption, so that
 nothing but the melody tells of it. Drums are heard as onsets of the percussive
 part of the spectrum above 2 kHz; the same measure on recordings with and
 without drums says how far it can be trusted.
+
+  musiclm evaluate following [--bundle DIR] [--corpus DIR] [--clips 24]
+
+Without --corpus a small folk_gm is made once and kept in the user's cache.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import itertools
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +28,17 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.metrics import retrieval
+from musiclm_jax.metrics import tagging
 from musiclm_jax.systems.musiclm import steering as steering_lib
+
+EVALUATION = {
+    'help': 'are melodies followed, and drums heard that were asked for?',
+    'components': ['codec', 'mulan', 'semantic', 'coarse', 'fine'],
+    'clips': 24,
+    'clips_help': 'melodies, and as many pairs of prompts',
+}
 
 SECONDS = 10
 _OTHERS = 4  # melodies of others that a clip is compared with
@@ -33,7 +49,7 @@ _KINDS = ('a lively reel', 'a cheerful jig', 'a slow waltz', 'a steady march')
 DRUMS, NO_DRUMS = 'with hand drums', 'with no percussion'
 
 
-def prompts(count):
+def prompts(count: int) -> list[tuple[str, str]]:
   """`count` pairs of prompts that differ in the drums alone."""
   subjects = [f'{kind} on {lead}' for lead, kind in itertools.product(
       _LEADS, _KINDS)]
@@ -41,8 +57,10 @@ def prompts(count):
           for subject in itertools.islice(itertools.cycle(subjects), count)]
 
 
-def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
-             **settings):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 24, seed: int = 0,
+    say: report.Say | None = None, show: report.Show | None = None,
+    **settings: Any) -> report.Evaluation:
   """Draws for melodies and for drums, and compares.
 
   Args:
@@ -52,7 +70,7 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
     seed: of the first clip; others count on.
     say: None or a function of a line of progress.
     show: None or a function of each finished Section.
-    **settings: of generation.settings.Settings, for all of them.
+    **settings: of systems.musiclm.settings.Settings, for all of them.
 
   Returns:
     A `report.Evaluation`.
@@ -85,7 +103,9 @@ def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
   return result
 
 
-def melodies(sounds, tunes, rate):
+def melodies(
+    sounds: Sequence[np.ndarray], tunes: Sequence[np.ndarray],
+    rate: int) -> report.Told:
   """(Section, figures): each sound beside its own tune and those of others."""
   count = len(sounds)
   own, others = {'contour': [], 'chroma': []}, {'contour': [], 'chroma': []}
@@ -129,7 +149,9 @@ def melodies(sounds, tunes, rate):
       tuple(lines), verdict), figures
 
 
-def drums(pairs, rate, judge=None):
+def drums(
+    pairs: Sequence[Sequence[np.ndarray]], rate: int,
+    judge: float | None = None) -> report.Told:
   """(Section, figures) of [(with drums, without)] sounds.
 
   `judge` is the measure's own area under the ROC curve on recordings.
@@ -157,7 +179,7 @@ def drums(pairs, rate, judge=None):
       tuple(lines), verdict), figures
 
 
-def drum_onsets(audio, rate):
+def drum_onsets(audio: np.ndarray, rate: int) -> float:
   """Mean onset strength of the percussive part above 2 kHz of [N] samples."""
   import librosa  # pylint: disable=g-import-not-at-top
   sizes = np.abs(librosa.stft(np.asarray(audio, np.float32), n_fft=_FFT,
@@ -170,7 +192,6 @@ def drum_onsets(audio, rate):
 
 def _drum_judge(corpus, rate):
   """The measure's area under the ROC curve on held-out recordings, or None."""
-  from sklearn import metrics  # pylint: disable=g-import-not-at-top
   opened, name = held_out.open_corpus(corpus, rate)
   split = opened.split(name)
   tracks = [t for t in split if 'drums' in t.meta and not held_out.is_hummed(t)
@@ -178,5 +199,18 @@ def _drum_judge(corpus, rate):
   has = np.array([bool(t.meta['drums']) for t in tracks])
   if not has.any() or has.all():
     return None
-  return float(metrics.roc_auc_score(has, [
-      drum_onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks]))
+  return tagging.roc_auc([
+      drum_onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks], has)
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate following`."""
+  clips, seed = asked.options.clips, asked.options.seed
+  result = evaluate(
+      asked.bundle, asked.corpus, clips, seed, asked.say, asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=str(asked.corpus), seed=seed),
+      f'What {asked.bundle.identity} follows',
+      f'{clips} melodies of {asked.corpus} and as many pairs of prompts, seed '
+      f'{seed}')

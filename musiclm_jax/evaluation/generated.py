@@ -1,12 +1,15 @@
 """What `musiclm generate` made, as a page: to hear, to see, in numbers.
 
-Drawn without matplotlib, which the base install does not have.
+Drawn with Pillow, since the base install has no matplotlib.
 """
 
-import struct
-import zlib
+from collections.abc import Sequence
+import io
+import pathlib
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import ladder
@@ -21,12 +24,15 @@ _SPAN_DB = 70.0
 _BLOCK_SECONDS = 30  # of a spectrogram at once
 
 
-def write(path, result, files, steering, bundle, facts=()):
+def write(
+    path: str | pathlib.Path, result: Any, files: Sequence[pathlib.Path],
+    steering: Any, bundle: Any,
+    facts: Sequence[str] = ()) -> list[report.Section]:
   """Writes the page.
 
   Args:
     path: ends in .html; its folder exists.
-    result: a generation.model.Result with similarities.
+    result: a systems.musiclm.model.Result with similarities.
     files: the takes' files, in order.
     steering: the Steering that it was made from.
     bundle: the bundle.Bundle that made it.
@@ -106,7 +112,7 @@ def _story(parts, result):
       for change, part in zip(result.changes, parts)))
 
 
-def spectrogram(audio):
+def spectrogram(audio: np.ndarray) -> np.ndarray:
   """[N] at 24 kHz -> [H, W, 3] uint8."""
   audio = np.asarray(audio, np.float32)
   size = _BLOCK_SECONDS * ladder.MEL.sample_rate_hz
@@ -119,7 +125,7 @@ def spectrogram(audio):
   return _scaled(pixels, 3)
 
 
-def token_map(semantic, acoustic):
+def token_map(semantic: np.ndarray, acoustic: np.ndarray) -> np.ndarray:
   """[T] and [T', levels] codes -> [H, W, 3] uint8, a colour a code."""
   rows = [_stretched(semantic, len(acoustic))] + list(acoustic.T)
   codes = np.stack(rows)
@@ -155,17 +161,8 @@ def _scaled(pixels, height):
   return pixels.repeat(height, axis=0).repeat(wide, axis=1)
 
 
-def png(pixels):
+def png(pixels: np.ndarray) -> bytes:
   """[H, W, 3] uint8 -> the bytes of a PNG file."""
-  height, width, _ = pixels.shape
-  rows = np.zeros((height, 1 + 3 * width), np.uint8)  # 0: no filter
-  rows[:, 1:] = pixels.reshape(height, -1)
-
-  def chunk(kind, data):
-    return struct.pack('>I', len(data)) + kind + data + struct.pack(
-        '>I', zlib.crc32(kind + data))
-
-  header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-  return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) +
-          chunk(b'IDAT', zlib.compress(rows.tobytes(), 6)) +
-          chunk(b'IEND', b''))
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'png')
+  return file.getvalue()

@@ -5,7 +5,11 @@ tune's split is a hash of its melody, the same for every corpus that folk_gm
 makes, so no bundle trained on folk_gm has heard the test tunes.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
+import pathlib
+from typing import Any
 import zlib
 
 import numpy as np
@@ -44,7 +48,7 @@ class Clips:
   def __len__(self):
     return len(self.ids)
 
-  def first(self, seconds, rate):
+  def first(self, seconds: int, rate: int) -> np.ndarray:
     """The first `seconds` of each clip, [n, seconds * rate]."""
     return self.audio[:, :seconds * rate]
 
@@ -69,7 +73,9 @@ class HeldOut:
   train: Clips | None
 
 
-def load(directory, count, clip_seconds, train_count, rate):
+def load(
+    directory: str | pathlib.Path, count: int, clip_seconds: int,
+    train_count: int, rate: int) -> HeldOut:
   """Chooses the clips, the same ones each time.
 
   Args:
@@ -104,7 +110,9 @@ def load(directory, count, clip_seconds, train_count, rate):
       train=train)
 
 
-def open_corpus(directory, rate, option='--corpus'):
+def open_corpus(
+    directory: str | pathlib.Path, rate: int,
+    option: str = '--corpus') -> tuple[records.Corpus, str]:
   """A corpus and the name of its held-out split.
 
   Args:
@@ -124,7 +132,7 @@ def open_corpus(directory, rate, option='--corpus'):
   return corpus, name
 
 
-def corpus_at(directory, rate):
+def corpus_at(directory: str | pathlib.Path, rate: int) -> records.Corpus:
   """The corpus in `directory`; UserError unless it has `rate` Hz."""
   corpus = records.Corpus(directory)
   if corpus.sample_rate_hz != rate:
@@ -134,7 +142,7 @@ def corpus_at(directory, rate):
   return corpus
 
 
-def in_turn(things, group):
+def in_turn(things: Iterable[Any], group: Callable[[Any], str]) -> list[Any]:
   """One of each group after the other.
 
   Within a group the order is by a hash of the name, so that it does not follow
@@ -154,7 +162,7 @@ def in_turn(things, group):
           for name in sorted(queues) if turn < len(queues[name])]
 
 
-def is_hummed(track):
+def is_hummed(track: records.Track) -> bool:
   """Whether a track is a hummed version of a tune."""
   return track.meta.get('arrangement') == 'hummed'
 
@@ -167,7 +175,7 @@ def _tracks(split):
       lambda t: t.meta.get('family', ''))
 
 
-def default_corpus(say):
+def default_corpus(say: Callable[[str], None]) -> pathlib.Path:
   """The directory of the small folk_gm; made if it is not there."""
   try:
     directory = process.cache_folder() / _DEFAULT_NAME

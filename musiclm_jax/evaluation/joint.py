@@ -10,13 +10,21 @@
 Recordings that carry a caption word for word are all right answers to it, and
 each of its captions is a right answer to a recording. Captions that only mean
 the same are wrong ones: figures of a corpus with many alike are low.
+
+  musiclm evaluate joint [--bundle DIR] [--corpus DIR] [--clips 200]
+
+--corpus is a corpus, of which the test split counts, or a folder of audio files
+with captions. Without it a small folk_gm is made once and kept in the user's
+cache.
 """
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +32,20 @@ from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import zero_shot
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.mulan import gap
 from musiclm_jax.tokenizers.mulan import rvq
+
+EVALUATION = {
+    'help': "do captions and recordings find each other in MuLan's space?",
+    'components': ['mulan'],
+    'clips': 200,
+    'clips_help': 'recordings',
+    'corpus_help': 'a corpus, or a folder of audio files with captions',
+}
 
 MIN_TRACKS = 2
 _CLIP_SECONDS = 30  # of a recording that are heard, as by the semantic stage
@@ -55,7 +72,7 @@ class Pairs:
   right: np.ndarray
 
   @property
-  def shared(self):
+  def shared(self) -> int:
     """Captions of several recordings."""
     return int((self.right.sum(axis=1) > 1).sum())
 
@@ -82,7 +99,10 @@ class Evaluation(report.Evaluation):
   pairs: Pairs
 
 
-def evaluate(bundle, corpus, clips=200, say=None, show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 200,
+    say: report.Say | None = None,
+    show: report.Show | None = None) -> Evaluation:
   """Every figure of a bundle's joint embedding.
 
   Args:
@@ -128,7 +148,7 @@ def evaluate(bundle, corpus, clips=200, say=None, show=None):
 
 
 @contextlib.contextmanager
-def choose(place, count, rate):
+def choose(place: str | pathlib.Path, count: int, rate: int) -> Iterator[Pairs]:
   """`Pairs` to judge: of a corpus what is held out, of a folder all of it.
 
   Args:
@@ -184,7 +204,7 @@ def _no_captions(place):
       f'folder, or choose another --corpus.')
 
 
-def embed(joint, pairs, say):
+def embed(joint: Any, pairs: Pairs, say: report.Say) -> Embeddings:
   """`Embeddings` of `Pairs`."""
   split, vectors, audio = pairs.split, [], []
   longest = _CLIP_SECONDS * split.sample_rate_hz
@@ -199,7 +219,9 @@ def embed(joint, pairs, say):
   return Embeddings(np.stack(audio), np.concatenate(vectors), text)
 
 
-def recalls(prefix, scores, right):
+def recalls(
+    prefix: str, scores: np.ndarray,
+    right: np.ndarray) -> tuple[dict[str, float], list[report.Line]]:
   """({figure: value}, report.Lines) of retrieval in one direction.
 
   Args:
@@ -304,3 +326,15 @@ def _gap(joint, pairs, found):
       report.Line('cosine of the means', f'{figures["means_cosine"]:.3f}',
                   '1: no gap'),
   )), figures
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate joint`."""
+  result = evaluate(asked.bundle, asked.corpus, asked.options.clips, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=str(asked.corpus), split=result.pairs.name),
+      f'The joint embedding of {asked.bundle.identity}',
+      f'{len(result.pairs.tracks)} recordings of {asked.corpus}, split '
+      f'{result.pairs.name}')

@@ -14,14 +14,17 @@ the caption is what counts. Clips are drawn as the bundle's defaults say; where 
 leave the fine stage out, only its own rung has it.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
 from musiclm_jax.codecs import losses
+from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.systems.musiclm import pipeline as pipeline_lib
@@ -84,7 +87,7 @@ class Ladder:
   text_embeddings: np.ndarray | None
   coarse_db: np.ndarray | None = None
 
-  def chance(self, rung='real'):
+  def chance(self, rung: str = 'real') -> tuple[float, float | None]:
     """(mel distance, similarity) of the recordings to other clips' `rung`.
 
     With 'codec': what unrelated music gets once the codec has blurred it, and
@@ -101,7 +104,7 @@ class Ladder:
     scores = self.audio_embeddings['real'] @ self.audio_embeddings[rung].T
     return mel, retrieval.own_and_shuffled(scores)[1].mean()
 
-  def lost_by_rung(self):
+  def lost_by_rung(self) -> dict[str, float | None]:
     """{rung: the share of what the rung before still had that is lost on it}.
 
     0: as good as the rung before. 1: at chance, which for the codec is another
@@ -141,7 +144,10 @@ def _lost(before, now, chance, least):
   return float(np.clip((before - now) / (before - chance), 0.0, 1.0))
 
 
-def climb(bundle, clips, streams, seconds, seed=0, progress=None):
+def climb(
+    bundle: Any, clips: held_out.Clips, streams: streams_lib.Streams,
+    seconds: int, seed: int = 0,
+    progress: Callable[[str, str, int, int], None] | None = None) -> Ladder:
   """Renders every rung for which the bundle has the parts.
 
   Args:
@@ -198,12 +204,12 @@ def climb(bundle, clips, streams, seconds, seed=0, progress=None):
       audio_embeddings=embeddings, text_embeddings=text)
 
 
-def mel_distance_db(real, other):
+def mel_distance_db(real: np.ndarray, other: np.ndarray) -> np.ndarray:
   """[B, N], [B, N] at 24 kHz -> [B] mean absolute log-mel difference in dB."""
   return np.asarray(_mel_distance(real, other)) * _DB
 
 
-def mel_image(audio):
+def mel_image(audio: np.ndarray) -> np.ndarray:
   """[N] -> [80, T] log mels in dB, for pictures."""
   return np.asarray(_log_mel(audio[None]))[0].T * _DB
 

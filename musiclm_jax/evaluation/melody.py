@@ -13,18 +13,32 @@ which makes them no easier to tell from a tune that it has never heard.
 
 The baseline knows nothing but chroma: subsequence dynamic time warping of the
 query's middle, at the best of the 12 transpositions.
+
+  musiclm evaluate melody --bundle DIR --corpus DIR [--clips 24]
+
+--corpus has tunes in several versions, as folk_gm has.
 """
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import records
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.tokenizers.melody import pairs
+
+EVALUATION = {
+    'help': 'is a tune found again in other versions?',
+    'clips': 24,
+    'clips_help': 'queries that chroma-DTW is tried on',
+    'corpus_help': 'required: tunes in several versions',
+}
 
 MIN_POOL = 500
 CLIP_SECONDS = 10  # what the stages are conditioned on
@@ -62,7 +76,7 @@ class Task:
   distractors: dict
 
 
-def build(corpus, min_pool=MIN_POOL):
+def build(corpus: records.Corpus, min_pool: int = MIN_POOL) -> Task:
   """Queries and pool of a corpus.
 
   Args:
@@ -131,8 +145,11 @@ def _kinds(track, reference):
                                        ('key', 'key')) if differs(name))
 
 
-def evaluate(bundle, corpus, baseline_queries=24, seed=0, say=None, show=None,
-             min_pool=MIN_POOL):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, baseline_queries: int = 24,
+    seed: int = 0, say: report.Say | None = None,
+    show: report.Show | None = None,
+    min_pool: int = MIN_POOL) -> report.Evaluation:
   """Retrieval figures of a bundle's melody embedder.
 
   Args:
@@ -275,7 +292,7 @@ def _baseline(task, clip, own, limit, seed, say):
       f'{len(chosen)} of the tunes', tuple(lines)), figures
 
 
-def chroma(audio, rate):
+def chroma(audio: np.ndarray, rate: int) -> np.ndarray:
   """[12, T] float32 chroma of unit length, 5 frames a second."""
   import librosa  # pylint: disable=g-import-not-at-top
   hop = rate // (_CHROMA_RATE_HZ * 2)
@@ -286,7 +303,7 @@ def chroma(audio, rate):
   return (found / (np.linalg.norm(found, axis=0) + 1e-6)).astype(np.float32)
 
 
-def dtw_cost(query, item):
+def dtw_cost(query: np.ndarray, item: np.ndarray) -> float:
   """Mean cosine distance along the cheapest path, at the best transposition.
 
   Args:
@@ -300,3 +317,19 @@ def dtw_cost(query, item):
     total = librosa.sequence.dtw(C=cost, subseq=True, backtrack=False)
     best = min(best, float(total[-1].min()) / query.shape[1])
   return best
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate melody`."""
+  corpus, seed = asked.options.corpus, asked.options.seed
+  if not corpus:
+    raise errors.UserError(
+        '`musiclm evaluate melody` wants --corpus DIR, tunes in several '
+        'versions; `musiclm data folk_gm` makes one.')
+  result = evaluate(asked.bundle, corpus, asked.options.clips, seed, asked.say,
+                    asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections, dict(corpus=corpus, seed=seed),
+      f'The melody embedder of {asked.bundle.identity}',
+      f'{result.figures["melody_queries"]:.0f} queries of {corpus}, seed '
+      f'{seed}')

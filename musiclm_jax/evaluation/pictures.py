@@ -1,11 +1,15 @@
 """What the numbers look like: spectrograms, token maps, losses by level."""
 
+from collections.abc import Sequence
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from musiclm_jax import files
+from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import ladder as ladder_lib
+from musiclm_jax.evaluation import stage_losses
 
 _TITLES = dict(
     real='recording', codec='true A', fine='true A(1..4), fine drawn',
@@ -15,7 +19,11 @@ _SHOWN_CLIPS = 3
 _SPREAD_DB = 70.0
 
 
-def draw(folder, clips, ladder, stages):
+def draw(
+    folder: str | pathlib.Path, clips: held_out.Clips,
+    ladder: ladder_lib.Ladder | None,
+    stages: Sequence[stage_losses.StageReport]
+) -> list[tuple[str, pathlib.Path]]:
   """Writes the PNGs that there is something for.
 
   Args:
@@ -42,7 +50,9 @@ def draw(folder, clips, ladder, stages):
   return made
 
 
-def panels(rows, columns, width, height):
+def panels(
+    rows: int, columns: int, width: float,
+    height: float) -> tuple[Any, np.ndarray]:
   """(figure, [rows, columns] axes) to draw on, in inches."""
   import matplotlib  # pylint: disable=g-import-not-at-top
   matplotlib.use('Agg')
@@ -52,7 +62,7 @@ def panels(rows, columns, width, height):
       layout='constrained')
 
 
-def save(figure, path):
+def save(figure: Any, path: pathlib.Path) -> pathlib.Path:
   """Writes the figure as PNG under a temporary name; returns `path`."""
   from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
   with files.whole(path) as temporary:

@@ -9,10 +9,17 @@
 
 Sections are made one after the other and handed on as they are done. A bundle
 that lacks a part gets the figures that the others allow.
+
+  musiclm evaluate quick [--bundle DIR] [--corpus DIR] [--clips 24]
+
+--out or --report has spectrograms and token maps beside the numbers. Without
+--corpus a small folk_gm is made once and kept in the user's cache.
 """
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +27,9 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import joint as joint_lib
 from musiclm_jax.evaluation import ladder as ladder_lib
+from musiclm_jax.evaluation import pictures
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.listeners import musicnn
@@ -29,9 +38,18 @@ from musiclm_jax.metrics import retrieval
 from musiclm_jax.metrics import token_baselines
 from musiclm_jax.systems.musiclm import settings
 
+EVALUATION = {
+    'help': 'on held-out music, which part is weak?',
+    'clips': 24,
+    'pictures': True,
+    'record': True,
+    'order': 0,
+}
+
 LADDER_SECONDS = 10
 _TRAIN_CLIPS = 160
 _TAGGED_CLIPS = 96  # training clips that tell musicnn's usual level
+_LISTEN_CLIPS = 4  # that the page has players for
 
 
 @dataclasses.dataclass
@@ -49,8 +67,10 @@ class Evaluation(report.Evaluation):
   stages: list
 
 
-def evaluate(bundle, corpus, clips=24, seed=0, say=None, show=None,
-             seconds=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 24, seed: int = 0,
+    say: report.Say | None = None, show: report.Show | None = None,
+    seconds: int | None = None) -> Evaluation:
   """Runs every part.
 
   Args:
@@ -340,3 +360,33 @@ def _families(bundle, data, train, ladder, tagger):
            'clips through the codec (nothing was drawn)')
   return report.Section(
       f'Instrument family asked for and heard: {title}', tuple(lines)), figures
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate quick`."""
+  bundle, seed = asked.bundle, asked.options.seed
+  result = evaluate(bundle, asked.corpus, asked.options.clips, seed, asked.say,
+                    asked.show)
+  data = result.data
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=data.corpus, split=data.split, seed=seed),
+      f'Quick evaluation of {bundle.identity}',
+      f'{len(data.clips)} clips of {data.corpus}, split {data.split}, seed '
+      f'{seed}',
+      lambda folder: pictures.draw(
+          folder, data.clips, result.ladder, result.stages),
+      _sounds(bundle, result))
+
+
+def _sounds(bundle, result):
+  """Rows for the report's players."""
+  if result.ladder is None:
+    return ()
+  rate = bundle.tokens.audio.sample_rate_hz
+  columns = [('recording', result.ladder.real)] + [
+      (name, rung.audio) for name, rung in result.ladder.rungs.items()]
+  clips = result.data.clips
+  return [(clips.captions[i] or clips.ids[i],
+           [(title, audio[i], rate) for title, audio in columns])
+          for i in range(min(_LISTEN_CLIPS, len(clips)))]

@@ -1,10 +1,14 @@
 """An evaluation as one HTML file: figures, pictures and sounds inside it."""
 
 import base64
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import html
 import io
 import pathlib
+from typing import Any
 
 from musiclm_jax import records
 
@@ -36,7 +40,7 @@ class Section:
   lines: tuple
   verdict: str = ''
 
-  def text(self):
+  def text(self) -> str:
     """As the terminal shows it."""
     wide = max((len(l.name) for l in self.lines), default=0)
     rows = [f'{self.title}']
@@ -47,6 +51,13 @@ class Section:
     if self.verdict:
       rows.append(f'  -> {self.verdict}')
     return '\n'.join(rows)
+
+
+# Takes a line of progress; takes a finished section.
+Say = Callable[[str], None]
+Show = Callable[[Section], None]
+# A section, and its figures by name.
+Told = tuple[Section, Mapping[str, Any]]
 
 
 @dataclasses.dataclass
@@ -61,15 +72,18 @@ class Evaluation:
   figures: dict
   sections: list
 
-  def add(self, show, section, figures):
+  def add(
+      self, show: Show, section: Section, figures: Mapping[str, Any]) -> None:
     """Takes in a Section with its figures, and calls `show` with it."""
     self.sections.append(section)
     self.figures.update({k: float(v) for k, v in figures.items()})
     show(section)
 
 
-def write(path, title, sections, pictures=(), sounds=(), notes=(),
-          listen_first=False):
+def write(
+    path: str | pathlib.Path, title: str, sections: Sequence[Section],
+    pictures: Sequence[tuple[str, Any]] = (), sounds: Sequence[Any] = (),
+    notes: Sequence[str] = (), listen_first: bool = False) -> None:
   """Writes the page under a temporary name and moves it into place.
 
   Args:

@@ -10,12 +10,20 @@ Each probe is fitted on training clips, its penalty chosen on validation, and
 judged on test clips of other tunes; intervals draw tunes. Log-mel is what the
 model is given, and random blocks already mix it over time: features that know
 no more than those of the same network before its training have learned nothing
-for the task. Chance is the best constant answer.
+for the task. Beside the tokens stands a k-means of log-mel frames with as many
+clusters. Chance is the best constant answer.
+
+  musiclm evaluate semantic [--bundle DIR] [--corpus DIR] [--clips 300]
+
+--corpus says what the families and rhythms are, as folk_gm does; without it a
+small folk_gm is made once and kept in the user's cache. A training run is judged
+like a bundle, once `musiclm export` has made it one.
 """
 
 import dataclasses
 import functools
-import zlib
+import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,19 +31,31 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import progress
-from musiclm_jax import records
-from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
+from musiclm_jax.evaluation import semantic_clips
 from musiclm_jax.metrics import probes
 from musiclm_jax.nn import kmeans
 from musiclm_jax.nn import lloyd
 from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
 from musiclm_jax.tokenizers.w2vbert import tokenizer as tokenizer_lib
 
-CLIP_SECONDS = 10
+EVALUATION = {
+    'help': "what do w2v-BERT's features and tokens know?",
+    'components': ['w2vbert'],
+    'packages': ['sklearn'],
+    'clips': 300,
+    'clips_help': 'test clips, and validation clips',
+    'arguments': {
+        '--train-clips': {
+            'type': 'int', 'default': 1_500, 'metavar': 'N',
+            'help': 'clips that the classifiers learn from (default: '
+                    '%(default)s)'}},
+}
+_MIN_CLIPS = 2
+
 FRAMES_PER_CLIP = 20  # of those with a note, for the pitch class
 _BATCH = 8
-_HELD_SHARE = 5  # one cluster in so many validates, without a split for it
 INPUTS = dict(features='w2v-BERT features', tokens='semantic tokens',
               untrained='untrained network', mel='log-mel',
               mel_tokens='k-means of log-mels')
@@ -51,99 +71,10 @@ TASKS = dict(CLIP_TASKS, pitch='pitch class of the melody, every 40 ms')
 SPLITS = ('train', 'validation', 'test')
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
-  """10 s of a recording, from sample `start` on."""
-
-  split: records.Split
-  track: records.Track
-  start: int
-
-  def pitch_classes(self, num_frames, frame_seconds):
-    """[T] 0..11, what the melody plays in the middle of each frame, or -1."""
-    begin = self.start / self.split.sample_rate_hz
-    return pitch_classes(self.track.meta.get('melody') or (), begin +
-                         (np.arange(num_frames) + 0.5) * frame_seconds)
-
-
-def pitch_classes(melody, seconds):
-  """[T] pitch class 0..11 (C is 0) at each of [T] moments; -1: no note.
-
-  Args:
-    melody: notes [start s, length s, MIDI pitch], in order of their starts.
-    seconds: [T].
-  """
-  if not len(melody):
-    return np.full(len(seconds), -1)
-  starts, lengths, pitches = np.asarray(melody, np.float64).T
-  note = np.searchsorted(starts, seconds, side='right') - 1
-  sounds = (note >= 0) & (seconds < (starts + lengths)[note])
-  return np.where(sounds, pitches[note].astype(int) % 12, -1)
-
-
-def choose(directory, rate, clips, train_clips):
-  """The clips of each split; the same ones each time.
-
-  Args:
-    directory: a corpus with `family`, `rhythm` or `melody`, as folk_gm has.
-    rate: samples a second that the bundle works at.
-    clips: of test, and of validation, at most.
-    train_clips: training clips, at most.
-
-  Returns:
-    {'train', 'validation', 'test': [Clip]}; the test ones may be those of the
-    validation split, where the corpus has no other. Without a validation split
-    a fifth of the training split's tunes take its place. No tune is in two of
-    them.
-
-  Raises:
-    UserError: no such corpus, or a split without a clip.
-  """
-  corpus, name = held_out.open_corpus(directory, rate)
-  if 'train' not in corpus.splits:
-    raise errors.UserError(
-        f'the corpus {directory} has no train split for the probes to learn '
-        f'from, only {", ".join(corpus.splits)}.')
-  train, test = corpus.split('train'), corpus.split(name)
-  judged = {_piece(t) for t in test}
-  learned, held = {_piece(t) for t in train} - judged, train
-  if name != 'validation' and 'validation' in corpus.splits:
-    held = corpus.split('validation')
-  else:
-    learned = {p for p in learned if zlib.crc32(p.encode()) % _HELD_SHARE}
-  found = dict(
-      train=_clips(train, lambda t: _piece(t) in learned),
-      validation=_clips(held, lambda t: _piece(t) not in learned | judged),
-      test=_clips(test))
-  for split, made in found.items():
-    if not made:
-      raise errors.UserError(
-          f'the corpus {directory} has no {split} clip of {CLIP_SECONDS} s '
-          f'that is not hummed; choose a larger one.')
-  return {split: made[:train_clips if split == 'train' else clips]
-          for split, made in found.items()}
-
-
-def _clips(split, wanted=lambda track: True):
-  """Clips that do not overlap: one of each track, then another of each."""
-  samples = CLIP_SECONDS * split.sample_rate_hz
-  tracks = held_out.in_turn(
-      (t for t in split if t.num_samples >= samples and wanted(t)
-       and not held_out.is_hummed(t)), lambda t: t.meta.get('family', ''))
-  places = [t.num_samples // samples for t in tracks]
-  return [
-      Clip(split, t, (zlib.crc32(t.id.encode()) + turn) % count * samples)
-      for turn in range(max(places, default=0))
-      for t, count in zip(tracks, places) if turn < count]
-
-
-def _piece(track):
-  """What versions of one tune share."""
-  return track.meta.get('cluster', track.meta.get('tune', track.id))
-
-
-def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
-             show=None):
+def evaluate(
+    bundle: Any, corpus: str | pathlib.Path, clips: int = 300,
+    train_clips: int = 1_500, seed: int = 0, say: report.Say | None = None,
+    show: report.Show | None = None) -> report.Evaluation:
   """Probes of a bundle's semantic tokenizer.
 
   Args:
@@ -163,7 +94,7 @@ def evaluate(bundle, corpus, clips=300, train_clips=1_500, seed=0, say=None,
   """
   bundle.require('w2vbert')
   say, show = say or (lambda line: None), show or (lambda section: None)
-  chosen = choose(
+  chosen = semantic_clips.choose(
       corpus, bundle.tokens.audio.sample_rate_hz, clips, train_clips)
   tasks = _tasks(chosen, corpus)
   tokenizer = bundle.get('w2vbert')
@@ -221,7 +152,7 @@ class _Heard:
       return probes.Examples(self.frames[name], self.pitches, self.pieces)
     labels = np.array([c.track.meta.get(task) or '' for c in self.clips])
     known = labels != ''
-    pieces = np.array([_piece(c.track) for c in self.clips])
+    pieces = np.array([semantic_clips.piece(c.track) for c in self.clips])
     return probes.Examples(
         self.pooled[name][known], labels[known], pieces[known])
 
@@ -241,7 +172,7 @@ def _mel_clusters(tokenizer, clips, seed, say):
   Fitted on training clips as the tokens' own are (nn/kmeans.py).
   """
   say('k-means of log-mels')
-  per_clip = CLIP_SECONDS * tokenizer.spec.frame_rate_hz
+  per_clip = semantic_clips.CLIP_SECONDS * tokenizer.spec.frame_rate_hz
   most = -(-_MEL_VECTORS // per_clip)
   some = clips[::max(1, len(clips) // most)]
   with kmeans.VectorFile() as vectors:
@@ -277,7 +208,7 @@ def _hear(tokenizer, untrained, clusters, clips, seed, say, split):
         pooled[name].append(_pooled(mine[name], size))
         frames[name].append(mine[name][drawn])
       pitches.append(known[drawn])
-      pieces += [_piece(clip.track)] * len(drawn)
+      pieces += [semantic_clips.piece(clip.track)] * len(drawn)
   flat = {name: np.concatenate(parts) for name, parts in frames.items()}
   for name in _IDS:
     flat[name] = _one_hot(flat[name], size)
@@ -316,7 +247,7 @@ def _inputs(tokenizer, untrained, clusters, clips):
 
 def _audio(clips):
   """[_BATCH, N]: one shape for all; rows beyond the clips are silent."""
-  samples = CLIP_SECONDS * clips[0].split.sample_rate_hz
+  samples = semantic_clips.CLIP_SECONDS * clips[0].split.sample_rate_hz
   audio = np.zeros((_BATCH, samples), np.float32)
   for row, clip in enumerate(clips):
     audio[row] = clip.split.read(clip.track, clip.start, samples)
@@ -397,3 +328,20 @@ def _side(figures, key):
   if figures[f'{key}_low'] > 0:
     return 'more than'
   return 'less than' if figures[f'{key}_high'] < 0 else 'about as much as'
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate semantic`."""
+  options = asked.options
+  if options.train_clips < _MIN_CLIPS:
+    raise errors.UserError(
+        f'--train-clips is {options.train_clips}; expected at least '
+        f'{_MIN_CLIPS}.')
+  result = evaluate(asked.bundle, asked.corpus, options.clips,
+                    options.train_clips, options.seed, asked.say, asked.show)
+  return runnable.Outcome(
+      result.figures, result.sections,
+      dict(corpus=str(asked.corpus), seed=options.seed),
+      f'The semantic tokens of {asked.bundle.identity}',
+      f'{result.figures["semantic_test_clips"]:.0f} clips of {asked.corpus}, '
+      f'seed {options.seed}')

@@ -1,6 +1,7 @@
 """Teacher-forced loss of each stage, beside what guessing would cost."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ class StageReport:
   repeats: np.ndarray
   first_level: int
 
-  def figures(self):
+  def figures(self) -> dict[str, float]:
     """Flat {name: float} for JSON."""
     values = dict(
         loss=self.loss, loss_shuffled=self.loss_shuffled,
@@ -44,7 +45,7 @@ class StageReport:
     return {f'{self.name}_{key}': float(np.mean(value))
             for key, value in values.items() if value is not None}
 
-  def verdict(self):
+  def verdict(self) -> str:
     """One line that says what the loss is worth."""
     loss, unigram = self.loss.mean(), self.unigram.mean()
     gain = self.loss_shuffled.mean() - loss
@@ -60,7 +61,9 @@ class StageReport:
     return f'{text}; {heeds}'
 
 
-def report(trained, streams, train, joint):
+def report(
+    trained: Any, streams: streams_lib.Streams,
+    train: streams_lib.Streams | None, joint: Any) -> StageReport:
   """The `StageReport` of a stage, on the beginning of each clip.
 
   Args:

@@ -5,10 +5,12 @@ is trained (MuLan, section 4.2). Tags are what folk_gm knows of its tracks, or
 else the aspects of a captioned folder.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
+from musiclm_jax import records
 from musiclm_jax.metrics import tagging
 
 MIN_TRACKS = 3  # that have a tag, and that have it not
@@ -38,12 +40,12 @@ class Tag:
   has: np.ndarray
   judged: np.ndarray
 
-  def is_testable(self):
+  def is_testable(self) -> bool:
     judged = self.has[self.judged]
     return min(judged.sum(), (~judged).sum()) >= MIN_TRACKS
 
 
-def tags(tracks):
+def tags(tracks: Sequence[records.Track]) -> list[Tag]:
   """The tags that enough of `tracks` have, and enough have not; [] if none."""
   found = []
   for group, prompt in _PROMPTS.items():
@@ -63,7 +65,8 @@ def tags(tracks):
   return [tag for tag in found if tag.is_testable()]
 
 
-def areas(asked, audio, text):
+def areas(
+    asked: Sequence[Tag], audio: np.ndarray, text: np.ndarray) -> np.ndarray:
   """[tags] area under the ROC curve of each.
 
   Args:

@@ -14,9 +14,12 @@ anything but quiet audio; ours stay float32. Its extractor returns the first
 patch's penultimate for all patches of a clip; ours returns each.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
 import importlib.util
 import pathlib
+from typing import Self
 
 import jax
 from jax import lax
@@ -65,13 +68,13 @@ class MusicNN:
     tags: the names of the 50 tags, in the order of the probabilities.
   """
 
-  def __init__(self, tags, weights):
+  def __init__(self, tags: Sequence[str], weights: Mapping[str, np.ndarray]):
     """A tagger from the checkpoint's arrays; see `load`."""
     self.tags = tuple(tags)
     self._weights = jax.tree.map(jnp.asarray, weights)
 
   @classmethod
-  def load(cls, model='MTT_musicnn'):
+  def load(cls, model: str = 'MTT_musicnn') -> Self:
     """The tagger with the weights of the installed package.
 
     Args:
@@ -86,7 +89,7 @@ class MusicNN:
       raise errors.choice('musicnn model', model, sorted(_TAGS))
     return cls(_TAGS[model], _read_checkpoint(model))
 
-  def tag(self, audio, sample_rate_hz):
+  def tag(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Probabilities of the tags, averaged over the clip's patches.
 
     Args:
@@ -100,7 +103,7 @@ class MusicNN:
     """
     return self._patches(audio, sample_rate_hz)[0].mean(axis=1)
 
-  def embed(self, audio, sample_rate_hz):
+  def embed(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """[B, P, 200] float32, the penultimate layer of each patch; see `tag`."""
     return self._patches(audio, sample_rate_hz)[1]
 

@@ -4,6 +4,9 @@ Bitrate efficiency is a level's entropy over the bits of a code (10 for 1,024
 codes): 1 where every code is as frequent as any other.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from musiclm_jax.metrics import token_baselines
@@ -12,7 +15,9 @@ from musiclm_jax.tokens import frequencies
 _DRAWS = 400
 
 
-def usage_and_efficiency(codes, codebook_size, levels, seed=0):
+def usage_and_efficiency(
+    codes: np.ndarray, codebook_size: int, levels: Sequence[int],
+    seed: int = 0) -> dict[str, Any]:
   """Of the first levels, with 95 % intervals.
 
   Args:

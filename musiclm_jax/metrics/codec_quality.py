@@ -9,6 +9,8 @@ Both want 48 kHz: original and copy are resampled alike, so what lies above
 processes of their own, which import neither jax nor the models.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import concurrent.futures
 import importlib.util
 import multiprocessing
@@ -25,13 +27,16 @@ _THREAD_LIMITS = ('NUMBA_NUM_THREADS', 'OMP_NUM_THREADS',
                   'OPENBLAS_NUM_THREADS')
 
 
-def missing():
+def missing() -> dict[str, str]:
   """{metric: the PyPI package that it lacks}."""
   return {metric: package for metric, (module, package) in PACKAGES.items()
           if importlib.util.find_spec(module) is None}
 
 
-def score(metric, pairs, sample_rate_hz, progress=None, processes=_PROCESSES):
+def score(
+    metric: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    sample_rate_hz: int, progress: Callable[[int, int], None] | None = None,
+    processes: int = _PROCESSES) -> np.ndarray:
   """A metric over pairs of clips.
 
   Args:

@@ -8,9 +8,12 @@ shuffled answers would give. musicnn never saw our corpora; the classifier did,
 and shares nothing with the models it judges.
 """
 
+from collections.abc import Sequence
 import functools
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from musiclm_jax import errors
 
@@ -43,7 +46,7 @@ class TagJudge:
   family's largest tag, is standardised over reference clips, without labels.
   """
 
-  def __init__(self, tags, reference):
+  def __init__(self, tags: Sequence[str], reference: np.ndarray):
     """A judge calibrated on reference clips.
 
     Args:
@@ -68,11 +71,11 @@ class TagJudge:
     self._tag_moments = _moments(_logits(reference))
     self._family_moments = _moments(self._largest(reference))
 
-  def scores(self, probabilities):
+  def scores(self, probabilities: np.ndarray) -> np.ndarray:
     """[B, len(tags)] -> [B, len(JUDGED)] standardised evidence."""
     return _standardise(self._largest(probabilities), self._family_moments)
 
-  def predict(self, probabilities):
+  def predict(self, probabilities: np.ndarray) -> np.ndarray:
     """[B, len(tags)] -> [B] names among `JUDGED`."""
     return np.array(JUDGED)[self.scores(probabilities).argmax(axis=1)]
 
@@ -90,11 +93,11 @@ class TimbreClassifier:
   codec (0.17 against 0.12); fitted on both it agreed in 0.32.
   """
 
-  def __init__(self, sample_rate_hz=24_000):
+  def __init__(self, sample_rate_hz: int = 24_000):
     self.sample_rate_hz = sample_rate_hz
     self._model = None
 
-  def fit(self, audio, labels):
+  def fit(self, audio: np.ndarray, labels: npt.ArrayLike) -> Self:
     """Fits to [B, N] float audio and its B labels; returns itself.
 
     Raises:
@@ -116,7 +119,7 @@ class TimbreClassifier:
     self._model.fit(self._features(audio), labels)
     return self
 
-  def predict(self, audio):
+  def predict(self, audio: np.ndarray) -> np.ndarray:
     """[B, N] float -> [B] labels among those fitted."""
     if self._model is None:
       raise ValueError('the classifier is not fitted; call fit first.')
@@ -127,7 +130,7 @@ class TimbreClassifier:
         [timbre_statistics(clip, self.sample_rate_hz) for clip in audio])
 
 
-def timbre_statistics(clip, sample_rate_hz):
+def timbre_statistics(clip: np.ndarray, sample_rate_hz: int) -> np.ndarray:
   """[N] -> [5 * 64] float: level, spread and temporal change of each mel band.
 
   The clip's loudness is divided out. The five are mean, deviation, mean step in
@@ -157,18 +160,18 @@ def _mel_matrix(sample_rate_hz):
       fmax=min(_HIGH_HZ, sample_rate_hz / 2)).T
 
 
-def is_judged(families):
+def is_judged(families: npt.ArrayLike) -> np.ndarray:
   """[B] bool: whether musicnn has a tag for each family."""
   return np.isin(np.asarray(families), JUDGED)
 
 
-def agreement(asked, heard):
+def agreement(asked: npt.ArrayLike, heard: npt.ArrayLike) -> float:
   """The share of clips in which the family heard is the one asked for."""
   asked, heard = _pair(asked, heard)
   return float(np.mean(asked == heard))
 
 
-def chance(asked, heard):
+def chance(asked: npt.ArrayLike, heard: npt.ArrayLike) -> float:
   """The agreement expected when the answers are shuffled among the clips.
 
   sum over families of p(asked) p(heard): a judge that hears a flute in every
@@ -179,7 +182,9 @@ def chance(asked, heard):
       np.mean(asked == f) * np.mean(heard == f) for f in np.unique(asked)))
 
 
-def p_value(asked, heard, num_permutations=10_000, seed=0):
+def p_value(
+    asked: npt.ArrayLike, heard: npt.ArrayLike, num_permutations: int = 10_000,
+    seed: int = 0) -> float:
   """The share of shuffles that agree at least as often; never below 1 / 10,001.
 
   The actual order counts as one of them, so that the test is exact.

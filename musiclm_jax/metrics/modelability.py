@@ -23,8 +23,10 @@ matter of one number, where separate rows take thousands of steps to find each
 code's like.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Self
 
 from flax import linen as nn
 import jax
@@ -33,6 +35,7 @@ import numpy as np
 import optax
 
 from musiclm_jax import errors
+from musiclm_jax import specs
 from musiclm_jax.nn import transformer
 from musiclm_jax.tokens import frequencies
 
@@ -65,7 +68,7 @@ class Config:
       raise errors.UserError(
           f'modelability takes {self.steps} steps; expected at least 1.')
 
-  def of(self, spec):
+  def of(self, spec: specs.CodecSpec) -> Self:
     """The same for one codec: its number of levels is known."""
     levels = self.levels or min(spec.coarse_codebooks, spec.num_codebooks)
     if not 1 <= levels <= spec.num_codebooks:
@@ -90,21 +93,23 @@ class Result:
   frame_rate_hz: float
 
   @property
-  def by_level(self):
+  def by_level(self) -> np.ndarray:
     """[Q] nats per token, mean over clips."""
     return self.nats.mean(axis=0)
 
   @property
-  def per_second(self):
+  def per_second(self) -> np.ndarray:
     """[clips] nats per second of audio, of all levels together."""
     return self.nats.sum(axis=1) * self.frame_rate_hz
 
   @property
-  def unigram_per_second(self):
+  def unigram_per_second(self) -> float:
     return float(self.unigram.sum() * self.frame_rate_hz)
 
 
-def measure(train, held, codebook_size, frame_rate_hz, config, say=None):
+def measure(
+    train: np.ndarray, held: np.ndarray, codebook_size: int, frame_rate_hz: int,
+    config: Config, say: Callable[[str], None] | None = None) -> Result:
   """Trains the decoder on some codes and asks it for others.
 
   Args:
@@ -192,7 +197,7 @@ class _Blocks:
   dtype: str = 'float32'
 
 
-def delay(codes, nothing):
+def delay(codes: jax.Array, nothing: int) -> jax.Array:
   """[B, T, Q] -> [B, T + Q - 1, Q]: level q comes q positions later.
 
   >>> delay(jnp.asarray([[[1, 2], [3, 4]]]), 9)[0].tolist()

@@ -21,12 +21,14 @@ PACKAGE = 'imageio-ffmpeg'
 _DECODED_HZ = 48_000  # what libopus decodes to by itself
 
 
-def available():
+def available() -> bool:
   """Whether the package with ffmpeg is there."""
   return importlib.util.find_spec('imageio_ffmpeg') is not None
 
 
-def round_trip(audio, sample_rate_hz, kbps):
+def round_trip(
+    audio: np.ndarray, sample_rate_hz: int,
+    kbps: float) -> tuple[np.ndarray, float]:
   """A clip through Opus.
 
   Args:

@@ -6,9 +6,10 @@ against the query, so that constant embeddings find nothing.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 
-def ranks(scores, own=None):
+def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
   """[n] how many items score at least as high as the own one; 0 is best.
 
   Args:
@@ -20,7 +21,7 @@ def ranks(scores, own=None):
   return (scores >= best[:, None]).sum(axis=-1) - 1
 
 
-def best_ranks(scores, right):
+def best_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
   """[n] how many wrong items score at least as high as the best right one.
 
   Args:
@@ -31,7 +32,8 @@ def best_ranks(scores, right):
   return ((scores >= best[:, None]) & ~right).sum(axis=-1)
 
 
-def recall(scores, k, right=None):
+def recall(
+    scores: np.ndarray, k: int, right: np.ndarray | None = None) -> float:
   """Share of queries of which a right item is among the best k.
 
   Args:
@@ -43,7 +45,7 @@ def recall(scores, k, right=None):
   return float(np.mean(found < k))
 
 
-def recall_chance(count, k, right=1):
+def recall_chance(count: int, k: int, right: npt.ArrayLike = 1) -> float:
   """What guessing would recall among `count` items.
 
   Args:
@@ -57,7 +59,8 @@ def recall_chance(count, k, right=1):
   return float(np.mean(1.0 - miss.prod(axis=-1)))
 
 
-def mean_average_precision(scores, right=None):
+def mean_average_precision(
+    scores: np.ndarray, right: np.ndarray | None = None) -> float:
   """Mean over the queries of their average precision.
 
   With one right item that is 1 / (rank + 1). With several, the mean over them
@@ -80,7 +83,7 @@ def _average_precision(scores, right):
   return np.mean(place / (place + above))
 
 
-def average_precision_chance(count, right=1):
+def average_precision_chance(count: int, right: npt.ArrayLike = 1) -> float:
   """The expected average precision of a random order of `count` items.
 
   H_n / n for one right item: the mean of 1 / rank over equally likely ranks.
@@ -96,14 +99,16 @@ def average_precision_chance(count, right=1):
   return float((harmonic + (count - harmonic) * others) / count)
 
 
-def own_and_shuffled(scores):
+def own_and_shuffled(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """([n] similarity to the own item, [n] mean similarity to all others)."""
   count = len(scores)
   own = np.diagonal(scores)
   return own, (scores.sum(axis=-1) - own) / (count - 1)
 
 
-def bootstrap_interval(values, seed=0, draws=10_000, share=0.95):
+def bootstrap_interval(
+    values: npt.ArrayLike, seed: int = 0, draws: int = 10_000,
+    share: float = 0.95) -> tuple[float, float]:
   """(low, high) of the mean of `values` [n], by resampling them."""
   values = np.asarray(values, np.float64)
   rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ _LOW_HZ, _HIGH_HZ = 20.0, 150.0
 _SILENCE = 1e-3  # of the loudest band of a clip: quieter ones do not count
 
 
-def flutter_db(audio, sample_rate_hz):
+def flutter_db(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
   """Modulation energy at 20 to 150 Hz, relative to the steady part.
 
   A tone whose loudness swings by a share m of its mean has 20 log10(m) - 3.
@@ -57,7 +57,8 @@ def flutter_db(audio, sample_rate_hz):
   return 10 * np.log10(share / np.maximum(weight.sum((1, 2)), 1e-20) + 1e-12)
 
 
-def added_db(real, copy, sample_rate_hz):
+def added_db(
+    real: np.ndarray, copy: np.ndarray, sample_rate_hz: int) -> np.ndarray:
   """[B] dB by which a copy flutters more than the recording; 0: as much."""
   return flutter_db(copy, sample_rate_hz) - flutter_db(real, sample_rate_hz)
 

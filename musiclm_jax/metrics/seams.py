@@ -12,6 +12,7 @@ A join's rank is the share of the other moments that jump at least as much. If
 joins are like any other moment, ranks are uniform in 0..1.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -39,22 +40,23 @@ class Seams:
   spectral_ranks: np.ndarray
 
   @property
-  def click_p(self):
+  def click_p(self) -> float:
     """Probability of so outstanding a worst join by chance."""
     return _worst(self.click_ranks)
 
   @property
-  def spectral_p(self):
+  def spectral_p(self) -> float:
     """The same of the spectral jump."""
     return _worst(self.spectral_ranks)
 
   @property
-  def clean(self):
+  def clean(self) -> bool:
     """Neither jump stands out, at a level of one in a hundred each."""
     return min(self.click_p, self.spectral_p) >= 0.01
 
 
-def measure(audio, sample_rate_hz, joins):
+def measure(
+    audio: np.ndarray, sample_rate_hz: int, joins: Sequence[float]) -> Seams:
   """Seams of a sound.
 
   Args:

@@ -1,10 +1,10 @@
 """How well scores tell what has a tag from what has not."""
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
 
-def roc_auc(scores, has):
+def roc_auc(scores: npt.ArrayLike, has: npt.ArrayLike) -> float:
   """Area under the ROC curve, 0.5 at chance.
 
   The share of pairs of one that has the tag and one that has not in which the
@@ -13,12 +13,14 @@ def roc_auc(scores, has):
   Args:
     scores: [n] float.
     has: [n] bool, of both kinds.
+
+  Raises:
+    ValueError: all have the tag, or none.
   """
   has = np.asarray(has, bool)
   positives, negatives = has.sum(), (~has).sum()
   if not positives or not negatives:
     raise ValueError(
         f'{positives} of {len(has)} have the tag; expected some, and not all.')
-  place = stats.rankdata(scores)
-  above = place[has].sum() - positives * (positives + 1) / 2
-  return float(above / (positives * negatives))
+  from sklearn import metrics  # pylint: disable=g-import-not-at-top
+  return float(metrics.roc_auc_score(has, scores))

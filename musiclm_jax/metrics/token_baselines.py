@@ -23,6 +23,7 @@ credit. The weights depend on how often the contexts were seen.
 """
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 
@@ -36,20 +37,20 @@ _EM_STEPS = 30
 _WEIGHT_SHARE = 4  # every fourth sequence fits the weights, the others counts
 
 
-def entropy(codes, codebook_size):
+def entropy(codes: np.ndarray, codebook_size: int) -> np.ndarray:
   """[Q] nats: the entropy of each level's frequencies; codes [B, T, Q]."""
   return frequencies.entropy_of_counts(
       frequencies.level_counts(codes, codebook_size))
 
 
-def usage(codes, codebook_size):
+def usage(codes: np.ndarray, codebook_size: int) -> np.ndarray:
   """[Q] share of the codebook that occurs; codes [B, T, Q]."""
   return np.array([
       len(np.unique(_known(codes[..., level]))) / codebook_size
       for level in range(codes.shape[-1])])
 
 
-def repeat_share(codes):
+def repeat_share(codes: np.ndarray) -> np.ndarray:
   """[Q] share of codes that equal the one a frame before."""
   past, present = codes[:, :-1], codes[:, 1:]
   both = (past >= 0) & (present >= 0)
@@ -79,7 +80,9 @@ class Bigram:
   first: np.ndarray
 
   @classmethod
-  def fit(cls, codes, codebook_size, above=None):
+  def fit(
+      cls, codes: np.ndarray, codebook_size: int,
+      above: np.ndarray | None = None) -> Self:
     """Fits counts on three quarters of the sequences and weights on the rest.
 
     Args:
@@ -131,7 +134,8 @@ class Bigram:
       start = guesses[~has_past][:, :2]
       self.first[q] = _mixture(start, np.array([0.5, 0.5]), prior=2.0)
 
-  def nats(self, codes, above=None):
+  def nats(
+      self, codes: np.ndarray, above: np.ndarray | None = None) -> np.ndarray:
     """[Q] mean cost of codes [B, T, Q]; `above` as in `fit`."""
     result = []
     for q in range(codes.shape[-1]):

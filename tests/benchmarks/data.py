@@ -22,8 +22,8 @@ from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import figures
 from musiclm_jax import records
 from musiclm_jax import specs
-from musiclm_jax.commands import precompute
 from musiclm_jax.tokenizers import loading
+from musiclm_jax.tokens import precompute
 from musiclm_jax.tokens import source
 
 _TRACKS = 40

@@ -1,6 +1,7 @@
 """The command line: bad input gives one line, exit code 2 and no file."""
 
 import argparse
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from musiclm_jax import specs
 from musiclm_jax.codecs import container
 from musiclm_jax.commands import cli
 from musiclm_jax.commands import demo
+from musiclm_jax.commands import train
 from musiclm_jax.systems.musiclm import settings
 
 
@@ -78,6 +80,8 @@ def _partial_bundle(tmp_path):
     (['evaluate', 'quick', '--corpus', 'nowhere'], 'is not a corpus'),
     (['evaluate', 'quick', '--report', 'a.pdf'], "extension '.pdf'; expected"),
     (['evaluate', 'quick', '--json', 'no/such/a.json'], 'no/such does not'),
+    (['evaluate', 'melody', '--record'], '--record goes with `musiclm evaluate '
+     'quick`, not with melody'),
     (['train', 'no_such_leaf'], "unknown gin file 'no_such_leaf'"),
 ])
 def test_mistakes(capsys, tmp_path, monkeypatch, argv, message):
@@ -191,6 +195,25 @@ def test_help_loads_no_model():
                           text=True, check=False)
   assert result.returncode == 0, 'help imported jax'
   assert '--temperature-fine' in result.stdout
+
+
+def test_plain_help_lists_every_command(capsys):
+  for argv in ((), ('--help',)):
+    code, out, _ = _run(capsys, *argv)
+    assert not code
+    for name, (_, text) in cli.COMMANDS.items():
+      assert re.search(rf'^  {name} +{re.escape(text)}$', out, re.MULTILINE)
+
+
+def test_gin_words_reach_the_command_as_they_are(monkeypatch):
+  seen = []
+  monkeypatch.setattr(train, 'run', seen.append)
+  cli.main(['--debug', 'train', 'a_leaf', "--gin.PLACE='a place = b'",
+            '--gin_file=another', '--gin.N=-3', '--debug'])
+  args, = seen
+  assert train.gin_arguments(args) == (
+      ['a_leaf', 'another'], ["PLACE = 'a place = b'", 'N = -3'])
+  assert args.debug
 
 
 def test_a_demo_directory_keeps_to_its_preset(capsys, tmp_path):

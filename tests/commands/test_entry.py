@@ -24,7 +24,7 @@ from musiclm_jax.commands import codec
 from musiclm_jax.commands import entry
 from musiclm_jax.commands import inspect as inspection
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def ends(capsys, error, debug=False):
@@ -79,7 +79,7 @@ def test_every_extra_is_one_of_the_setup():
     ['export', 'semantic_tiny', '--out', 'semantic']])
 def test_the_base_install_names_the_extra(tmp_path, argv):
   code = ('import sys\n'
-          'from musiclm_jax import cli, entry\n'
+          'from musiclm_jax.commands import cli, entry\n'
           'sys.modules.update(dict.fromkeys(entry.EXTRAS["train"]))\n'
           'cli.main(sys.argv[1:])\n')
   done = subprocess.run(
@@ -143,7 +143,8 @@ def test_a_full_disk_leaves_nothing_half_written(capsys, tmp_path, write):
 def test_a_signal_leaves_nothing(tmp_path, number):
   code = ('import signal, sys, time\n'
           'signal.signal(signal.SIGHUP, signal.SIG_DFL)\n'  # nohup ignores it
-          'from musiclm_jax import entry, files, records\n'
+          'from musiclm_jax import files, records\n'
+          'from musiclm_jax.commands import entry\n'
           'with entry.guarded("musiclm"):\n'
           '  with records.Writer(sys.argv[1] + "/c", "x", 100) as corpus:\n'
           '    with files.whole(sys.argv[1] + "/x.wav") as temporary:\n'

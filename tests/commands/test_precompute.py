@@ -13,9 +13,11 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax.commands import cli
-from musiclm_jax.commands import precompute
+from musiclm_jax.commands import precompute as precompute_command
 from musiclm_jax.tokenizers import loading
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import precompute
+from musiclm_jax.tokens import shards
 from musiclm_jax.tokens import tasks
 
 
@@ -106,11 +108,30 @@ def test_shards_hold_about_shard_seconds(cache):
 
 def test_like_long_tracks_share_a_padded_shape():
   shard = [('a', 7), ('b', 12), ('c', 10), ('d', 9), ('e', 6), ('f', 320)]
-  assert list(precompute._batches(shard)) == [
+  assert list(shards.batches(shard)) == [
       (10, 4, [0, 2, 3, 4]), (15, 1, [1]), (320, 1, [5])]
   many = [('t', 60)] * 7  # 4 rows are 240 s, 8 would be over 320 s
-  assert list(precompute._batches(many)) == [
+  assert list(shards.batches(many)) == [
       (60, 4, [0, 1, 2, 3]), (60, 4, [4, 5, 6])]
+
+
+def test_shards_alone_and_in_any_order_give_the_bytes_of_the_cache(
+    corpus, cache):
+  """As workers on many machines would make them."""
+  tokenizers, split = fake_tokens.tokenizers(), corpus.split('train')
+  plan = shards.plan(split, 60)
+  stored, seen = cache.records('train'), []
+  for number, shard in reversed(list(enumerate(plan))):
+    made = shards.serialise(tokenizers, split, shard)
+    first = sum(map(len, plan[:number]))
+    assert made == [stored.read(first + i) for i in range(len(shard))]
+    found, whole = shards.index(number, shard, made), cache.index('train')
+    mine = slice(first, first + len(shard))
+    np.testing.assert_array_equal(found.offset, whole.offset[mine])
+    np.testing.assert_array_equal(found.length, whole.length[mine])
+    np.testing.assert_array_equal(found.seconds, whole.seconds[mine])
+    seen += found.shard.tolist()
+  assert seen == [1] * 4 + [0]
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
@@ -203,7 +224,7 @@ def test_the_files_of_others_are_not_written_over(corpus, tmp_path, name):
 def test_another_run_is_kept_out_of_a_cache(corpus, tmp_path):
   with files.claimed(tmp_path / 'c'):
     with pytest.raises(errors.UserError, match='another run writes to the tok'):
-      precompute.precompute('no bundle', corpus.directory, tmp_path / 'c')
+      precompute_command.precompute('no bundle', corpus.directory, tmp_path / 'c')
   assert not list(tmp_path.iterdir())
 
 

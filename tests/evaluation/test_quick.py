@@ -131,7 +131,7 @@ def test_a_page_escapes_what_people_wrote(tmp_path):
 def test_without_musicnn_the_classifier_judges_alone(monkeypatch):
   def missing(*args):
     raise errors.UserError('musicnn is not installed')
-  monkeypatch.setattr(quick.embedders.MusicNN, 'load', missing)
+  monkeypatch.setattr(quick.musicnn.MusicNN, 'load', missing)
   said = []
   assert quick._tagger(said.append) is None
   assert 'not installed' in said[0]

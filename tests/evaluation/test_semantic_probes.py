@@ -10,11 +10,12 @@ from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.commands import cli
 from musiclm_jax.evaluation import semantic
+from musiclm_jax.evaluation import semantic_clips
 from musiclm_jax.tokenizers.w2vbert import model as w2vbert_model
 
 _RATE = 24_000
 _LOUD = dict(flutes=0.02, brass=0.2)
-_SECONDS = semantic.CLIP_SECONDS
+_SECONDS = semantic_clips.CLIP_SECONDS
 
 
 def _corpus(directory, splits=None, meta=True):
@@ -103,16 +104,16 @@ def test_figures_say_who_knows_what(tmp_path, monkeypatch):
 
 def test_the_notes_of_a_melody_at_moments():
   melody = [[0.5, 0.5, 60], [1.0, 0.25, 71], [2.0, 1.0, 62]]
-  found = semantic.pitch_classes(
+  found = semantic_clips.pitch_classes(
       melody, np.array([0.0, 0.5, 0.99, 1.1, 1.3, 2.5, 3.1]))
   np.testing.assert_array_equal(found, [-1, 0, 0, 11, -1, 2, -1])
-  np.testing.assert_array_equal(semantic.pitch_classes([], np.ones(2)), -1)
+  np.testing.assert_array_equal(semantic_clips.pitch_classes([], np.ones(2)), -1)
 
 
 def test_a_clip_has_the_notes_of_its_own_seconds():
   track = types.SimpleNamespace(meta=dict(melody=[[0, 10, 60], [10, 10, 67]]))
   split = types.SimpleNamespace(sample_rate_hz=_RATE)
-  clip = semantic.Clip(split, track, 9 * _RATE)
+  clip = semantic_clips.Clip(split, track, 9 * _RATE)
   # Frames of a second, seen in their middles: 9.5 s, 10.5 s, 11.5 s.
   np.testing.assert_array_equal(clip.pitch_classes(3, 1.0), [0, 7, 7])
 
@@ -130,7 +131,7 @@ def test_no_tune_is_learned_and_judged(tmp_path):
   tracks = [('train', f'a{i}', 10, '') for i in range(30)]
   tracks += [('train', 'shared', 10, ''), ('test', 'shared', 35, ''),
              ('test', 'b', 10, 'hummed'), ('test', 'b', 9, '')]
-  found = semantic.choose(_write(tmp_path / 'c', tracks), _RATE, 20, 10)
+  found = semantic_clips.choose(_write(tmp_path / 'c', tracks), _RATE, 20, 10)
   tunes = {name: {c.track.meta['cluster'] for c in clips}
            for name, clips in found.items()}
   # The hummed one and the short one are left out; the long one is three.
@@ -144,19 +145,19 @@ def test_no_tune_is_learned_and_judged(tmp_path):
 def test_a_validation_split_serves_where_there_is_one(tmp_path):
   tracks = [('train', 'a', 10, ''), ('validation', 'b', 10, ''),
             ('validation', 'a', 10, ''), ('test', 'c', 10, '')]
-  found = semantic.choose(_write(tmp_path / 'c', tracks), _RATE, 9, 9)
+  found = semantic_clips.choose(_write(tmp_path / 'c', tracks), _RATE, 9, 9)
   assert {name: [c.track.id for c in clips] for name, clips in found.items()
           } == dict(train=['t0'], validation=['t1'], test=['t3'])
 
 
 def test_corpora_that_do_not_serve_are_refused(tmp_path):
   with pytest.raises(errors.UserError, match='no train split .* only test'):
-    semantic.choose(_write(tmp_path / 'a', [('test', 'a', 10, '')]), _RATE, 9,
+    semantic_clips.choose(_write(tmp_path / 'a', [('test', 'a', 10, '')]), _RATE, 9,
                     9)
   short = [('train', 'a', 9, ''), ('validation', 'b', 10, ''),
            ('test', 'c', 10, '')]
   with pytest.raises(errors.UserError, match='no train clip of 10 s'):
-    semantic.choose(_write(tmp_path / 'b', short), _RATE, 9, 9)
+    semantic_clips.choose(_write(tmp_path / 'b', short), _RATE, 9, 9)
   unnamed = _corpus(
       tmp_path / 'c', dict(train=2, validation=1, test=1), meta=False)
   with pytest.raises(errors.UserError, match='state no `family`, `rhythm`'):

@@ -7,7 +7,7 @@ import pytest
 def cache_dir(tmp_path_factory):
   import fake_tokens  # pylint: disable=g-import-not-at-top
 
-  from musiclm_jax.commands import precompute  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.tokens import precompute  # pylint: disable=g-import-not-at-top
   root = tmp_path_factory.mktemp('tokens')
   corpus = fake_tokens.write_corpus(root / 'corpus')
   precompute.tokenize(fake_tokens.tokenizers(), corpus, root / 'cache',

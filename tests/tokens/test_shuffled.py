@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from musiclm_jax import records
 from musiclm_jax import specs
-from musiclm_jax.commands import precompute
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import precompute
 from musiclm_jax.tokens import source
 from musiclm_jax.tokens import tasks
 

@@ -22,6 +22,7 @@ from musiclm_jax.nn import quantize
 from musiclm_jax.tokenizers.mulan import embedder
 from musiclm_jax.tokenizers.mulan import gap
 from musiclm_jax.tokenizers.mulan import losses
+from musiclm_jax.tokenizers.mulan import model as mulan_model
 from musiclm_jax.tokenizers.mulan import sources
 
 _CLIP_SECONDS = 30  # the semantic stage's crop: 21 windows

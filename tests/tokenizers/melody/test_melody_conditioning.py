@@ -15,7 +15,6 @@ from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import configs
 from musiclm_jax import errors
 from musiclm_jax import specs
-from musiclm_jax.commands import precompute
 from musiclm_jax.decoding import categorical
 from musiclm_jax.decoding import sampler
 from musiclm_jax.systems.musiclm import tracks
@@ -25,6 +24,7 @@ from musiclm_jax.systems.musiclm.stages import trainer
 from musiclm_jax.tokenizers import loading
 from musiclm_jax.tokens import conditioning
 from musiclm_jax.tokens import layout as layout_lib
+from musiclm_jax.tokens import precompute
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import source as source_lib
 from musiclm_jax.tokens import tasks

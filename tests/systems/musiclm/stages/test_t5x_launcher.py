@@ -19,8 +19,8 @@ import pytest
 from musiclm_jax import bundle
 from musiclm_jax import configs
 from musiclm_jax.commands import cli
-from musiclm_jax.commands import precompute
 from musiclm_jax.commands import train
+from musiclm_jax.tokens import precompute
 from musiclm_jax.training import t5x_checkpoints
 
 pytestmark = pytest.mark.t5x
