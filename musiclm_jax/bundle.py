@@ -284,7 +284,7 @@ class Bundle:
   def has(self, name):
     return (self.place(name) / 'config.json').is_file()
 
-  def place(self, name):
+  def place(self, name: str) -> pathlib.Path:
     """The folder of component `name`, by an older name where it has that."""
     for folder in (name, _OLD_NAMES.get(name, name)):
       if (self.directory / folder / 'config.json').is_file():
