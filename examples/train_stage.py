@@ -8,9 +8,9 @@ from musiclm_jax import bundle
 from musiclm_jax.commands import cli
 
 RUN = ["--gin.MODEL_DIR='runs/semantic'", "--gin.CACHE_DIR='cache'"]
-cli.main(['data', 'folk_gm', '--hours', '0.1', '--out', 'corpus'])
+cli.main(['data', 'folk_gm', '--hours', '0.05', '--out', 'corpus'])
 cli.main(['precompute', '--bundle', str(bundle.shipped()), '--corpus', 'corpus',
           '--cache', 'cache'])
 cli.main(['train', 'semantic_tiny', *RUN])
 cli.main(['export', 'semantic_tiny', *RUN, '--out', 'bundle/semantic'])
-cli.main(['inspect', 'bundle/semantic'])
+cli.main(['inspect', 'bundle', 'bundle'])

@@ -75,7 +75,8 @@ def test_a_stage_is_trained(tmp_path, monkeypatch, capsys):
   runpy.run_path(str(EXAMPLES / 'train_stage.py'))
   stored = json.loads((tmp_path / 'bundle/semantic/config.json').read_text())
   assert stored['kind'] == 'semantic' and stored['metadata']['steps'] == 20
-  assert 'semantic' in capsys.readouterr().out.splitlines()[-1]
+  assert re.search(r'^  semantic .* 20 steps', capsys.readouterr().out,
+                   re.MULTILINE)
 
 
 def test_every_script_is_run_and_listed():
