@@ -128,7 +128,8 @@ fi
 if [ "${1:-}" = types ]; then
   shift
   cd "$root"
-  exec "$venv/bin/pyright" --pythonpath "$venv/bin/python" "$@"
+  exec "$venv/bin/pyright" --project pyproject.toml \
+    --pythonpath "$venv/bin/python" "$@"
 fi
 if [ "${1:-}" = t5x ]; then
   shift

@@ -94,7 +94,8 @@ def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
 
 @pytest.mark.parametrize('word, program', [
     ('lint', 'ruff check --fix'),
-    ('types', 'pyright --pythonpath {venv}/bin/python --fix')])
+    ('types', 'pyright --project pyproject.toml '
+     '--pythonpath {venv}/bin/python --fix')])
 def test_tools_come_from_a_lock_of_their_own(stand_in, tmp_path, word, program):
   venv = tmp_path / 'venv'
   for name in ('pip', 'python', 'ruff', 'pyright'):
