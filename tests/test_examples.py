@@ -72,7 +72,7 @@ def test_the_swapped_stage_is_another_file(place):
 @pytest.mark.slow
 def test_a_stage_is_trained(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  runpy.run_path(str(EXAMPLES / 'train_stage.py'))
+  runpy.run_path(str(EXAMPLES / 'train_stage.py'), run_name='__main__')
   stored = json.loads((tmp_path / 'bundle/semantic/config.json').read_text())
   assert stored['kind'] == 'semantic' and stored['metadata']['steps'] == 20
   assert re.search(r'^  semantic .* 20 steps', capsys.readouterr().out,
