@@ -58,6 +58,9 @@ _EXTRAS = {
         'pytest>=8.3', 'pytest-xdist>=3.6', 'hypothesis>=6.100',
         'matplotlib>=3.9',
     ],
+    'lint': ['ruff>=0.17'],
+    'types': ['pyright[nodejs]>=1.1.400'],  # node comes as a wheel
+    'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6'],
 }
 _EXTRAS['all'] = sorted(set(
     sum((_EXTRAS[k] for k in (

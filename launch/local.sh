@@ -4,6 +4,8 @@
 #
 #   bash launch/local.sh generate "a slow waltz on accordion" -o waltz.wav
 #   bash launch/local.sh test [pytest arguments]
+#   bash launch/local.sh lint             what ruff says of all files
+#   bash launch/local.sh types            what pyright says of the public surface
 #   bash launch/local.sh COMMAND ...      any command of `musiclm`
 #   bash launch/local.sh t5x train --gin_file=gin/runs/t5x.gin ...
 #                                         T5X: train, eval or infer
@@ -22,8 +24,7 @@ need() {  # the lock file that a command needs
   case "${1:-help}" in
     generate | inspect | codec | help | -h | --help | --version) echo base ;;
     serve) echo web ;;
-    test) echo test ;;
-    t5x) echo t5x ;;
+    test | lint | types | t5x) echo "$1" ;;
     evaluate) if [ "${2:-}" = codec ]; then echo codec; else echo train; fi ;;
     *) echo train ;;
   esac
@@ -52,8 +53,9 @@ install() {  # install LOCK: does nothing when this very lock is in place
   # The lock is the whole set, resolved already; --no-deps keeps it so.
   "$venv/bin/pip" install --disable-pip-version-check --no-deps \
     --require-hashes -r "$lock" | sed '/^Requirement already/d' >&2
+  # setuptools is in every lock, so that pip need not fetch one to build with.
   "$venv/bin/pip" install --disable-pip-version-check -q --no-deps \
-    -e "$root" >&2
+    --no-build-isolation -e "$root" >&2
   echo "$want" >"$stamp"
 }
 
@@ -117,6 +119,17 @@ if [ "${1:-}" = test ]; then
   cores=$(nproc)
   exec "$venv/bin/python" -m pytest -n $((cores < 4 ? cores : 4)) \
     --dist loadfile "$@"
+fi
+if [ "${1:-}" = lint ]; then
+  shift
+  cd "$root"
+  exec "$venv/bin/ruff" check "$@"
+fi
+if [ "${1:-}" = types ]; then
+  shift
+  cd "$root"
+  exec "$venv/bin/pyright" --project pyproject.toml \
+    --pythonpath "$venv/bin/python" "$@"
 fi
 if [ "${1:-}" = t5x ]; then
   shift

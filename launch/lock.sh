@@ -12,7 +12,10 @@
 #   locks/t5x.txt     train + what T5X needs; T5X itself has no release, its
 #                     commits are pinned by hand in locks/t5x_commits.txt
 #   locks/bench.txt   base + the peers of the benchmarks (torch)
-# The smaller ones take their versions from all.txt.
+#   locks/lint.txt    base + ruff
+#   locks/types.txt   base + pyright, and node for it
+# The smaller ones take their versions from all.txt. Each holds setuptools too,
+# which makes this package: so that nothing is fetched but what a lock names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +31,7 @@ compile() {  # compile NAME EXTRA...
 }
 
 constraint=()
-compile all train data eval test web web_test t5x tpu cuda visqol
+compile all train data eval test web web_test t5x tpu cuda visqol lint types
 constraint=(-c locks/all.txt)
 compile base
 compile train train data eval test
@@ -39,3 +42,5 @@ compile cuda cuda
 compile tpu tpu
 compile t5x train data eval test t5x
 compile bench bench hf
+compile lint lint
+compile types types

@@ -1,7 +1,15 @@
 """MusicLM in JAX: text to music, every part trainable."""
 
+from __future__ import annotations
+
+import os
+import typing
+
 from musiclm_jax import specs
 from musiclm_jax.systems.musiclm import streams as musiclm_streams
+
+if typing.TYPE_CHECKING:  # the model brings jax, which `--help` does not wait for
+  from musiclm_jax.systems.musiclm import model as model_lib
 
 # Here, because a StageSpec is asked for by the name of a stage wherever gin
 # files and bundles are read. Both modules need the standard library only.
@@ -10,8 +18,9 @@ specs.register(musiclm_streams.SYSTEM)
 __version__ = '0.1.0'
 
 
-def load(bundle=None, weights=None):
-  """The model that makes music: a `generation.model.Model`.
+def load(bundle: str | os.PathLike[str] | None = None,
+         weights: str | None = None) -> model_lib.Model:
+  """The model that makes music: a `systems.musiclm.model.Model`.
 
     model = musiclm_jax.load()
     audio = model.generate('a lively irish jig on fiddle', seconds=10)

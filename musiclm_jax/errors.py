@@ -1,6 +1,8 @@
 """The one exception that the command line turns into a line and exit code 2."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import os
 import pathlib

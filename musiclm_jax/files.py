@@ -9,7 +9,8 @@ file: the run that ends last has its file in place. Nothing is removed but what
 was made under such a name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from collections.abc import Iterator
 import contextlib
 import json
 import os

@@ -12,13 +12,16 @@ second of reading, and nothing here needs TensorFlow. Batches are a pure functio
 of (seed, step): a run that resumes at step 1,000 sees what it would have seen.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, Self
+from typing import Any
+from typing import Self
 
 import numpy as np
 
@@ -58,8 +61,10 @@ class Writer:
   def __init__(self, directory: str | os.PathLike, name: str,
                sample_rate_hz: int, **manifest: Any):
     self._final = pathlib.Path(os.path.abspath(directory))  # '.' has no name
-    self._partial, self._stack = None, None
-    self._manifest = dict(
+    # A path and an ExitStack, from `__enter__` on.
+    self._partial: Any = None
+    self._stack: Any = None
+    self._manifest: dict[str, Any] = dict(
         format=FORMAT, name=name, sample_rate_hz=sample_rate_hz, **manifest)
     self._splits = {}
 
@@ -134,11 +139,12 @@ class _SplitWriter:
     self.samples = 0
 
   def add(self, track_id, pcm, meta):
-    if self._shard is None or self._shard.tell() + pcm.nbytes > _MAX_SHARD_BYTES:
-      self._open_shard()
-    line = dict(id=track_id, shard=os.path.basename(self._shard.name),
-                offset=self._shard.tell() // 2, num_samples=len(pcm), **meta)
-    self._shard.write(pcm.astype('<i2').tobytes())
+    shard = self._shard
+    if shard is None or shard.tell() + pcm.nbytes > _MAX_SHARD_BYTES:
+      shard = self._open_shard()
+    line = dict(id=track_id, shard=os.path.basename(shard.name),
+                offset=shard.tell() // 2, num_samples=len(pcm), **meta)
+    shard.write(pcm.astype('<i2').tobytes())
     self._index.write(json.dumps(line, ensure_ascii=False) + '\n')
     self.count += 1
     self.samples += len(pcm)
@@ -148,6 +154,7 @@ class _SplitWriter:
       self._shard.close()
     self._shard = open(self._directory / f'{self._num_shards:05d}.pcm', 'wb')
     self._num_shards += 1
+    return self._shard
 
   def close(self):
     self._index.close()
@@ -356,6 +363,8 @@ class Crops:
   batch_size: int
   seed: int = 0
   align: int = 1
+  _cumulative: np.ndarray = dataclasses.field(
+      init=False, repr=False, compare=False)
 
   def __post_init__(self):
     if not len(self.split):

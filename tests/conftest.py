@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-# Programs that tests start find tests/helpers as the tests do (pytest.ini).
+# Programs that tests start find tests/helpers as the tests do (pyproject.toml).
 _HELPERS = str(pathlib.Path(__file__).parent / 'helpers')
 os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [_HELPERS, os.environ.get('PYTHONPATH')]))

@@ -1,15 +1,18 @@
-"""README and docs/: their links lead somewhere, and their commands are commands."""
+"""The pages: their links lead somewhere, and their commands are commands."""
 
 import pathlib
 import re
 import shlex
 
 import pytest
+import yaml
 
 from musiclm_jax.commands import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCS = sorted((ROOT / 'docs').glob('*.md'))
+PAGES = [ROOT / 'README.md', *DOCS] + [ROOT / name for name in (
+    'CONTRIBUTING.md', 'CHANGELOG.md', 'examples/README.md')]
 COMMAND = re.compile(r'^(?:bash launch/local\.sh|musiclm) (.*)$')
 
 
@@ -46,4 +49,28 @@ def test_the_readme_is_short_and_names_every_page():
   text = PAGES[0].read_text()
   assert len(text.splitlines()) <= 150
   for page in PAGES[1:]:
-    assert f'(docs/{page.name})' in text, page.name
+    assert f'({page.relative_to(ROOT)})' in text, page.name
+
+
+def test_the_site_has_every_page():
+  nav = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())['nav']
+  listed = {ROOT / path for path in _paths(nav)}
+  assert set(PAGES) <= listed and all(path.is_file() for path in listed)
+
+
+def _paths(nav):
+  """All paths of a nav, which is lists of paths and of {title: path or nav}."""
+  for entry in nav:
+    for value in entry.values() if isinstance(entry, dict) else [entry]:
+      yield from [value] if isinstance(value, str) else _paths(value)
+
+
+def test_architecture_names_the_folders_that_are_there():
+  """Of the package, with rows for those alone."""
+  text = (ROOT / 'docs/architecture.md').read_text().split('## ')[0]
+  rows = re.findall(r'^\| `([\w/]+)` \|', text, re.MULTILINE)
+  package = ROOT / 'musiclm_jax'
+  folders = {path.name for path in package.iterdir() if path.is_dir()
+             and not path.name.startswith(('_', '.'))}
+  assert all((package / row).is_dir() for row in rows), rows
+  assert {row.split('/')[0] for row in rows} == folders

@@ -92,6 +92,34 @@ def test_t5x_is_installed_from_its_locks_once(stand_in, tmp_path):
       'git ls-remote -q https://github.com/google-research/t5x HEAD']
 
 
+@pytest.mark.parametrize('word, program', [
+    ('lint', 'ruff check --fix'),
+    ('types', 'pyright --project pyproject.toml '
+     '--pythonpath {venv}/bin/python --fix')])
+def test_tools_come_from_a_lock_of_their_own(stand_in, tmp_path, word, program):
+  venv = tmp_path / 'venv'
+  for name in ('pip', 'python', 'ruff', 'pyright'):
+    stand_in(name, at=venv / 'bin')
+  code, _, err = run('local.sh', word, '--fix', VENV=str(venv))
+  assert code == 0, err
+  calls = stand_in.calls()
+  assert installs(calls) == [f'--require-hashes -r locks/{word}.txt']
+  assert calls[-1] == program.format(venv=venv)
+
+
+def test_installing_fetches_nothing_but_what_a_lock_names(stand_in, tmp_path):
+  """The package is built by the setuptools that each lock brings."""
+  stand_in('pip', at=tmp_path / 'venv/bin')
+  stand_in('musiclm', at=tmp_path / 'venv/bin')
+  assert run('local.sh', 'inspect', VENV=str(tmp_path / 'venv'))[0] == 0
+  built = [c for c in stand_in.calls() if f'-e {LAUNCH.parent}' in c]
+  assert built and all('--no-deps --no-build-isolation' in c for c in built)
+  for lock in (LAUNCH.parent / 'locks').glob('*.txt'):
+    text = lock.read_text()
+    if '--hash' in text:
+      assert re.search(r'^setuptools==', text, re.MULTILINE), lock.name
+
+
 @pytest.fixture(name='t5x')
 def _t5x(stand_in, tmp_path):
   """t5x(script of pip, script of git, **environment): local.sh t5x, once."""

@@ -39,7 +39,8 @@ import json
 import os
 import pathlib
 import struct
-from typing import Any, Self
+from typing import Any
+from typing import Self
 import zlib
 
 import numpy as np

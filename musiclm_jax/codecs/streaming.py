@@ -17,10 +17,10 @@ The layers keep their own pasts (nn/streams.py): a state is a tree of arrays, on
 for each layer that looks back.
 """
 
-from typing import Any
-from collections.abc import Iterator
 from collections.abc import Iterable
+from collections.abc import Iterator
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """One token from its logits, by a random key that depends on nothing else."""
 
-from typing import Any
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -15,8 +15,8 @@ with every frame: a small network does not find it by that.
 
 import dataclasses
 
-import jax
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 

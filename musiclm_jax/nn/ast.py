@@ -12,8 +12,8 @@ distillation. Tokens are ordered by time first, then by band.
 
 import dataclasses
 
-import jax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax import errors

@@ -8,8 +8,8 @@ over channels where they use BatchNorm (ours: a batch may then be split, padded
 or evaluated alone with the same result).
 """
 
-import jax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax import errors

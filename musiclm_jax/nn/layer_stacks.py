@@ -8,10 +8,10 @@ A stack under `lax.scan` has the stacked layout: its program holds one layer
 whatever their number. Bundles store the unrolled one, which decodes faster.
 """
 
-from typing import Any
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp

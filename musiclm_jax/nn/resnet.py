@@ -12,8 +12,8 @@ still is one array. Their moving averages are the collection 'batch_stats'.
 import dataclasses
 import math
 
-import jax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax import errors

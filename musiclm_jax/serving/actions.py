@@ -5,7 +5,8 @@ history (HTML), job (id), held (ids of what this browser asked for), busy.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from collections.abc import Mapping
 import os
 import pathlib
 from typing import Any

@@ -1,6 +1,7 @@
 """What the API answers in JSON: models that its schema shows, too."""
 
-from typing import Annotated, Any
+from typing import Annotated
+from typing import Any
 
 import pydantic
 

@@ -5,13 +5,16 @@ Every answer that is not sound or a picture is JSON; what cannot be served is
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import contextlib
 import io
 import json
 import sys
 import traceback
-from typing import Any, BinaryIO, TextIO
+from typing import Any
+from typing import BinaryIO
+from typing import TextIO
 
 import fastapi
 from fastapi import exceptions

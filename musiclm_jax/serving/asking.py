@@ -6,9 +6,12 @@ does for shell and Python. Messages are those of the shell, with the names that
 are used here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
-from typing import Any, Literal, NoReturn
+from typing import Any
+from typing import Literal
+from typing import NoReturn
 
 import numpy as np
 import pydantic

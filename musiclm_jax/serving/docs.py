@@ -1,6 +1,8 @@
 """The API's schema and a page that shows it, without any outside script."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import html
 import json
 from typing import Any

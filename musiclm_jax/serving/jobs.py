@@ -13,7 +13,8 @@ state, under its lock.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 import math
 import pathlib

@@ -1,6 +1,8 @@
 """What one server gives: lengths, times, counts, bytes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import math
 from typing import TypeVar

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import errno
 import importlib.util
@@ -13,7 +14,8 @@ import socket
 import sys
 import tempfile
 import threading
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from musiclm_jax import errors
 

@@ -1,6 +1,7 @@
 """What page and API share: one queue, one model, the uploads, the limits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 

@@ -10,7 +10,8 @@ What is left compiles when it is asked for: fewer levels, top-k and top-p.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np

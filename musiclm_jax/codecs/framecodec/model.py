@@ -21,8 +21,8 @@ keeps its own past when a signal comes chunk by chunk (nn/streams.py).
 
 import dataclasses
 
-import jax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 

@@ -3,11 +3,20 @@
 Nothing here loads a model or jax, so that whatever asks can check first.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import math
 import numbers
+import os
+import typing
+from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import specs
+
+if typing.TYPE_CHECKING:
+  from musiclm_jax.decoding import categorical
 
 STAGES = ('semantic', 'coarse', 'fine')
 VARIATIONS = ('semantics', 'acoustics')
@@ -16,7 +25,7 @@ MAX_SAMPLES = 64
 MAX_GUIDANCE = 20.0
 
 
-def _number(default, low, high, text):
+def _number(default: float, low: float, high: float, text: str) -> Any:
   """A field that may lie in low..high."""
   return dataclasses.field(
       default=default, metadata=dict(low=low, high=high, help=text))
@@ -71,16 +80,16 @@ class Settings:
       'it')
 
   @property
-  def drawn(self):
+  def drawn(self) -> int:
     """Samples that are drawn for each prompt."""
     return self.best_of or self.samples
 
   @property
-  def whole_seconds(self):
+  def whole_seconds(self) -> int:
     """What the stages draw; the audio is cut to `seconds`."""
     return math.ceil(self.seconds)
 
-  def changed(self):
+  def changed(self) -> str:
     """'seed=3 top_k_fine=10': the seed, and what is not the default."""
     pairs = [(f.name, getattr(self, f.name), f.default)
              for f in dataclasses.fields(self)]
@@ -88,7 +97,7 @@ class Settings:
                     f'{name}={value}' for name, value, default in pairs
                     if name == 'seed' or value != default)
 
-  def draws(self, melody=True):
+  def draws(self, melody: bool = True) -> dict[str, 'categorical.Draw']:
     """{stage: categorical.Draw}, all levels of each; without `melody` none guides."""
     from musiclm_jax.decoding import categorical  # pylint: disable=g-import-not-at-top
     get = lambda name, stage: getattr(self, f'{name}_{stage}')
@@ -97,7 +106,8 @@ class Settings:
         float(get('top_p', stage)), guidance=self.guidance(stage, melody))
             for stage in STAGES}
 
-  def guidance(self, stage, melody=True):
+  def guidance(
+      self, stage: str, melody: bool = True) -> tuple[tuple[str, float], ...]:
     """Pairs of a condition and its scale, those that are not 1.
 
     Args:
@@ -110,7 +120,8 @@ class Settings:
     return tuple((k, v) for k, v in scales.items() if v != 1.0)
 
 
-def make(named=str, defaults=None, **values):
+def make(named: Callable[[str], str] = str,
+         defaults: Mapping[str, Any] | None = None, **values: Any) -> Settings:
   """Checked `Settings`.
 
   Args:
@@ -142,7 +153,8 @@ def make(named=str, defaults=None, **values):
   return settings
 
 
-def check_levels(levels, spec, name='levels'):
+def check_levels(
+    levels: int, spec: specs.CodecSpec, name: str = 'levels') -> int:
   """Codec levels to use, 0 being all; UserError for what there is not.
 
   Args:
@@ -157,7 +169,8 @@ def check_levels(levels, spec, name='levels'):
   return levels or spec.num_codebooks
 
 
-def check_defaults(values, path):
+def check_defaults(
+    values: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
   """`values`, defaults of a bundle; UserError for what cannot be one."""
   fields = {f.name: f for f in dataclasses.fields(Settings)}
   for name, value in values.items():
@@ -167,12 +180,12 @@ def check_defaults(values, path):
   return values
 
 
-def option(name):
+def option(name: str) -> str:
   """The shell's name of a setting."""
   return '--' + name.replace('_', '-')
 
 
-def _check(field, name, value):
+def _check(field: dataclasses.Field, name: str, value: Any) -> None:
   """UserError unless `value` fits the field."""
   if 'choices' in field.metadata:
     if not isinstance(value, str):

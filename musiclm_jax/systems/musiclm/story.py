@@ -18,7 +18,10 @@ Times are m:ss, h:mm:ss or whole seconds, rising, the first one 0.
   prompt: a reel
 """
 
+from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
+import os
 import pathlib
 import re
 
@@ -39,7 +42,7 @@ class Part:
   prompt: str
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> tuple[Part, ...]:
   """The parts in a file; UserError names the file and the line."""
   path = pathlib.Path(path)
   errors.check_input(path, 'story')
@@ -54,7 +57,7 @@ def load(path):
   return parse(text, str(path))
 
 
-def parse(text, name='story'):
+def parse(text: str, name: str = 'story') -> tuple[Part, ...]:
   """The parts in YAML text.
 
   Args:
@@ -147,7 +150,7 @@ def _prompt(node, fail):
   return ' '.join(node.value.split())
 
 
-def check_length(parts, seconds):
+def check_length(parts: Sequence[Part], seconds: float) -> None:
   """UserError unless every part begins before the end."""
   if parts[-1].at >= seconds:
     raise errors.UserError(
@@ -155,7 +158,7 @@ def check_length(parts, seconds):
         f'{clock(seconds)}; make it longer or leave the part out.')
 
 
-def dump(parts, comments=()):
+def dump(parts: Iterable[Part], comments: Iterable[object] = ()) -> str:
   """YAML text that `parse` takes back."""
   import yaml  # pylint: disable=g-import-not-at-top
   lines = [f'# {" ".join(str(comment).split())}' for comment in comments]
@@ -166,7 +169,7 @@ def dump(parts, comments=()):
   return '\n'.join(lines) + '\n'
 
 
-def clock(seconds):
+def clock(seconds: float) -> str:
   """'1:05' for 65."""
   seconds = int(seconds)
   return f'{seconds // 60}:{seconds % 60:02d}'

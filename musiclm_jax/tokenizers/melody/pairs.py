@@ -8,7 +8,8 @@ and at 0.2, 1.2, 2.2 s there, second 0.75 here is second 1.7 there. Both crops
 have the same moment in their middle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import itertools

@@ -7,7 +7,8 @@ k-means (AudioLM, section 3.1); mean, deviation and centroids are one thing and
 are stored together. Millions of features never lie in memory: nn/kmeans.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
