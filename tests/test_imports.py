@@ -32,7 +32,7 @@ _MAY_KNOW = {
     'training': {'nn'},
     'preflight': {'nn', 'training'},
     'codecs': {'nn', 'training'},
-    'tokens': {'nn'},
+    'tokens': {'nn', 'training'},
     'tokenizers': {'nn', 'training', 'tokens'},
     'decoding': {'nn', 'tokens'},
     'systems': {'nn', 'training', 'tokens', 'decoding'},
