@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import command_line
 import numpy as np
 import pytest
 import soundfile
@@ -17,16 +18,7 @@ from musiclm_jax.commands import demo
 from musiclm_jax.commands import train
 from musiclm_jax.systems.musiclm import settings
 
-
-def _run(capsys, *argv):
-  """(exit code, stdout, stderr) of `musiclm argv`."""
-  code = 0
-  try:
-    cli.main([str(a) for a in argv])
-  except SystemExit as stop:
-    code = stop.code
-  captured = capsys.readouterr()
-  return code, captured.out, captured.err
+_run = command_line.run
 
 
 @pytest.fixture(name='partial_bundle')

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -56,7 +57,11 @@ def test_every_figure_is_there_and_finite(figures):
 def test_random_weights_sit_at_chance(figures):
   for stage in ('semantic', 'coarse', 'fine'):
     assert figures[f'{stage}_loss'] > figures[f'{stage}_unigram_entropy']
+    # It is told apart from the entropy, which no code of 16 can exceed.
+    assert 0 < figures[f'{stage}_unigram_entropy'] <= np.log(16) + 1e-6
+    assert 0 < figures[f'{stage}_usage'] <= 1
   # Nine clips: one right answer more than chance is no sign of knowledge.
+  assert figures['retrieval_r1_chance'] == pytest.approx(1 / 9)
   assert figures['retrieval_r1'] <= figures['retrieval_r1_chance'] + 0.12
   assert (figures['prompt_difference_low'] < 0 <
           figures['prompt_difference_high'])
@@ -82,7 +87,12 @@ def test_a_bundle_without_some_parts_gets_the_rest(folder, monkeypatch):
 
 def test_what_the_shell_leaves(shell, figures):
   printed, out = shell
-  assert 'Oracle ladder' in printed and 'unigram' in printed
+  assert 'Oracle ladder' in printed
+  for stage in ('semantic', 'coarse', 'fine'):  # what is said is what is kept
+    assert re.search(
+        rf'^ *{stage} +{figures[f"{stage}_loss"]:.2f} +'
+        rf'\(unigram {figures[f"{stage}_unigram_entropy"]:.2f}, bigram '
+        rf'{figures[f"{stage}_bigram_entropy"]:.2f}\)', printed, re.M), stage
   assert figures['bundle'] == 'random' and figures['split'] == 'test'
   assert {'machine', 'git_commit', 'wall_seconds'} <= set(figures)
   page = (out / 'q.html').read_text()

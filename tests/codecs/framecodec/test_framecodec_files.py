@@ -2,6 +2,7 @@
 
 import json
 
+import command_line
 import numpy as np
 import pytest
 import small_framecodec as small
@@ -12,22 +13,11 @@ from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.codecs import tokenizer as codec_tokenizer
 from musiclm_jax.codecs.soundstream import model as soundstream
-from musiclm_jax.commands import cli
 
 RATE, HOP = 24_000, 240  # a bundle has the audio rate
 SPEC = specs.CodecSpec(
     strides=(8, 30), num_codebooks=4, codebook_size=32, coarse_codebooks=1)
-
-
-def _run(capsys, *argv):
-  """(exit code, stdout, stderr) of the command line."""
-  code = 0
-  try:
-    cli.main([str(a) for a in argv])
-  except SystemExit as stop:
-    code = stop.code
-  captured = capsys.readouterr()
-  return code, captured.out, captured.err
+_run = command_line.run
 
 
 def _save(directory, config):

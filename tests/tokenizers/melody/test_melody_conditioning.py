@@ -36,6 +36,8 @@ _WITH = ('mulan', 'melody')
 class FakeMelody:
   """Code q of the window at second w is that second's mark + q."""
 
+  codebooks = None
+
   def encode(self, audio, stride_seconds):
     assert stride_seconds == 1 and len(audio) == 1
     marks = np.round(audio[0, ::fake_tokens.RATE_HZ] * 32767).astype(int)
