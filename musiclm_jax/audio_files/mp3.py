@@ -158,6 +158,7 @@ def _counted(file, kind, count, spans):
   first, stop = spans[0]
   head = _read(file, first, 64)
   header = _header(head)
+  assert header is not None  # `_runs` has read it there
   place = None
   if head[header.info:header.info + 4] in (b'Xing', b'Info'):
     if head[header.info + 7] & _COUNTED:
@@ -178,6 +179,7 @@ def _count_frame(head, kind, count):
   """A frame that is no sound and says how many frames there are."""
   plain = bytes((0xff, head[1] | 1, 0x90 | head[2] & 0x0c, head[3]))
   header = _header(plain)
+  assert header is not None  # it was made of one
   told = b'Xing' + _COUNTED.to_bytes(4, 'big') + count.to_bytes(4, 'big')
   frame = plain + bytes(header.info - 4) + told
   return frame + bytes(header.size - len(frame))
