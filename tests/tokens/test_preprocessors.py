@@ -82,7 +82,7 @@ def test_quantize_against_the_definition():
   for vector in rng.standard_normal((50, 8)).astype(np.float32):
     np.testing.assert_array_equal(
         preprocessors.quantize(tf.constant(vector),
-                               dict(mulan=fake_tokens.Joint.codebooks)),
+                               fake_tokens.Joint.codebooks),
         fake_tokens.residual_codes(vector))
 
 
