@@ -21,6 +21,7 @@ import functools
 import hashlib
 import importlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -244,7 +245,7 @@ class Bundle:
     manifest: what its manifest.json says.
   """
 
-  def __init__(self, directory: str | pathlib.Path):
+  def __init__(self, directory: str | os.PathLike[str]):
     self.directory = pathlib.Path(directory)
     path = self.directory / 'manifest.json'
     if not path.is_file():

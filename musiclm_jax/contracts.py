@@ -20,6 +20,8 @@ What is trained has a contract of its own: the base class
 training.trainable.Trainable. This module knows no other of the package.
 """
 
+# pyright: reportReturnType=false
+# Methods of a protocol say what comes back, and have no body that gives it.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator

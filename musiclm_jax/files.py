@@ -277,7 +277,8 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   return value
 
 
-def require(what: object, value: Any, remedy: str, **kinds: type) -> None:
+def require(what: object, value: Any, remedy: str,
+            **kinds: type | tuple[type, ...]) -> None:
   """UserError unless `value` is a dict with these keys, of these types."""
   if not isinstance(value, dict):
     raise errors.UserError(

@@ -23,6 +23,7 @@ import hashlib
 import json
 import math
 from typing import Any
+from typing import cast
 from typing import TypeVar
 
 _Spec = TypeVar('_Spec')  # any dataclass of this module
@@ -397,7 +398,7 @@ def to_dict(spec: Any) -> dict:
 
 def from_dict(cls: type[_Spec], values: Mapping) -> _Spec:
   """Builds spec `cls` from `to_dict`'s result; unknown fields are an error."""
-  fields = {f.name: f for f in dataclasses.fields(cls)}
+  fields = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
   unknown = sorted(set(values) - set(fields))
   if unknown:
     raise ValueError(
