@@ -104,7 +104,7 @@ def check(model_dir: str | pathlib.Path, record: Mapping[str, Any],
     return
   stored.pop('events', None)
   old, new = stored['trainable'], record['trainable']
-  if old['type'] != new['type']:
+  if _class(old['type']) != _class(new['type']):
     raise errors.UserError(
         f'{model_dir} holds a run of {old["type"]}, not of {new["type"]}; '
         f'choose another MODEL_DIR.')
@@ -147,9 +147,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any],
     a, b = old.get(key, 'absent'), new.get(key, 'absent')
     if isinstance(a, dict) and isinstance(b, dict):
       lines += differences(a, b, f'{prefix}{key}.')
-    elif a != b:
+    elif a != b and not (
+        key == 'type' and _class(str(a)) == _class(str(b))):
       lines.append(f'{prefix}{key}: {a} -> {b}')
   return lines
+
+
+def _class(name):
+  """Of 'package.module.Class' the class: modules move, and runs go on."""
+  return name.rsplit('.', 1)[-1]
 
 
 def _name(thing):

@@ -46,3 +46,14 @@ def test_a_damaged_record_is_named(tmp_path, content):
   (tmp_path / 'run.json').write_text('{}')
   run_record.check(tmp_path, RECORD, print)
   assert run_record.events(tmp_path) == []
+
+
+def test_a_run_goes_on_where_its_module_has_moved(tmp_path):
+  run_record.write(tmp_path, RECORD)
+  said = []
+  moved = dict(trainable=dict(type='b.c.Toy'), source=dict(type='b.Source'))
+  run_record.check(tmp_path, moved, said.append)
+  assert said == []
+  other = dict(RECORD, trainable=dict(type='a.Other'))
+  with pytest.raises(errors.UserError, match='holds a run of a.Toy, not of a.Ot'):
+    run_record.check(tmp_path, other, said.append)
