@@ -121,6 +121,7 @@ KNOWN = {
     # The model and its data.
     'BATCH_SIZE': whole(1),
     'MICROBATCH': whole(0),
+    'OTHER_CAPTIONS': whole(0),
     'CROP_SECONDS': above(0),
     'CORPUS_DIR': DIRECTORY,
     'CACHE_DIR': DIRECTORY,

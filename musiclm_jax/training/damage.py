@@ -108,11 +108,12 @@ def _missing(path: pathlib.Path) -> list[str]:
 
 def _damage(path: pathlib.Path, error: BaseException) -> str:
   """What is broken by what one error says, or ''."""
-  text = _first_line(error)
   if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
-    return text
+    return _first_line(error)
   if not isinstance(error, ValueError):
     return ''
+  # All of it, because paths may take up a line's length before the cause comes.
+  text = _ASIDE.split(str(error).strip())[0]
   code = _CODE.match(text)
   how = _BROKEN.get(code[1] if code else '')
   if how is None and _CORRUPT.search(text):

@@ -72,7 +72,7 @@ def test_a_hang_is_told_once_and_a_beat_ends_it(tmp_path, capfd):
 
 
 def test_among_several_hosts_it_ends(tmp_path, monkeypatch):
-  monkeypatch.setattr(watchdog.together, 'is_alone', lambda: False)
+  monkeypatch.setattr(watchdog.consensus, 'is_alone', lambda: False)
   said, ended = [], []
   with watchdog.Watchdog(tmp_path, 0.1, said.append, tick_seconds=0.02,
                          end=lambda: ended.append(1)) as dog:
