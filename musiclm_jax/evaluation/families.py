@@ -226,7 +226,7 @@ def fit(inputs: np.ndarray, names: Sequence[str]) -> Any:
 def section(what: str, found: Mapping[str, Named], asked: np.ndarray
             ) -> tuple[report.Section, dict[str, float]]:
   """(Section, figures) of answers beside [n] families that were asked for."""
-  figures, lines, lost = {}, [], []
+  figures, lines, lost, shares = {}, [], [], {}
   chance = probes.most_frequent(asked)
   for name, named in found.items():
     right = (named.heard == asked).astype(float)
@@ -241,12 +241,18 @@ def section(what: str, found: Mapping[str, Named], asked: np.ndarray
         named.title, f'{right.mean():.2f}',
         f'95 % interval {low:.2f} to {high:.2f}, shuffled {shuffled:.2f}',
         named.note))
+    shares[named.title] = right.mean()
     if low <= max(chance, shuffled):
       lost.append(named.title)
   lines.append(report.Line(
       'chance', f'{chance:.2f}', 'the most frequent family'))
-  verdict = ('the family is in all of them' if not lost else
-             f'cannot be told from chance: {"; ".join(lost)}')
+  # Half of what the best place knows, above chance: told, but hardly.
+  enough = chance + (max(shares.values(), default=chance) - chance) / 2
+  faint = [title for title, share in shares.items() if share < enough]
+  verdict = (
+      f'cannot be told from chance: {"; ".join(lost)}' if lost else
+      f'most of it is lost in: {"; ".join(faint)}' if faint else
+      'the family is in all of them')
   return report.Section(
       f'Instrument family: share named rightly from {what}, {len(asked)} clips',
       tuple(lines), verdict), figures

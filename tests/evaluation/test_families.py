@@ -47,6 +47,20 @@ def test_a_section_against_hand():
   assert found.verdict == 'cannot be told from chance: always brass'
 
 
+@pytest.mark.parametrize('rightly, verdict', [
+    (90, 'the family is in all of them'),
+    (65, 'the family is in all of them'),
+    (40, 'most of it is lost in: drawn')])
+def test_the_verdict_names_what_knows_least(rightly, verdict):
+  asked = np.tile(['brass', 'flutes', 'reeds', 'voice'], 25)
+  wrong = np.roll(asked, 1)
+  heard = np.where(np.arange(100) < rightly, asked, wrong)
+  found, _ = families.section('x', dict(
+      a=families.Named('recordings', asked),
+      b=families.Named('drawn', heard)), asked)
+  assert found.verdict == verdict
+
+
 def test_from_the_shell(folder, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   cli.main(['evaluate', 'families', '--bundle', str(folder / 'bundle'),
