@@ -60,8 +60,6 @@ _PERMITTED = {
     ('errors', 'files'),
     # `python -m` of a command goes through the command line's own error lines.
     ('commands.precompute', 'commands.cli'),
-    # A source of batches makes its seqio task, and tasks read as sources do.
-    ('tokens.source', 'tokens.tasks'),
 }
 _NAMED = re.compile(r'musiclm_jax(?:\.\w+)+')
 

@@ -2,7 +2,7 @@
 
 seqio reads a cache track by track and then shuffles 1,000 sequences. A track of
 five minutes is a hundred crops of the fine stage, so a batch would hold few
-tracks. Here the order is drawn before anything is read, as `source.Order` does:
+tracks. Here the order is drawn before anything is read, as `crops.Order` does:
 
   epoch, place -> crop = a permutation of the epoch, at the place
                -> its track -> the bytes of the track's record
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from musiclm_jax.tokens import cache as cache_lib
-from musiclm_jax.tokens import source
+from musiclm_jax.tokens import crops
 
 
 def records(
@@ -36,7 +36,7 @@ def records(
   paths = cache.records(split).paths
   sizes = np.array([path.stat().st_size for path in paths], np.int64)
   stops = index.offset + index.length
-  counts = source.crop_counts(index.seconds, crop_seconds)
+  counts = crops.crop_counts(index.seconds, crop_seconds)
   total = int(counts.sum())
   ends = tf.constant(np.cumsum(counts), tf.int64)
   names = tf.constant([str(path) for path in paths])

@@ -22,7 +22,7 @@ of the target segment; together they are `layout.for_stage(stage).length`:
 
 >>> from musiclm_jax import specs
 >>> for name in ('semantic', 'coarse', 'fine'):
-...   print(name, feature_lengths(specs.StageSpec(name)))
+...   print(name, crops.feature_lengths(specs.StageSpec(name)))
 semantic {'inputs': 13, 'targets': 750}
 coarse {'inputs': 264, 'targets': 2000}
 fine {'inputs': 601, 'targets': 1200}
@@ -47,12 +47,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpy.typing as npt
 
 from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning as conditioning_lib
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import frequencies
 from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.training import shares
@@ -60,62 +60,6 @@ from musiclm_jax.training import trainable
 
 # Set apart from any training seed, so that evaluation crops never move with it.
 _EVAL_SEED = 20_302
-# Permutations kept: a prefetching reader is in two epochs at most.
-_KEPT_EPOCHS = 4
-
-
-def feature_lengths(stage: specs.StageSpec) -> dict[str, int]:
-  """{'inputs': ..., 'targets': ...} of a StageSpec, in tokens."""
-  layout = layout_lib.for_stage(stage)
-  return dict(inputs=layout.target.start, targets=layout.target.length)
-
-
-def crop_counts(seconds: npt.ArrayLike, crop_seconds: int) -> np.ndarray:
-  """[n] how many crops each track stands for: all that fit, at least one."""
-  return np.maximum(1, np.asarray(seconds) // crop_seconds)
-
-
-class Order:
-  """Which track and which crop every example has, as a function of its index.
-
-  An epoch goes once through `max(1, seconds // crop_seconds)` crops of every
-  track, in an order and at places that depend on (seed, epoch, index) alone.
-
-  >>> order = Order(seconds=[40, 5], crop_seconds=10, seed=0)
-  >>> order.epoch_length  # four crops of the first track, one of the second
-  5
-  >>> sorted(order.example(i)[0] for i in range(5))
-  [0, 0, 0, 0, 1]
-  """
-
-  def __init__(self, seconds: npt.ArrayLike, crop_seconds: int, seed: int):
-    """Makes an order.
-
-    Args:
-      seconds: [n] whole seconds of each track.
-      crop_seconds: seconds of one crop.
-      seed: any non-negative int.
-    """
-    counts = crop_counts(seconds, crop_seconds)
-    self._tracks = np.repeat(np.arange(len(counts)), counts)
-    self._seed = seed
-    self._permutation = functools.lru_cache(_KEPT_EPOCHS)(self._permute)
-
-  @property
-  def epoch_length(self) -> int:
-    return len(self._tracks)
-
-  def example(self, index: int) -> tuple[int, np.ndarray]:
-    """(track, [2] int32 seed of the crop) of the example at `index`."""
-    epoch, position = divmod(int(index), self.epoch_length)
-    permutation, epoch_seed = self._permutation(epoch)
-    crop = permutation[position]
-    return int(self._tracks[crop]), np.array([epoch_seed, crop], np.int32)
-
-  def _permute(self, epoch):
-    rng = np.random.default_rng([self._seed, epoch])
-    permutation = rng.permutation(self.epoch_length)
-    return permutation, int(rng.integers(1 << 31))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +114,9 @@ class TaskBatches(trainable.BatchSource):
 
   def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
-    yield from map(share.of, self._dataset(
-        self.train_split, self.seed, start_step * self.batch_size,
-        conditioning=self.conditioning))
+    yield from self._dataset(
+        self.train_split, self.seed, start_step, share=share,
+        conditioning=self.conditioning)
 
   @property
   def held_out(self) -> str:
@@ -182,9 +126,8 @@ class TaskBatches(trainable.BatchSource):
 
   def eval_batches(self, share=shares.WHOLE):
     """The fixed evaluation batches, `eval_batches_count` of them."""
-    count = self.eval_batches_count * self.batch_size
-    yield from map(
-        share.of, self._dataset(self.held_out, _EVAL_SEED, 0, count))
+    yield from self._dataset(
+        self.held_out, _EVAL_SEED, 0, self.eval_batches_count, share)
 
   def baselines(self) -> dict[str, float]:
     """What a stage's evaluation losses have to beat, in nats per token.
@@ -214,14 +157,19 @@ class TaskBatches(trainable.BatchSource):
                 decoder_target_tokens=make(np.int32),
                 decoder_loss_weights=make(np.float32))
 
-  def _dataset(self, split, seed, start, count: int | None = None,
+  def _dataset(self, split, seed, start_step, steps: int | None = None,
+               share=shares.WHOLE,
                conditioning=conditioning_lib.Conditioning()) -> Any:
     index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
-    order = Order(index.seconds, self.stage.crop_seconds, seed)
+    order = crops.Order(index.seconds, self.stage.crop_seconds, seed)
+    rows = share.rows(self.batch_size)
+    first = start_step * len(rows)
     dataset = tasks.ordered_dataset(
-        self.cache, self.stage, split, order, start, count, conditioning)
-    dataset = dataset.batch(self.batch_size, drop_remainder=True)
+        self.cache, self.stage, split,
+        crops.Share(order, self.batch_size, rows), first,
+        None if steps is None else steps * len(rows), conditioning)
+    dataset = dataset.batch(len(rows), drop_remainder=True)
     return dataset.prefetch(2).as_numpy_iterator()
 
   def _check_task(self):
@@ -231,7 +179,7 @@ class TaskBatches(trainable.BatchSource):
       raise errors.UserError(
           f'MIXTURE_OR_TASK_NAME is {self.task_name!r}, but the stage is '
           f'{self.stage.name!r}; expected {own_name!r}.')
-    lengths = feature_lengths(self.stage)
+    lengths = crops.feature_lengths(self.stage)
     given = self.task_feature_lengths
     if given is not None and dict(given) != lengths:
       raise errors.UserError(

@@ -24,10 +24,10 @@ from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning as conditioning_lib
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import shuffled
-from musiclm_jax.tokens import source
 from musiclm_jax.tokens import task_metrics
 from musiclm_jax.tokens import vocabularies
 
@@ -50,7 +50,7 @@ class CachedTask(seqio.Task):
 
   def get_cached_stats(self, split: str = 'train') -> dict:
     """seqio's statistics of a split; its examples are crops."""
-    counts = source.crop_counts(
+    counts = crops.crop_counts(
         self._cache.index(split).seconds, self._stage.crop_seconds)
     return dict(super().get_cached_stats(split), examples=int(counts.sum()))
 
@@ -83,7 +83,7 @@ class CachedTask(seqio.Task):
     return dict(example, **{preprocessors.CROP_SEED: crop_seed})
 
   def _check_lengths(self, given):
-    own = source.feature_lengths(self._stage)
+    own = crops.feature_lengths(self._stage)
     wrong = {name: length for name, length in (given or {}).items()
              if name in own and length != own[name]}
     if wrong:
@@ -188,7 +188,7 @@ def ordered_dataset(
   stop = start + count if count is not None else tf.int64.max
   dataset = tf.data.Dataset.range(start, stop).map(
       load, num_parallel_calls=tf.data.AUTOTUNE)
-  lengths = source.feature_lengths(stage)
+  lengths = crops.feature_lengths(stage)
   dataset = task.preprocess_postcache(dataset, lengths)
   return feature_converter.StageFeatureConverter()(dataset, lengths)
 

@@ -23,6 +23,7 @@ from musiclm_jax import figures
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.tokenizers import loading
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import precompute
 from musiclm_jax.tokens import source
 
@@ -91,7 +92,7 @@ def pipeline(root):
     count = len(list(itertools.islice(running, 20)))
     rates.append(count * _BATCH_SIZE / (time.perf_counter() - start))
   rate = float(np.median(rates))
-  length = sum(source.feature_lengths(batches.stage).values())
+  length = sum(crops.feature_lengths(batches.stage).values())
   return dict(coarse_sequences_per_s=rate, coarse_tokens_per_s=rate * length,
               resume_seconds=float(resume))
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import precompute
-from musiclm_jax.tokens import source
 from musiclm_jax.tokens import tasks
 
 TRACKS, SECONDS = 40, 150
@@ -34,21 +34,21 @@ def _many(tmp_path_factory):
 def dataset(cache, seconds=3, **options):
   stage = specs.StageSpec('fine', fake_tokens.TOKENS, crop_seconds=seconds)
   task = tasks.stage_task(cache, stage, describe=True)
-  return task.get_dataset(source.feature_lengths(stage), use_cached=True,
+  return task.get_dataset(crops.feature_lengths(stage), use_cached=True,
                           **dict(dict(shuffle=True, seed=1), **options))
 
 
-def crops(cache, **options):
+def places(cache, **options):
   """[(track, second)] of a dataset."""
   return [(row['id'].decode(), int(row['crop_start']))
           for row in dataset(cache, **options).as_numpy_iterator()]
 
 
 def test_a_batch_has_as_many_tracks_as_one_of_our_own_loop(many):
-  order = source.Order(many.index('train').seconds, 3, seed=1)
+  order = crops.Order(many.index('train').seconds, 3, seed=1)
   ours = np.mean([len({order.example(i)[0] for i in range(b * 64, b * 64 + 64)})
                   for b in range(20)])
-  ids = [crop[0] for crop in crops(many, num_epochs=1)]
+  ids = [crop[0] for crop in places(many, num_epochs=1)]
   assert len(ids) == order.epoch_length == TRACKS * SECONDS // 3
   theirs = np.mean([len(set(ids[b * 64:b * 64 + 64])) for b in range(20)])
   # Half of the crops in a buffer: 19. All of them: 32.
@@ -63,7 +63,7 @@ def _cache(cache_dir):
 
 def test_an_epoch_has_every_track_by_its_length(cache):
   count = {'train0': 15, 'train1': 11, 'train2': 4, 'train3': 2, 'train4': 1}
-  two = crops(cache, num_epochs=2)
+  two = places(cache, num_epochs=2)
   first, second = two[:33], two[33:]
   for epoch in (first, second):
     assert collections.Counter(name for name, _ in epoch) == count
@@ -71,16 +71,16 @@ def test_an_epoch_has_every_track_by_its_length(cache):
                               'train3': 7, 'train4': 3}[name] - 3
                for name, start in epoch)
   assert first != second and first != sorted(first)
-  assert crops(cache, num_epochs=2) == two
-  assert crops(cache, num_epochs=1, seed=2) != first
+  assert places(cache, num_epochs=2) == two
+  assert places(cache, num_epochs=1, seed=2) != first
 
 
 def test_hosts_have_shares_that_are_all_together(cache):
-  shares = [crops(cache, num_epochs=1, shard_info=seqio.ShardInfo(i, 3))
+  shares = [places(cache, num_epochs=1, shard_info=seqio.ShardInfo(i, 3))
             for i in range(3)]
   assert [len(share) for share in shares] == [11, 11, 11]
-  assert sorted(sum(shares, [])) == sorted(crops(cache, num_epochs=1))
-  whole = crops(cache, num_epochs=1)
+  assert sorted(sum(shares, [])) == sorted(places(cache, num_epochs=1))
+  whole = places(cache, num_epochs=1)
   assert shares[1] == whole[1::3]
 
 

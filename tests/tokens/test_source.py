@@ -13,8 +13,11 @@ import pytest
 
 from musiclm_jax import errors
 from musiclm_jax import specs
+from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import layout as layout_lib
 from musiclm_jax.tokens import source
+from musiclm_jax.training import shares
 
 STAGE = specs.StageSpec('coarse', fake_tokens.TOKENS)
 
@@ -36,13 +39,14 @@ def assert_equal(some, others):
       np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_examples_in_docstrings():
-  result = doctest.testmod(source)
+@pytest.mark.parametrize('module', [crops, source])
+def test_examples_in_docstrings(module):
+  result = doctest.testmod(module)
   assert result.attempted and not result.failed
 
 
 def test_order_covers_each_epoch_once():
-  order = source.Order([45, 3, 20], 10, seed=1)
+  order = crops.Order([45, 3, 20], 10, seed=1)
   assert order.epoch_length == 4 + 1 + 2
   for epoch in range(3):
     rows = [order.example(epoch * 7 + i) for i in range(7)]
@@ -53,8 +57,8 @@ def test_order_covers_each_epoch_once():
 
 
 def test_order_depends_on_the_seed_and_nothing_else():
-  a, b = source.Order([45] * 9, 10, 1), source.Order([45] * 9, 10, 1)
-  other = source.Order([45] * 9, 10, 2)
+  a, b = crops.Order([45] * 9, 10, 1), crops.Order([45] * 9, 10, 1)
+  other = crops.Order([45] * 9, 10, 2)
   # Asked for in another order, and far away first.
   backwards = {i: b.example(i) for i in [10**12] + list(range(80))[::-1]}
   for i in range(80):
@@ -92,6 +96,15 @@ def test_resumed_equals_uninterrupted(cache_dir):
 
 def test_the_rows_of_hosts_are_those_of_one(cache_dir):
   host_shares.check(make(cache_dir, batch_size=4))
+
+
+def test_a_host_reads_its_own_rows_only(cache_dir, monkeypatch):
+  read, calls = cache_lib.Records.read, []
+  monkeypatch.setattr(cache_lib.Records, 'read', lambda self, index: (
+      calls.append(index), read(self, index))[1])
+  share = shares.Share((1,), 4)
+  batches = list(make(cache_dir, batch_size=4).eval_batches(share))
+  assert len(calls) == len(batches)  # one row of four of each
 
 
 def test_a_far_step_costs_what_the_first_does(cache_dir):
@@ -156,7 +169,7 @@ def test_unigram_entropies_are_those_of_the_evaluation_targets(cache_dir):
 
 def test_task_names_and_lengths_are_checked(cache_dir):
   lengths = {'inputs': 3 + 1 + 250 + 1, 'targets': 2000}
-  assert source.feature_lengths(STAGE) == lengths
+  assert crops.feature_lengths(STAGE) == lengths
   good = make(cache_dir, task_name='musiclm_coarse',
               task_feature_lengths=lengths)
   assert len(take(good.batches(0), 1)) == 1

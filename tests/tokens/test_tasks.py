@@ -9,9 +9,9 @@ import seqio
 
 from musiclm_jax import errors
 from musiclm_jax import specs
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import feature_converter
 from musiclm_jax.tokens import layout as layout_lib
-from musiclm_jax.tokens import source
 from musiclm_jax.tokens import tasks
 from musiclm_jax.tokens import vocabularies
 
@@ -53,12 +53,12 @@ def test_seqio_get_dataset_gives_true_sequences(names, name):
   stage = specs.StageSpec(name, fake_tokens.TOKENS)
   layout = layout_lib.for_stage(stage)
   dataset = seqio.get_dataset(
-      f'musiclm_{name}', source.feature_lengths(stage),
+      f'musiclm_{name}', crops.feature_lengths(stage),
       feature_converter.StageFeatureConverter(), dataset_split='train',
       use_cached=True, shuffle=True, seed=3, num_epochs=1)
   rows = list(dataset.as_numpy_iterator())
-  crops = [max(1, s // stage.crop_seconds) for s in (45, 33, 12, 7, 3)]
-  assert len(rows) == sum(crops)
+  counts = [max(1, s // stage.crop_seconds) for s in (45, 33, 12, 7, 3)]
+  assert len(rows) == sum(counts)
   for row in rows:
     codes = layout.split(row['decoder_target_tokens'])
     target = codes[layout.target.name]

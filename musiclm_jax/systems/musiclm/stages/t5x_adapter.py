@@ -33,8 +33,8 @@ from musiclm_jax import configs
 from musiclm_jax import errors
 from musiclm_jax.nn import partitioning
 from musiclm_jax.tokens import cache as cache_lib
+from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import feature_converter
-from musiclm_jax.tokens import source as source_lib
 from musiclm_jax.tokens import tasks
 from musiclm_jax.tokens import vocabularies
 from musiclm_jax.training import gradient_cache
@@ -291,7 +291,7 @@ def task(source, training=False):
 
 def feature_lengths(source):
   """TASK_FEATURE_LENGTHS of a leaf's SOURCE."""
-  return source_lib.feature_lengths(source.stage)
+  return crops.feature_lengths(source.stage)
 
 
 def held_out(source):
