@@ -39,6 +39,16 @@ def test_storage_round_trip(tmp_path, storage, tolerance):
   np.testing.assert_allclose(kernel, expected['a']['kernel'], atol=tolerance)
 
 
+def test_int8_has_a_scale_for_each_row(tmp_path):
+  rows = np.random.default_rng(0).normal(size=(64, 128)).astype(np.float32)
+  rows *= np.logspace(-3, 3, 64, dtype=np.float32)[:, None]
+  bundle.save_component(tmp_path / 'c', 'soundstream', {}, specs.CodecSpec(),
+                        {'w': rows}, storage='int8')
+  found = bundle.load_component(tmp_path / 'c').weights['w']
+  error = np.abs(found - rows).max(axis=-1) / np.abs(rows).max(axis=-1)
+  assert error.max() < 0.006  # half a step of 127, and float16's of the scale
+
+
 def test_int8_is_a_quarter(tmp_path):
   sizes = {}
   for storage in ('float32', 'int8'):

@@ -43,6 +43,13 @@ def test_crops_depend_on_seed_and_step_only(corpus):
   assert (crops.batch(7)['start'] % 480 == 0).all()
 
 
+def test_crops_begin_at_every_place_that_leaves_a_whole_one(corpus):
+  crops = records.Crops(corpus.split('train'), 11_000, 400, seed=0, align=500)
+  batch = crops.batch(0)
+  shortest = batch['start'][batch['track'] == 1]  # of 12,000 samples
+  assert sorted(set(shortest.tolist())) == [0, 500, 1000]
+
+
 def test_every_second_is_as_likely(corpus):
   crops = records.Crops(corpus.split('train'), 100, 4_000, seed=0)
   counts = np.bincount(crops.batch(0)['track'], minlength=3) / 4_000

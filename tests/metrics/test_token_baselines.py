@@ -106,3 +106,13 @@ def test_the_level_above_is_a_context(with_above):
 def test_one_sequence_cannot_be_fitted():
   with pytest.raises(ValueError, match='1 sequences'):
     baselines.Bigram.fit(np.zeros((1, 5, 1), int), K)
+
+
+def test_what_a_code_is_guessed_from_by_hand():
+  codes = np.array([[[1, 2], [3, 4], [5, 6]]])
+  before, higher = baselines._contexts(codes, None)  # pylint: disable=protected-access
+  assert before.tolist() == [[[-1, -1], [1, 2], [3, 4]]]
+  # Of the first level: the last of the frame before.
+  assert higher.tolist() == [[[-1, 1], [2, 3], [4, 5]]]
+  recent = baselines._recent(np.array([[7, 7, 8, 7, -1, 7]]))  # pylint: disable=protected-access
+  np.testing.assert_allclose(recent, [[0, 1, 0, 2 / 3, 0, 3 / 4]])
