@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from musiclm_jax import audio_stream
-from musiclm_jax import errors
 from musiclm_jax import files
 
 Signal = jax.Array | np.ndarray
@@ -78,7 +77,7 @@ def write(path: str | pathlib.Path, audio: ArrayLike, sample_rate_hz: int,
 
 def check_output(path: str | pathlib.Path) -> None:
   """Raises UserError where `write` to `path` could not succeed."""
-  errors.check_output(path, ('.wav', '.flac'))
+  files.check_output(path, ('.wav', '.flac'))
 
 
 @dataclasses.dataclass(frozen=True)

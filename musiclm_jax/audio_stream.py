@@ -232,7 +232,7 @@ class Sink:
   def __init__(self, path: str | pathlib.Path, sample_rate_hz: int,
                peak: float = 0.99):
     """Prepares a file; UserError for its extension or a missing folder."""
-    errors.check_output(path, ('.wav', '.flac'))
+    files.check_output(path, ('.wav', '.flac'))
     self._path = pathlib.Path(path)
     self._samples = files.temporary(self._path.with_suffix('.f32'))
     self._sound = files.temporary(self._path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Sequence
 import contextlib
 import os
 import pathlib
@@ -40,37 +39,6 @@ def kind(value: object) -> str:
   kinds = {str: 'text', list: 'a list', tuple: 'a list', dict: 'an object',
            int: 'a number', float: 'a number', type(None): 'nothing'}
   return kinds.get(type(value), f'a {type(value).__name__}')
-
-
-def check_output(path: str | os.PathLike, extensions: Sequence[str] = (),
-                 what: str = 'output') -> None:
-  """UserError unless a file with one of `extensions` can be written to `path`.
-
-  Args:
-    path: of the file.
-    extensions: for example ('.wav', '.flac'); of none, any will do.
-    what: how the message calls it.
-  """
-  from musiclm_jax import files  # pylint: disable=g-import-not-at-top
-  path = pathlib.Path(path)
-  if extensions and path.suffix.lower() not in extensions:
-    raise UserError(
-        f'{what} {path} has extension {path.suffix!r}; expected '
-        f'{" or ".join(extensions)}.')
-  try:
-    if path.is_dir():
-      raise UserError(f'{what} {path} is a folder; name a file in it.')
-    if not path.parent.is_dir():
-      raise UserError(
-          f'{what} folder {path.parent} does not exist; create it first.')
-    path.exists()  # raises where the name is too long
-    trial = files.temporary(path)
-    trial.touch()
-    trial.unlink()
-  except OSError as error:
-    raise UserError(
-        f'{what} {path} cannot be written ({error.strerror}); choose '
-        f'another.') from error
 
 
 def check_input(path: str | os.PathLike, what: str) -> None:

@@ -11,6 +11,7 @@ was made under such a name.
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import json
 import os
@@ -288,3 +289,33 @@ def require(what: object, value: Any, remedy: str,
     if not isinstance(value.get(key), kind):
       raise errors.UserError(
           f'{what} is damaged (it has no {key}); {remedy}.')
+
+
+def check_output(path: str | os.PathLike, extensions: Sequence[str] = (),
+                 what: str = 'output') -> None:
+  """UserError unless a file with one of `extensions` can be written to `path`.
+
+  Args:
+    path: of the file.
+    extensions: for example ('.wav', '.flac'); of none, any will do.
+    what: how the message calls it.
+  """
+  path = pathlib.Path(path)
+  if extensions and path.suffix.lower() not in extensions:
+    raise errors.UserError(
+        f'{what} {path} has extension {path.suffix!r}; expected '
+        f'{" or ".join(extensions)}.')
+  try:
+    if path.is_dir():
+      raise errors.UserError(f'{what} {path} is a folder; name a file in it.')
+    if not path.parent.is_dir():
+      raise errors.UserError(
+          f'{what} folder {path.parent} does not exist; create it first.')
+    path.exists()  # raises where the name is too long
+    trial = temporary(path)
+    trial.touch()
+    trial.unlink()
+  except OSError as error:
+    raise errors.UserError(
+        f'{what} {path} cannot be written ({error.strerror}); choose '
+        f'another.') from error

@@ -56,8 +56,6 @@ _LOOSE_MAY_KNOW = {
 }
 # Circles that are there, cut at these imports; each is within a function.
 _PERMITTED = {
-    # check_output tries whether a file can be made, by a name that files gives.
-    ('errors', 'files'),
     # `python -m` of a command goes through the command line's own error lines.
     ('commands.precompute', 'commands.cli'),
 }

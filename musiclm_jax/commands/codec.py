@@ -57,7 +57,7 @@ def _encode(bundle, args):
 
   from musiclm_jax import audio_stream  # pylint: disable=g-import-not-at-top
   path = pathlib.Path(args.output)
-  errors.check_output(path, tuple(_WRITERS))
+  files.check_output(path, tuple(_WRITERS))
   spec = bundle.tokens.codec
   levels = args.levels or spec.num_codebooks
   size = _CHUNK_SECONDS * spec.sample_rate_hz

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
   for option, value, suffixes in (('--json', args.json, ()),
                                   ('--report', args.report, ('.html',))):
     if value is not None:
-      errors.check_output(value, suffixes, option)
+      files.check_output(value, suffixes, option)
   out = pathlib.Path(args.out) if getattr(args, 'out', None) else None
   if out:
     files.check_folder(out, '--out')

@@ -24,6 +24,7 @@ import dataclasses
 import pathlib
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import process
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.decoding import choices as decoding_choices
@@ -64,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Checks everything that can be checked, then loads, samples and writes."""
-  errors.check_output(args.output, ('.wav', '.flac'))
+  files.check_output(args.output, ('.wav', '.flac'))
   if args.report:
-    errors.check_output(args.report, ('.html',), '--report')
+    files.check_output(args.report, ('.html',), '--report')
   if args.story:
     _check_story_place(args)
   process.keep_programs()

@@ -11,6 +11,7 @@ import json
 import pathlib
 
 from musiclm_jax import errors
+from musiclm_jax import files
 
 KINDS = ('bundle', 'corpus', 'cache', 'audio')
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
   if args.path is None and args.kind != 'bundle':
     raise errors.UserError(f'inspect {args.kind} needs a path.')
   if args.json:
-    errors.check_output(args.json, what='--json')
+    files.check_output(args.json, what='--json')
   figures = globals()[f'print_{args.kind}'](args.path)
   if args.json:
     from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     raise errors.UserError(
         f'no --bundle; give one, or --{" and --".join(missing)} as well.')
   if args.json:
-    errors.check_output(args.json, what='--json')
+    files.check_output(args.json, what='--json')
   files.check_folder(args.cache, '--cache')
   precompute(args.bundle, args.corpus, args.cache, say, args.replace, adapters)
   described = cache_lib.describe(args.cache)

@@ -23,6 +23,7 @@ import re
 import sys
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.commands import train as train_lib
 
 _GIB = 2**30
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     if value < 0:
       raise errors.UserError(f'{name} is {value}; expected at least 1.')
   if args.json:
-    errors.check_output(
+    files.check_output(
         pathlib.Path(args.json).absolute(), ('.json',), '--json')
   mesh = parse_mesh(args.mesh)
   names, bindings = train_lib.gin_arguments(args)
