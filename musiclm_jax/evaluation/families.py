@@ -261,10 +261,7 @@ def section(what: str, found: Mapping[str, Named], asked: np.ndarray
 def run(asked: runnable.Asked) -> runnable.Outcome:
   """`musiclm evaluate families`."""
   options = asked.options
-  if options.train_clips < held_out.MIN_CLIPS:
-    raise errors.UserError(
-        f'--train-clips is {options.train_clips}; expected at least '
-        f'{held_out.MIN_CLIPS}.')
+  held_out.check_train_clips(options.train_clips)
   result = evaluate(asked.bundle, asked.corpus, options.clips,
                     options.train_clips, options.seed, asked.say, asked.show)
   return runnable.Outcome(

@@ -73,6 +73,13 @@ class HeldOut:
   train: Clips | None
 
 
+def check_train_clips(count: int) -> None:
+  """UserError unless a classifier can learn from so many clips."""
+  if count < MIN_CLIPS:
+    raise errors.UserError(
+        f'--train-clips is {count}; expected at least {MIN_CLIPS}.')
+
+
 def load(
     directory: str | pathlib.Path, count: int, clip_seconds: int,
     train_count: int, rate: int) -> HeldOut:

@@ -31,6 +31,7 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import semantic_clips
@@ -52,7 +53,6 @@ EVALUATION = {
             'help': 'clips that the classifiers learn from (default: '
                     '%(default)s)'}},
 }
-_MIN_CLIPS = 2
 
 FRAMES_PER_CLIP = 20  # of those with a note, for the pitch class
 _BATCH = 8
@@ -333,10 +333,7 @@ def _side(figures, key):
 def run(asked: runnable.Asked) -> runnable.Outcome:
   """`musiclm evaluate semantic`."""
   options = asked.options
-  if options.train_clips < _MIN_CLIPS:
-    raise errors.UserError(
-        f'--train-clips is {options.train_clips}; expected at least '
-        f'{_MIN_CLIPS}.')
+  held_out.check_train_clips(options.train_clips)
   result = evaluate(asked.bundle, asked.corpus, options.clips,
                     options.train_clips, options.seed, asked.say, asked.show)
   return runnable.Outcome(

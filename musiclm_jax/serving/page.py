@@ -25,7 +25,7 @@ _MONO = ('ui-monospace', 'Consolas', 'monospace')
 # input for, like top-k, keep their defaults; the API takes them all.
 _ASKED = ('seconds', 'seed', 'samples', 'best_of', 'vary',
           'temperature_semantic', 'temperature_coarse', 'temperature_fine',
-          'guidance_semantic', 'guidance_coarse', 'guidance_melody')
+          'guidance_semantic', 'guidance_coarse')
 # name -> (title, what it is for)
 _RECORDINGS = dict(
     melody=('Melody', 'Hum, whistle or play what it should follow.'),
@@ -261,8 +261,8 @@ def _asked(values: Mapping[str, Any], most_levels: int) -> dict[str, Any]:
   recordings = {name: values[name] for name in asking.SOUNDS if values[name]}
   # The slider has a value even without a melody, and a request that guides a
   # melody that it does not have is refused.
-  if 'melody' not in recordings:
-    del asked['guidance_melody']
+  if 'melody' in recordings:
+    asked['guidance_melody'] = values['guidance_melody']
   # A recording needs no text, so an empty one is left out beside it. Alone it is
   # sent, because the answer then says what is missing.
   text = values[mode] or ''

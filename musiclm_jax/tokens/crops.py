@@ -66,20 +66,20 @@ class Order:
     return permutation, int(rng.integers(1 << 31))
 
 
-class Share:
+class OwnRows:
   """The part of an order that one of several hosts reads.
 
   Its example i is the one at row `rows[i % n]` of batch i // n.
 
   >>> order = Order(seconds=[90], crop_seconds=10, seed=0)
-  >>> share = Share(order, batch_size=4, rows=np.array([1, 3]))
-  >>> [int(share.example(i)[1][1]) for i in range(4)] == [
+  >>> own = OwnRows(order, batch_size=4, rows=np.array([1, 3]))
+  >>> [int(own.example(i)[1][1]) for i in range(4)] == [
   ...     int(order.example(i)[1][1]) for i in (1, 3, 5, 7)]
   True
   """
 
   def __init__(self, order: Order, batch_size: int, rows: np.ndarray):
-    """Makes a share.
+    """The part of `order` at these rows of its batches.
 
     Args:
       order: of all examples.
@@ -89,7 +89,7 @@ class Share:
     self._order, self._batch_size, self._rows = order, batch_size, rows
 
   def example(self, index: int) -> tuple[int, np.ndarray]:
-    """As `Order.example`, of the share's own examples."""
+    """As `Order.example`, of the host's own examples."""
     batch, place = divmod(int(index), len(self._rows))
     return self._order.example(
         batch * self._batch_size + int(self._rows[place]))

@@ -167,7 +167,7 @@ class TaskBatches(trainable.BatchSource):
     first = start_step * len(rows)
     dataset = tasks.ordered_dataset(
         self.cache, self.stage, split,
-        crops.Share(order, self.batch_size, rows), first,
+        crops.OwnRows(order, self.batch_size, rows), first,
         None if steps is None else steps * len(rows), conditioning)
     dataset = dataset.batch(len(rows), drop_remainder=True)
     return dataset.prefetch(2).as_numpy_iterator()

@@ -3,32 +3,19 @@
 import errno
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import two_checkpoints
 
 from musiclm_jax import errors
 from musiclm_jax.training import checkpoints
 
-STEPS = (1, 2)
-
-
-def abstract():
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return {'w': jax.ShapeDtypeStruct((300,), jnp.float32, sharding=device)}
+_VALUES = 300
 
 
 @pytest.fixture(name='written', scope='module')
 def _written(tmp_path_factory):
-  root = tmp_path_factory.mktemp('run')
-  with checkpoints.Checkpoints(root) as saved:
-    for step in STEPS:
-      values = np.random.default_rng(step).normal(size=300)
-      saved.save(step, {'w': jnp.asarray(values, jnp.float32)},
-                 dict(step=step))
-      saved.wait()
-  return root
+  return two_checkpoints.write(tmp_path_factory.mktemp('run'), _VALUES)
 
 
 @pytest.fixture(name='run')
@@ -38,8 +25,7 @@ def _run(written, tmp_path):
 
 
 def restore(run, said=None):
-  with checkpoints.Checkpoints(run) as saved:
-    return saved.restore(abstract(), [].append if said is None else said.append)
+  return two_checkpoints.restore(run, _VALUES, [] if said is None else said)
 
 
 def state_file(run):

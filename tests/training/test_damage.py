@@ -6,11 +6,11 @@ import os
 import pathlib
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import two_checkpoints
 
 from musiclm_jax import errors
 from musiclm_jax.training import checkpoints
@@ -21,18 +21,9 @@ from musiclm_jax.training import damage
 _VALUES = 20_000
 
 
-def _values(step):
-  return np.random.default_rng(step).normal(size=_VALUES).astype(np.float32)
-
-
 @pytest.fixture(name='written', scope='module')
 def _written(tmp_path_factory):
-  root = tmp_path_factory.mktemp('run')
-  with checkpoints.Checkpoints(root) as saved:
-    for step in (1, 2):
-      saved.save(step, {'w': jnp.asarray(_values(step))}, dict(step=step))
-      saved.wait()
-  return root
+  return two_checkpoints.write(tmp_path_factory.mktemp('run'), _VALUES)
 
 
 @pytest.fixture(name='run')
@@ -42,10 +33,7 @@ def _run(written, tmp_path):
 
 
 def restore(run, said):
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with checkpoints.Checkpoints(run) as saved:
-    return saved.restore({'w': jax.ShapeDtypeStruct(
-        (_VALUES,), jnp.float32, sharding=device)}, said.append)
+  return two_checkpoints.restore(run, _VALUES, said)
 
 
 def file_of(run, name):
@@ -99,7 +87,7 @@ def test_damage_is_named_and_the_one_before_is_restored(run, name, harm, what):
   said = []
   step, state, _ = restore(run, said)
   assert step == 1
-  np.testing.assert_array_equal(state['w'], _values(1))
+  np.testing.assert_array_equal(state['w'], two_checkpoints.values(1, _VALUES))
   line, = said
   assert line.startswith('checkpoint 2 is damaged (') and what in line
 
