@@ -21,7 +21,7 @@ from musiclm_jax import files
 from musiclm_jax.commands import parsers
 from musiclm_jax.evaluation import runnable
 
-MIN_CLIPS, MAX_CLIPS = 2, 500
+MIN_CLIPS = 2
 RECORD = 'evaluation.json'
 _TYPES = {'int': int, 'float': float}
 
@@ -42,13 +42,15 @@ def add_arguments(parser: parsers.Parser) -> None:
 def _add_options(
     parser: parsers.Parser, declaration: runnable.Declaration) -> None:
   """The options that all have, and those that this one declares."""
+  missing = 'the shipped ones' if declaration.bundle else 'none'
   parser.add_argument('--bundle', metavar='DIR',
-                      help='trained components (default: the shipped ones)')
+                      help=f'trained components (default: {missing})')
   if declaration.corpus:
     parser.add_argument('--corpus', metavar='DIR', help=declaration.corpus_help)
-  parser.add_argument('--clips', type=int, default=declaration.clips,
-                      metavar='N',
-                      help=f'{declaration.clips_help} (default: %(default)s)')
+  if declaration.clips is not None:
+    parser.add_argument('--clips', type=int, default=declaration.clips,
+                        metavar='N', help=f'{declaration.clips_help} (default: '
+                        '%(default)s)')
   for option, settings in declaration.arguments.items():
     parser.add_argument(option, **_settings(settings))
   parser.add_argument('--seed', type=int, default=0)
@@ -74,9 +76,11 @@ def _settings(declared: Mapping[str, Any]) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
   """Checks what can be checked, evaluates, writes."""
   declaration = args.declaration
-  if not MIN_CLIPS <= args.clips <= MAX_CLIPS:
+  if declaration.clips is not None and not (
+      MIN_CLIPS <= args.clips <= declaration.most_clips):
     raise errors.UserError(
-        f'--clips is {args.clips}; expected {MIN_CLIPS} to {MAX_CLIPS}.')
+        f'--clips is {args.clips}; expected {MIN_CLIPS} to '
+        f'{declaration.most_clips}.')
   for option, value, suffixes in (('--json', args.json, ()),
                                   ('--report', args.report, ('.html',))):
     if value is not None:
@@ -86,8 +90,10 @@ def run(args: argparse.Namespace) -> None:
     files.check_folder(out, '--out')
   declaration.check_packages()
   from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
-  bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
-  if declaration.components:
+  bundle = None
+  if args.bundle or declaration.bundle:
+    bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
+  if bundle is not None and declaration.components:
     bundle.require(*declaration.components)
   start = time.monotonic()
   say = _Teller(start)
@@ -132,9 +138,11 @@ def _write(args: argparse.Namespace, bundle: Any, outcome: runnable.Outcome,
            drawn: list) -> None:
   """The files that were asked for."""
   from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
-  found = dict(outcome.figures, bundle=bundle.identity,
-               bundle_fingerprint=bundle.weights_fingerprint(),
-               **outcome.about)
+  found = dict(outcome.figures)
+  if bundle is not None:
+    found.update(bundle=bundle.identity,
+                 bundle_fingerprint=bundle.weights_fingerprint())
+  found.update(outcome.about)
   if args.json:
     figures.write(args.json, found)
   if getattr(args, 'record', False):

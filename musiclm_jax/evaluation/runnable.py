@@ -50,8 +50,10 @@ class Declaration:
     name: of the file, and so of the evaluation.
     about: the file's docstring.
     help: one line.
-    clips: what --clips is by default.
+    clips: what --clips is by default; None: it takes no --clips.
     clips_help: what a clip is to it.
+    most_clips: that --clips may be.
+    bundle: whether it needs one; where not, it has the one of --bundle or none.
     components: of the bundle that it cannot do without.
     packages: top-level modules that it imports besides those of the base
       install.
@@ -59,7 +61,8 @@ class Declaration:
     corpus_help: what has to be in it.
     pictures: whether it has some, so that it takes --out.
     record: whether it takes --record.
-    arguments: {option: settings of `add_argument`}.
+    arguments: {option: settings of `add_argument`}; a name without dashes is a
+      place's, such as the folder to judge.
     order: where it stands in the list, by name among equals. Of several that
       have an option, messages name the first.
   """
@@ -67,8 +70,10 @@ class Declaration:
   name: str
   about: str
   help: str
-  clips: int
+  clips: int | None
   clips_help: str = 'held-out clips'
+  most_clips: int = 500
+  bundle: bool = True
   components: Sequence[str] = ()
   packages: Sequence[str] = ()
   corpus: bool = True
@@ -96,7 +101,8 @@ class Asked:
   """What an evaluation is run with.
 
   Attributes:
-    bundle: the bundle.Bundle to judge; it has the declared components.
+    bundle: the bundle.Bundle to judge; it has the declared components. None
+      where the declaration needs none and none was given.
     options: the parsed options: `clips`, `seed`, `corpus` where it takes one,
       and its own.
     say: takes a line of progress.
