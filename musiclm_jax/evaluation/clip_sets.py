@@ -148,7 +148,7 @@ def pairs(one: ClipSet, other: ClipSet) -> tuple[str, ...]:
 
 def from_folder(
     directory: str | pathlib.Path, captions: str | pathlib.Path | None = None,
-    option: str = 'the folder', name: str = '') -> ClipSet:
+    option: str = 'the folder', name: str = '', named: bool = True) -> ClipSet:
   """The audio files of a folder and of those in it.
 
   An id is the file's path in the folder without its suffix. Files of another
@@ -162,6 +162,7 @@ def from_folder(
       have the suffix.
     option: what messages call the folder.
     name: of the set; the folder's without one.
+    named: whether the CSV must name one of the files at least.
 
   Raises:
     UserError: no folder, no audio files in it, two files of one id, or a CSV
@@ -189,7 +190,7 @@ def from_folder(
         clip_id, row.get(_TRACK) or clip_id, _Reader(path),
         caption=row.get(_CAPTION, ''), facts=row, where=str(path),
         sample_rate_hz=_rate_of(path)))
-  if rows and not any(c.id in rows for c in clips):
+  if named and rows and not any(c.id in rows for c in clips):
     raise errors.UserError(
         f'none of the {len(rows)} ids in {captions} is a file of {directory}; '
         f'ids there are such as {clips[0].id!r}.')

@@ -52,6 +52,15 @@ class Section:
       rows.append(f'  -> {self.verdict}')
     return '\n'.join(rows)
 
+  def html(self) -> str:
+    """As the page shows it."""
+    rows = ''.join(
+        f'<tr><td>{_text(l.name)}</td><td class="number">{_text(l.value)}</td>'
+        f'<td>{_text(l.against)}</td><td class="note">{_text(l.note)}</td></tr>'
+        for l in self.lines)
+    verdict = f'<p><b>{_text(self.verdict)}</b></p>' if self.verdict else ''
+    return f'<h2>{_text(self.title)}</h2><table>{rows}</table>{verdict}'
+
 
 # Takes a line of progress; takes a finished section.
 Say = Callable[[str], None]
@@ -100,7 +109,7 @@ def write(
   parts += [f'<p class="note">{_text(note)}</p>' for note in notes]
   if sounds and listen_first:
     parts.append(_sounds(sounds))
-  parts += [_section(section) for section in sections]
+  parts += [section.html() for section in sections]
   for caption, picture in pictures:
     if not isinstance(picture, bytes):
       picture = pathlib.Path(picture).read_bytes()
@@ -111,15 +120,6 @@ def write(
   if sounds and not listen_first:
     parts.append(_sounds(sounds))
   records.write_text(path, '\n'.join(parts))
-
-
-def _section(section):
-  rows = ''.join(
-      f'<tr><td>{_text(l.name)}</td><td class="number">{_text(l.value)}</td>'
-      f'<td>{_text(l.against)}</td><td class="note">{_text(l.note)}</td></tr>'
-      for l in section.lines)
-  verdict = f'<p><b>{_text(section.verdict)}</b></p>' if section.verdict else ''
-  return f'<h2>{_text(section.title)}</h2><table>{rows}</table>{verdict}'
 
 
 def _sounds(sounds):

@@ -1,0 +1,156 @@
+"""The captions protocol on MusicCaps (Agostinelli et al. 2023, section 7).
+
+DIR holds the CSV of the data set, `musiccaps-public.csv`, and what could be had
+of its audio: <ytid>.wav (or .flac, .mp3, ...), ten seconds each. Videos vanish,
+so --out gets an availability manifest of all rows (available.csv), and the table
+says how many of them it is of. A published figure is of another selection.
+
+  all        every row
+  eval       the 2,858 rows of AudioSet's evaluation split
+  balanced   the 1,000 rows that are balanced over genres
+
+`retrieved` looks up among the rows of AudioSet's training split, none of which
+is in `eval` or `balanced`; it is left out of `all`.
+
+  musiclm evaluate musiccaps --data DIR --out OUT [--subset balanced]
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+
+from musiclm_jax import errors
+from musiclm_jax import records
+from musiclm_jax.evaluation import captions as captions_lib
+from musiclm_jax.evaluation import clip_sets
+from musiclm_jax.evaluation import runnable
+
+EVALUATION = {
+    'help': 'the same on MusicCaps, with what of its audio there is',
+    'components': ['codec', 'mulan', 'semantic', 'coarse'],
+    'packages': ['sklearn'],
+    'corpus': False,
+    'clips': 6000,
+    'clips_help': 'captions at most',
+    'most_clips': 6000,
+    'arguments': {
+        '--data': {'required': True, 'metavar': 'DIR',
+                   'help': 'musiccaps-public.csv and the clips'},
+        '--subset': {'choices': ['all', 'eval', 'balanced'], 'default': 'all',
+                     'help': 'of the rows (default: all)'},
+        '--out': {'required': True, 'metavar': 'DIR',
+                  'help': 'where the clips go, and go on'},
+        '--seconds': {'type': 'int', 'default': 10, 'metavar': 'N',
+                      'help': 'of each clip (default: 10)'},
+        '--shard': {'metavar': 'I/N',
+                    'help': 'draw this share of the clips, and measure once '
+                            'none is missing'},
+        '--measures': {'metavar': 'NAMES',
+                       'help': 'such as fad,kld (default: all)'},
+        '--embedder': {'metavar': 'NAMES',
+                       'help': 'for FAD, KAD and MAUVE (default: musicnn)'},
+        '--classifier': {'metavar': 'NAMES',
+                         'help': 'for KLD (default: musicnn)'},
+        '--joint': {'metavar': 'NAME',
+                    'help': "for MCC (default: the bundle's MuLan)"},
+    },
+}
+NUM_ROWS = 5521  # paper
+_COLUMNS = ('ytid', 'caption', 'is_balanced_subset', 'is_audioset_eval')
+_YES = ('true', '1', 'yes')
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate musiccaps`."""
+  options = asked.options
+  options.source = options.data
+  rows, available = load(options.data)
+  source = chosen(rows, available, options.subset, options.clips)
+  out = pathlib.Path(options.out)
+  out.mkdir(parents=True, exist_ok=True)
+  records.write_text(out / 'available.csv', manifest(rows, available))
+  return captions_lib.draw_and_measure(asked, source)
+
+
+def load(directory: str | pathlib.Path) -> tuple[
+    dict[str, dict[str, str]], dict[str, clip_sets.Clip]]:
+  """({ytid: row} of the CSV, {ytid: clip} of those with audio).
+
+  Raises:
+    UserError: no folder, not one CSV in it, or not one of MusicCaps.
+  """
+  directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    raise errors.UserError(f'--data {directory} is not a folder.')
+  tables = sorted(directory.glob('*.csv'))
+  if len(tables) != 1:
+    raise errors.UserError(
+        f'--data {directory} has {len(tables)} CSVs; expected one, '
+        f'musiccaps-public.csv.')
+  rows = clip_sets.read_captions(tables[0])
+  columns = next(iter(rows.values()), {})
+  missing = [name for name in _COLUMNS if name not in columns]
+  if missing:
+    raise errors.UserError(
+        f'{tables[0]} lacks the columns {", ".join(missing)} of MusicCaps.')
+  try:
+    clips = {c.id: c for c in clip_sets.from_folder(
+        directory, option='--data').clips}
+  except errors.UserError as error:
+    raise errors.UserError(
+        f'{directory} has none of the clips of {tables[0].name}, such as '
+        f'{next(iter(rows))}.wav ({error})') from error
+  # Clips may lie in a folder of their own.
+  by_name = {pathlib.PurePosixPath(name).name: clip
+             for name, clip in clips.items()}
+  return rows, {name: by_name[name] for name in rows if name in by_name}
+
+
+def chosen(rows: dict[str, dict[str, str]],
+           available: dict[str, clip_sets.Clip], subset: str,
+           count: int) -> captions_lib.Source:
+  """The rows of a subset that have audio, with what to look up beside them."""
+  wanted = [name for name, row in rows.items() if _in(row, subset)]
+  usable = [name for name in wanted if name in available]
+  if not usable:
+    raise errors.UserError(
+        f'none of the {len(wanted)} clips of --subset {subset} is there.')
+  clip = lambda name: clip_sets.Clip(
+      name, name, available[name].sound, rows[name]['caption'], rows[name],
+      available[name].where, available[name].sample_rate_hz)
+  clips = clip_sets.ClipSet('MusicCaps', map(clip, captions_lib.sampled(
+      usable, count)))
+  training = [n for n, row in rows.items()
+              if n in available and not _in(row, 'eval')]
+  notes = [f'MusicCaps, {subset}: {len(clips)} of {len(wanted)} clips, of '
+           f'{len(available)} that are there of {len(rows)}']
+  if len(rows) != NUM_ROWS:
+    notes.append(f'the CSV has {len(rows)} rows, the published one {NUM_ROWS}')
+  pool = None
+  if subset != 'all' and training:
+    pool = clip_sets.ClipSet('MusicCaps, training', map(clip, training))
+  return captions_lib.Source('MusicCaps', clips, clips, pool=pool,
+                             notes=tuple(notes))
+
+
+def _in(row, subset):
+  yes = lambda column: row[column].strip().lower() in _YES
+  return (subset == 'all' or
+          yes('is_balanced_subset' if subset == 'balanced' else
+              'is_audioset_eval'))
+
+
+def manifest(rows: dict[str, dict[str, str]],
+             available: dict[str, clip_sets.Clip]) -> str:
+  """A CSV: every row, whether it is there, at which rate, in which subsets."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['ytid', 'available', 'sample_rate_hz', 'balanced', 'eval'])
+  for name, row in rows.items():
+    clip = available.get(name)
+    writer.writerow([
+        name, int(clip is not None), clip.sample_rate_hz if clip else '',
+        int(_in(row, 'balanced')), int(_in(row, 'eval'))])
+  return text.getvalue()
