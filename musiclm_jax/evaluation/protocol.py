@@ -87,8 +87,10 @@ def measured(
       reference=reference, statistics=statistics, bundle=asked.bundle,
       listeners=listeners(options), seed=options.seed, say=asked.say)
   table = comparison.compare(
-      rows, context, comparison.chosen(options.measures),
-      [*notes, *refusals(rows, reference)])
+      rows, context, comparison.chosen(options.measures), notes)
+  # Clips turn out to be unusable while they are read.
+  table = dataclasses.replace(
+      table, notes=(*table.notes, *refusals(rows, reference)))
   section = TableSection(title, (), table=table)
   asked.show(section)
   sets = {row.name: row.clips for row in rows}
