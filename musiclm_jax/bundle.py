@@ -49,12 +49,13 @@ COMPONENTS = {
     'codec': ('musiclm_jax.codecs.tokenizer', 'from_component'),
     'w2vbert': ('musiclm_jax.tokenizers.w2vbert.tokenizer', 'from_component'),
     'mulan': ('musiclm_jax.tokenizers.mulan.embedder', 'from_component'),
-    'melody': ('musiclm_jax.tokenizers.melody.embedder', 'from_component'),
+    'melody': ('musiclm_jax.tokenizers.tunes', 'from_component'),
     **{stage: ('musiclm_jax.systems.musiclm.stages.model', 'from_component')
        for stage in STAGES},
 }
-# What a component may be: of codecs there are several architectures.
-KINDS = tuple(k for k in COMPONENTS if k != 'codec') + tuple(
+# What a component may be: of codecs and melodies there are several architectures.
+_MELODIES = ('melody', 'notes')
+KINDS = tuple(k for k in COMPONENTS if k != 'codec') + _MELODIES[1:] + tuple(
     registry.ARCHITECTURES)
 _OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
@@ -167,10 +168,12 @@ def component_for(role: str) -> str:
 def component_of(kind: str) -> str:
   """The name in a bundle of a component of `kind`: codecs share one.
 
-  >>> component_of('soundstream'), component_of('mulan')
-  ('codec', 'mulan')
+  >>> component_of('soundstream'), component_of('notes'), component_of('mulan')
+  ('codec', 'melody', 'mulan')
   """
-  return 'codec' if kind in registry.ARCHITECTURES else kind
+  if kind in registry.ARCHITECTURES:
+    return 'codec'
+  return 'melody' if kind in _MELODIES else kind
 
 
 def check_place(directory: str | pathlib.Path, name: str) -> None:

@@ -1,0 +1,1 @@
+"""Which note leads, eight times a second: a melody that small stages can follow."""
