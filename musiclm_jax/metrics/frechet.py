@@ -25,7 +25,7 @@ from musiclm_jax.metrics import intervals
 # much.
 _TOLERANCE = 1e-3
 LEAST_TRACKS = 8  # ours: for the line in 1 / n, whose left end is half of them
-_SIZES, _SUBSETS = 8, 4  # ours: points of that line, subsets of each size
+_SIZES, _SUBSETS = 8, 10  # ours: points of that line, subsets of each size
 _EXTRA_WIDE = 1_024  # ours: dimensions above which a root takes seconds
 
 
@@ -148,6 +148,16 @@ def _check(values):
         f'expected none below zero.')
 
 
+def _one_thread():
+  """Matrices of a few hundred rows are no work for several threads.
+
+  On a machine with other work they wait for one another, for twenty times as
+  long as one of them takes.
+  """
+  import threadpoolctl  # pylint: disable=g-import-not-at-top
+  return threadpoolctl.threadpool_limits(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Line:
   """Distances over 1 / n, drawn to its end.
@@ -187,13 +197,14 @@ def to_infinity(reference: Reference, vectors: np.ndarray,
   sizes = np.unique(np.rint(
       1 / np.linspace(2 / number, 1 / number, _SIZES)).astype(int))
   points = []
-  for size in sizes:
-    # Two halves of one shuffle vary together less than two draws do.
-    orders = [rng.permutation(number) for _ in range(-(-_SUBSETS // 2))]
-    subsets = [o for order in orders for o in (order[:size], order[-size:])]
-    for subset in subsets[:1 if size == number else _SUBSETS]:
-      moments = Moments.of(vectors, np.isin(group, subset))
-      points.append((size, 1 / moments.count, reference.distance(moments)))
+  with _one_thread():
+    for size in sizes:
+      # The two ends of one shuffle have less in common than two draws.
+      orders = [rng.permutation(number) for _ in range(-(-_SUBSETS // 2))]
+      subsets = [o for order in orders for o in (order[:size], order[-size:])]
+      for subset in subsets[:1 if size == number else _SUBSETS]:
+        moments = Moments.of(vectors, np.isin(group, subset))
+        points.append((size, 1 / moments.count, reference.distance(moments)))
   size, inverse, found = np.array(points).T
   slope, value = np.polyfit(inverse, found, 1)
   rest = found - (slope * inverse + value)
@@ -235,12 +246,13 @@ def interval(
   if not draws or number < LEAST_TRACKS:
     return None
   found = []
-  for pick in picks:
-    parts = [Moments.of(vectors, np.bincount(part, minlength=number)[group])
-             for part in np.array_split(pick, 2)]
-    halves = np.mean([reference.distance(part) for part in parts])
-    whole = reference.distance(parts[0].merged(parts[1]))
-    found.append((whole, 2 * whole - halves))
+  with _one_thread():
+    for pick in picks:
+      parts = [Moments.of(vectors, np.bincount(part, minlength=number)[group])
+               for part in np.array_split(pick, 2)]
+      halves = np.mean([reference.distance(part) for part in parts])
+      whole = reference.distance(parts[0].merged(parts[1]))
+      found.append((whole, 2 * whole - halves))
   whole, infinite = np.array(found).T
   return (intervals.around(whole, values[0]),
           intervals.around(infinite, values[1]))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from musiclm_jax import errors
 from musiclm_jax.metrics import intervals
 
 SCALE = 100.0  # as the authors' toolkit prints it
@@ -44,12 +45,13 @@ class Reference:
       bandwidth: in place of the median distance.
 
     Raises:
-      ValueError: fewer than two vectors, or all of them are equal.
+      UserError: half of the vectors are equal.
+      ValueError: fewer than two.
     """
     self.vectors = _checked(vectors)
     self.bandwidth = bandwidth or median_distance(self.vectors, seed)
     if not self.bandwidth > 0:
-      raise ValueError(
+      raise errors.UserError(
           'half of the reference\'s vectors are equal, so that there is no '
           'distance to measure by; expected different recordings.')
     size = len(self.vectors)
