@@ -101,34 +101,41 @@ class Reference:
     Returns:
       (low, high), or None for fewer than three tracks.
     """
-    vectors = self._like(vectors)
     group, picks = intervals.picks(tracks, seed, draws)
     number = picks.shape[1]
     if number < 3:
       return None
-    member = np.zeros((number, len(vectors)))
-    member[group, np.arange(len(vectors))] = 1
-    between = np.zeros((number, number))
-    across = np.zeros(number)
-    for start, block in self._kernels(vectors, vectors):
-      between += member[:, start:start + len(block)] @ (block @ member.T)
-    for start, block in self._kernels(vectors, self.vectors):
-      across += member[:, start:start + len(block)] @ block.sum(1)
-    sizes = member.sum(1)
+    order = np.argsort(group, kind='stable')
+    group = group[order]
+    between, across = self._by_track(self._like(vectors)[order], group)
+    sizes = np.bincount(group).astype(float)
     within = np.diag(between) - sizes  # without each vector's 1 with itself
     apart = between - np.diag(np.diag(between))
-    found = []
-    for pick in picks:
-      times = np.bincount(pick, minlength=number).astype(float)
-      size = times @ sizes
-      # As many pairs as are counted: copies of a track make none.
-      pairs = size**2 - (times**2 @ sizes**2) + times @ (sizes * (sizes - 1))
-      if pairs <= 0:
-        continue
-      own = (times @ apart @ times + times @ within) / pairs
-      found.append(SCALE * (own + self._own - 2 * (times @ across) / (
-          size * len(self.vectors))))
-    return intervals.around(found, value) if found else None
+    times = np.stack([np.bincount(pick, minlength=number) for pick in picks])
+    times = times.astype(float)
+    size = times @ sizes
+    # As many pairs as are counted: copies of a track make none.
+    pairs = size**2 - times**2 @ sizes**2 + times @ (sizes * (sizes - 1))
+    own = np.einsum('dt,dt->d', times @ apart, times) + times @ within
+    some = pairs > 0
+    found = own[some] / pairs[some] + self._own - 2 * (times @ across)[some] / (
+        size[some] * len(self.vectors))
+    return intervals.around(SCALE * found, value) if some.any() else None
+
+  def _by_track(self, vectors, group):
+    """Kernels summed over tracks: ([T, T] among them, [T] to the reference).
+
+    `group` are the vectors' tracks, 0..T-1 in ascending order.
+    """
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    between = np.zeros((len(starts), len(starts)))
+    across = np.zeros(len(starts))
+    for start, block in self._kernels(vectors, vectors):
+      np.add.at(between, group[start:start + len(block)],
+                np.add.reduceat(block, starts, axis=1))
+    for start, block in self._kernels(vectors, self.vectors):
+      np.add.at(across, group[start:start + len(block)], block.sum(1))
+    return between, across
 
   def _like(self, vectors):
     vectors = _checked(vectors)

@@ -110,7 +110,8 @@ def measure(vectors: npt.ArrayLike, reference: npt.ArrayLike,
     return Found(value, None, None, clusters)
   by_track = np.zeros((number, clusters))
   np.add.at(by_track, (group, own), 1)
-  drawn = [from_histograms(by_track[pick].sum(0), against) for pick in picks]
+  times = np.stack([np.bincount(pick, minlength=number) for pick in picks])
+  drawn = [from_histograms(row, against) for row in times @ by_track]
   low, high = intervals.around(drawn, value)
   return Found(value, max(low, 0.0), min(high, 1.0), clusters)
 
