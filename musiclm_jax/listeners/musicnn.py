@@ -17,6 +17,7 @@ patch's penultimate for all patches of a clip; ours returns each.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import hashlib
 import importlib.util
 import pathlib
 from typing import Self
@@ -34,10 +35,14 @@ _FFT_SIZE = 512
 _HOP_SAMPLES = 256
 _NUM_MELS = 96
 _PATCH_FRAMES = 187  # 3 s less the window, as the extractor rounds it
-_PATCH_SAMPLES = _PATCH_FRAMES * _HOP_SAMPLES
+PATCH_SAMPLES = _PATCH_FRAMES * _HOP_SAMPLES
+# What a patch hears, and the zeros around a clip: its frames are centred on
+# multiples of the hop.
+WINDOW_SAMPLES = PATCH_SAMPLES - _HOP_SAMPLES + _FFT_SIZE
+MARGIN_SAMPLES = _FFT_SIZE // 2
 _SHORTEST_SAMPLES = 3 * SAMPLE_RATE_HZ
 _NORM_EPS = 1e-3  # tf.layers' default
-_PATCHES_AT_ONCE = 8  # each takes 15 MB between two layers
+PATCHES_AT_ONCE = 8  # each takes 15 MB between two layers
 _PACKAGE = 'musicnn'
 
 MTT_TAGS = (
@@ -107,6 +112,24 @@ class MusicNN:
     """[B, P, 200] float32, the penultimate layer of each patch; see `tag`."""
     return self._patches(audio, sample_rate_hz)[1]
 
+  def embed_windows(self, windows: np.ndarray) -> np.ndarray:
+    """[P, WINDOW_SAMPLES] float at 16 kHz -> [P, 200], as `embed`.
+
+    Windows of a clip begin every PATCH_SAMPLES, the first of them with
+    MARGIN_SAMPLES of zeros. P of PATCHES_AT_ONCE keeps to one compiled program.
+    """
+    mels = _log_mel_windows(np.asarray(windows, np.float32))
+    return np.asarray(_forward(self._weights, mels)[1])
+
+  @property
+  def digest(self) -> str:
+    """16 hex digits of the weights."""
+    made = hashlib.sha256()
+    for name in sorted(self._weights):
+      value = np.asarray(self._weights[name])
+      made.update(f'{name}{value.shape}'.encode() + value.tobytes())
+    return made.hexdigest()[:16]
+
   def _patches(self, audio, sample_rate_hz):
     """[B, N] -> ([B, P, 50] probabilities, [B, P, 200] penultimate)."""
     audio = np.asarray(audio, np.float32)
@@ -114,11 +137,11 @@ class MusicNN:
       raise ValueError(f'audio has shape {audio.shape}; expected [B, N].')
     num_patches = _num_patches(audio.shape[1], sample_rate_hz)
     # The last patch's window ends half a window after its last frame.
-    needed = num_patches * _PATCH_SAMPLES * sample_rate_hz // SAMPLE_RATE_HZ
+    needed = num_patches * PATCH_SAMPLES * sample_rate_hz // SAMPLE_RATE_HZ
     needed += sample_rate_hz // 10
     audio = audio[:, :needed]
     audio = np.pad(audio, ((0, 0), (0, needed - audio.shape[1])))
-    rows = max(1, _PATCHES_AT_ONCE // num_patches)
+    rows = max(1, PATCHES_AT_ONCE // num_patches)
     tags, penultimate = [], []
     for start in range(0, len(audio), rows):
       part = audio[start:start + rows]
@@ -126,8 +149,8 @@ class MusicNN:
       part = np.pad(part, ((0, missing), (0, 0)))
       mels = _log_mel_patches(part, sample_rate_hz, num_patches)
       results = [
-          _forward(self._weights, mels[i:i + _PATCHES_AT_ONCE])
-          for i in range(0, len(mels), _PATCHES_AT_ONCE)]
+          _forward(self._weights, mels[i:i + PATCHES_AT_ONCE])
+          for i in range(0, len(mels), PATCHES_AT_ONCE)]
       for parts, k in ((tags, 0), (penultimate, 1)):
         whole = np.concatenate([np.asarray(r[k]) for r in results])
         whole = whole.reshape(rows, num_patches, -1)
@@ -152,7 +175,17 @@ def _log_mel_patches(audio, sample_rate_hz, num_patches):
   num_frames = num_patches * _PATCH_FRAMES
   half = _FFT_SIZE // 2
   total = (num_frames - 1) * _HOP_SAMPLES + _FFT_SIZE
-  audio = jnp.pad(audio, ((0, 0), (half, half)))[:, :total]
+  return _log_mel(jnp.pad(audio, ((0, 0), (half, half)))[:, :total])
+
+
+@jax.jit
+def _log_mel_windows(windows):
+  """[P, WINDOW_SAMPLES] -> [P, 187, 96]."""
+  return _log_mel(windows)
+
+
+def _log_mel(audio):
+  """[B, N] -> [B * P, 187, 96], frames from the first sample on."""
   power = jnp.square(
       audio_lib.stft_magnitude(audio, _FFT_SIZE, _HOP_SAMPLES, _FFT_SIZE))
   mels = jnp.matmul(power, _mel_matrix(), precision=lax.Precision.HIGHEST)

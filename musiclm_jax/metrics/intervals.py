@@ -60,3 +60,32 @@ def of_statistic(
 def _edges(values, share):
   tail = (1 - share) / 2
   return tuple(float(x) for x in np.nanquantile(values, [tail, 1 - tail]))
+
+
+def picks(tracks: Sequence[str], seed: int = 0, draws: int = DRAWS
+          ) -> tuple[np.ndarray, np.ndarray]:
+  """Resampled tracks, for statistics that are cheaper by weights.
+
+  Args:
+    tracks: [n] names of the clips' tracks.
+    seed: of the draws.
+    draws: how many.
+
+  Returns:
+    ([n] each clip's track as a number of 0..T-1, [draws, T] drawn tracks).
+  """
+  _, group = np.unique(np.asarray(tracks, str), return_inverse=True)
+  number = int(group.max(initial=-1)) + 1
+  drawn = np.random.default_rng(seed).integers(
+      0, max(number, 1), (draws, number))
+  return group, drawn
+
+
+def around(drawn: npt.ArrayLike, value: float, share: float = SHARE
+           ) -> tuple[float, float]:
+  """(low, high) around `value`, as the draws lie around their own mean.
+
+  For statistics that resampling itself moves, such as distances between sets.
+  """
+  drawn = np.asarray(drawn, np.float64)
+  return _edges(drawn - drawn.mean() + value, share)

@@ -7,6 +7,7 @@ import pytest
 from scipy import signal
 
 from musiclm_jax import errors
+from musiclm_jax.listeners import embedders
 from musiclm_jax.listeners import musicnn
 
 # What musicnn 0.1.0's own `extractor.extractor` gives for the WAV (float32) of
@@ -126,3 +127,25 @@ def test_unknown_model_and_shape_are_refused(tagger):
     musicnn.MusicNN.load('MTT_vgg')
   with pytest.raises(ValueError, match=r'\[B, N\]'):
     tagger.tag(np.zeros(48_000), 16_000)
+
+
+def test_as_an_embedder_it_gives_the_same_patches(tagger):
+  embedder = embedders.by_name('musicnn')
+  assert embedder.sample_rate_hz == 16_000
+  assert embedder.hop_samples == 187 * 256
+  clip = _clip()
+  rng = np.random.default_rng(2)
+  # The second patch is there from the 374th frame on, at 373 hops.
+  sounds = [clip] + [0.1 * rng.standard_normal(n).astype(np.float32) for n in (
+      8_000, 373 * 256 - 1, 373 * 256)]
+  found = list(embedder.embed_each(sounds))
+  np.testing.assert_allclose(found[0][0, :20], _PENULTIMATE, atol=2e-5)
+  assert [len(f) for f in found] == [2, 1, 1, 2]
+  for sound, vectors in zip(sounds, found):
+    np.testing.assert_allclose(
+        vectors, tagger.embed(sound[None], 16_000)[0], atol=1e-4)
+
+
+def test_both_taggers_are_told_apart_by_their_weights():
+  one, other = (embedders.by_name(n).digest for n in ('musicnn', 'musicnn_msd'))
+  assert one != other and len(one) == 16

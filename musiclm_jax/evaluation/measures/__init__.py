@@ -73,6 +73,7 @@ class Context:
     say: takes a line of progress.
     provenance: measures write here what their figures rest on: the hash, rate,
       window and hop of a listener, by its name.
+    shared: what measures keep for one another, such as embeddings.
   """
 
   reference: clip_sets.ClipSet | None
@@ -83,6 +84,7 @@ class Context:
   seed: int = 0
   say: Callable[[str], None] = lambda line: None
   provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+  shared: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def known() -> dict[str, Any]:
