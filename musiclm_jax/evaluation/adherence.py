@@ -83,15 +83,23 @@ def listen(sound: np.ndarray, sample_rate_hz: int) -> Heard:
                melody.chroma(sound, sample_rate_hz))
 
 
-def compare(ours: Heard, theirs: Heard) -> tuple[float | None, float]:
-  """(share of frames whose pitch agrees, mean chroma cosine); the shorter counts.
+def compare(sound: Heard, tune: Heard) -> tuple[float | None, float]:
+  """How a sound follows a melody; the shorter one counts.
 
-  Each is at its best transposition. The share is None where no frame has a pitch
-  in both.
+  Returns:
+    (share of the melody's frames with a pitch in which the sound has that pitch
+    class, mean cosine of chroma), each at its best transposition. Unlike
+    `Adherence.contour`, frames where the sound has no pitch count as wrong: of
+    noise, one frame of which has a pitch, that one would agree at some
+    transposition. None where the melody has no pitch.
   """
   cut = lambda a, b: (x[..., :min(a.shape[-1], b.shape[-1])] for x in (a, b))
-  return (_transposed(_agreement, *cut(ours.contour, theirs.contour)),
-          _transposed(_cosine, *cut(ours.chroma, theirs.chroma)))
+  ours, theirs = cut(sound.contour, tune.contour)
+  asked = int(np.isfinite(theirs).sum())
+  both = int((np.isfinite(ours) & np.isfinite(theirs)).sum())
+  agree = _transposed(_agreement, ours, theirs)
+  return (None if not asked else (agree or 0.0) * both / asked,
+          _transposed(_cosine, *cut(sound.chroma, tune.chroma)))
 
 
 def _best(score, ours, theirs):

@@ -3,8 +3,8 @@
   the recording of the same id ──> pitch, chroma, notes, melody embedding ──┐
   the row's clip ──> the same ──────────────────────────────────────────────┴─>
 
-  melody_contour         share of frames with a pitch in both where the pitch
-                         classes agree, at the best transposition
+  melody_contour         share of the melody's frames with a pitch in which the
+                         clip has that pitch class, at the best transposition
   melody_chroma          mean cosine of chroma, at the best transposition
   melody_notes           note F1 (mir_eval) of basic-pitch's notes: pitch within
                          half a semitone, onset within 50 ms
