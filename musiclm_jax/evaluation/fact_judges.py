@@ -185,8 +185,13 @@ def _tag_judge(heard, facts, tracks):
 
 
 def _timbre_judge(heard, facts, tracks):
-  fit = lambda inputs, names: family.TimbreClassifier(RATE_HZ).fit_statistics(
-      inputs, names).predict_statistics
+  import threadpoolctl  # pylint: disable=g-import-not-at-top
+
+  def fit(inputs, names):
+    # So few clips are fitted sooner by one thread, which waits for no other.
+    with threadpoolctl.threadpool_limits(1):
+      return family.TimbreClassifier(RATE_HZ).fit_statistics(
+          inputs, names).predict_statistics
   return cuts.CrossFitted(fit, heard, facts, tracks).predict
 
 

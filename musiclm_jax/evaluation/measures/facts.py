@@ -69,12 +69,13 @@ class _Facts:
     self._answers = {}  # {judge: Answer}
     self._recordings = {}  # {figure: pairing.Agreement}
     self._reference_facts = {}
+    self._reference_heard = None
 
   def hear_recordings(self, known: fact_columns.Known) -> None:
     """Fits what has to be fitted, and judges the recordings."""
     reference = self._context.reference
     self._reference_facts = {c.id: c.facts for c in reference.clips}
-    heard = self._hear(reference, known)
+    heard = self._reference_heard = self._hear(reference, known)
     for judge in self._judges:
       asked, values, tracks = _of(judge, reference, known, heard)
       if judge.recordings:
@@ -94,7 +95,8 @@ class _Facts:
     if not any(known.values.values()):
       self._context.say(f'{clips.name}: {known.line()}')
       return []
-    heard = self._hear(clips, known)
+    heard = (self._reference_heard if clips is self._context.reference else
+             self._hear(clips, known))
     figures = []
     for judge in self._judges:
       if not known.values[judge.fact]:
