@@ -5,21 +5,33 @@
   chroma   the mean cosine of chroma frames
 
 Both are taken at the best of the 12 transpositions, since a melody may come
-back in another key, and beside what the same melody gets at other times of the music
-(chance). Pitch comes from swift-f0 where it is installed, else from librosa's
-pYIN; in music of several voices either follows the loudest.
+back in another key, and beside what the same melody gets at other times of the
+music (chance). Pitch comes from swift-f0 where it is installed, else from
+librosa's pYIN (listeners/pitch.py); in music of several voices either follows the
+loudest.
 """
 
 import dataclasses
-import importlib.util
 
 import numpy as np
 
 from musiclm_jax.evaluation import melody
+from musiclm_jax.listeners import pitch
 
-_LOW_HZ, _HIGH_HZ = 65.0, 1_500.0
-_FRAME_SECONDS = 0.02
 _SHIFTS = 12  # other times that chance is taken from
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+  """What is compared of one sound.
+
+  Attributes:
+    contour: [T] MIDI numbers, NaN where there is no pitch; 50 frames a second.
+    chroma: [12, T'] of unit length, 5 frames a second.
+  """
+
+  contour: np.ndarray
+  chroma: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,32 +68,61 @@ def measure(
     An `Adherence`.
   """
   length = min(len(sound), len(tune))
-  sound, tune = (np.asarray(x[:length], np.float32) for x in (sound, tune))
-  tracker = ('swift-f0' if importlib.util.find_spec('swift_f0') else
-             'librosa pYIN')
-  track = _swift if tracker == 'swift-f0' else _pyin
-  ours, theirs = (track(x, sample_rate_hz) for x in (sound, tune))
-  contour, chance = _best(_agreement, ours, theirs)
-  chromas = [melody.chroma(x, sample_rate_hz) for x in (sound, tune)]
-  cosine = lambda a, b, shift: (a * np.roll(b, shift, axis=0)).sum(0).mean()
-  similar, similar_chance = _best(cosine, *chromas)
-  both = np.isfinite(ours) & np.isfinite(theirs)
+  ours, theirs = (listen(x[:length], sample_rate_hz) for x in (sound, tune))
+  contour, chance = _best(_agreement, ours.contour, theirs.contour)
+  similar, similar_chance = _best(_cosine, ours.chroma, theirs.chroma)
+  both = np.isfinite(ours.contour) & np.isfinite(theirs.contour)
   return Adherence(contour, chance, int(both.sum()), similar, similar_chance,
-                   tracker)
+                   pitch.tracker())
+
+
+def listen(sound: np.ndarray, sample_rate_hz: int) -> Heard:
+  """What is compared of [N] samples; `compare` takes two of them."""
+  sound = np.asarray(sound, np.float32)
+  return Heard(pitch.contour(sound, sample_rate_hz),
+               melody.chroma(sound, sample_rate_hz))
+
+
+def compare(sound: Heard, tune: Heard) -> tuple[float | None, float]:
+  """How a sound follows a melody; the shorter one counts.
+
+  Returns:
+    (share of the melody's frames with a pitch in which the sound has that pitch
+    class, mean cosine of chroma), each at its best transposition. Unlike
+    `Adherence.contour`, frames where the sound has no pitch count as wrong: of
+    noise, one frame of which has a pitch, that one would agree at some
+    transposition. None where the melody has no pitch.
+  """
+  cut = lambda a, b: (x[..., :min(a.shape[-1], b.shape[-1])] for x in (a, b))
+  ours, theirs = cut(sound.contour, tune.contour)
+  asked = int(np.isfinite(theirs).sum())
+  both = int((np.isfinite(ours) & np.isfinite(theirs)).sum())
+  agree = _transposed(_agreement, ours, theirs)
+  return (None if not asked else (agree or 0.0) * both / asked,
+          _transposed(_cosine, *cut(sound.chroma, tune.chroma)))
 
 
 def _best(score, ours, theirs):
   """(score at the best transposition, its mean at other times), or None."""
-  at = lambda other: max(
-      (s for s in (score(ours, other, shift) for shift in range(12))
-       if s is not None), default=None)
   length = ours.shape[-1]
   steps = [round(length * (k + 1) / (_SHIFTS + 1)) for k in range(_SHIFTS)]
-  others = [at(np.roll(theirs, step, axis=-1)) for step in steps]
+  others = [_transposed(score, ours, np.roll(theirs, step, axis=-1))
+            for step in steps]
   others = [float(x) for x in others if x is not None]
-  found = at(theirs)
-  return (None if found is None else float(found),
+  return (_transposed(score, ours, theirs),
           float(np.mean(others)) if others else None)
+
+
+def _transposed(score, ours, theirs):
+  """The score at the best of the 12 transpositions, or None."""
+  found = [score(ours, theirs, shift) for shift in range(12)]
+  found = [float(s) for s in found if s is not None]
+  return max(found) if found else None
+
+
+def _cosine(ours, theirs, shift):
+  """Mean cosine of frames of chroma."""
+  return (ours * np.roll(theirs, shift, axis=0)).sum(0).mean()
 
 
 def _agreement(ours, theirs, shift):
@@ -91,28 +132,3 @@ def _agreement(ours, theirs, shift):
     return None
   apart = (ours[both] - theirs[both] - shift + 6.0) % 12.0 - 6.0
   return float(np.mean(np.abs(apart) <= 0.5))
-
-
-def _semitones(seconds, hz, voiced, length):
-  """Pitch on a grid of frames, in semitones, NaN where there is none."""
-  grid = np.arange(0.0, length, _FRAME_SECONDS)
-  nearest = np.abs(grid[:, None] - np.asarray(seconds)[None]).argmin(1)
-  hz = np.where(voiced, hz, np.nan)[nearest]
-  return 12.0 * np.log2(hz / 440.0)
-
-
-def _swift(audio, rate):
-  import swift_f0  # pylint: disable=g-import-not-at-top
-  found = swift_f0.SwiftF0().detect(audio, rate, fmin=_LOW_HZ, fmax=_HIGH_HZ)
-  return _semitones(found.timestamps, found.pitch_hz, found.confidence >= 0.5,
-                    len(audio) / rate)
-
-
-def _pyin(audio, rate):
-  import librosa  # pylint: disable=g-import-not-at-top
-  hop = int(_FRAME_SECONDS * rate)
-  hz, voiced, _ = librosa.pyin(
-      y=audio, sr=rate, fmin=_LOW_HZ, fmax=_HIGH_HZ, frame_length=2048,
-      hop_length=hop, resolution=0.25)
-  seconds = np.arange(len(hz)) * hop / rate
-  return _semitones(seconds, hz, voiced, len(audio) / rate)

@@ -29,6 +29,7 @@ from musiclm_jax.evaluation import adherence
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import runnable
+from musiclm_jax.listeners import drums as drums_lib
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.metrics import tagging
 from musiclm_jax.systems.musiclm import steering as steering_lib
@@ -42,8 +43,6 @@ EVALUATION = {
 
 SECONDS = 10
 _OTHERS = 4  # melodies of others that a clip is compared with
-_DRUM_LOW_HZ = 2_000.0
-_FFT, _HOP = 1024, 256
 _LEADS = ('fiddle', 'flute', 'accordion', 'harp', 'piano', 'banjo')
 _KINDS = ('a lively reel', 'a cheerful jig', 'a slow waltz', 'a steady march')
 DRUMS, NO_DRUMS = 'with hand drums', 'with no percussion'
@@ -156,7 +155,7 @@ def drums(
 
   `judge` is the measure's own area under the ROC curve on recordings.
   """
-  levels = np.array([[drum_onsets(sound, rate) for sound in pair]
+  levels = np.array([[drums_lib.onsets(sound, rate) for sound in pair]
                      for pair in pairs])
   right = levels[:, 0] > levels[:, 1]
   low, high = retrieval.bootstrap_interval(right.astype(float))
@@ -179,17 +178,6 @@ def drums(
       tuple(lines), verdict), figures
 
 
-def drum_onsets(audio: np.ndarray, rate: int) -> float:
-  """Mean onset strength of the percussive part above 2 kHz of [N] samples."""
-  import librosa  # pylint: disable=g-import-not-at-top
-  sizes = np.abs(librosa.stft(np.asarray(audio, np.float32), n_fft=_FFT,
-                              hop_length=_HOP))
-  _, percussive = librosa.decompose.hpss(sizes, margin=(1.0, 2.0))
-  high = librosa.fft_frequencies(sr=rate, n_fft=_FFT) >= _DRUM_LOW_HZ
-  rises = np.diff(np.log1p(100 * percussive[high]), axis=1)
-  return float(np.maximum(rises, 0).mean())
-
-
 def _drum_judge(corpus, rate):
   """The measure's area under the ROC curve on held-out recordings, or None."""
   opened, name = held_out.open_corpus(corpus, rate)
@@ -200,7 +188,7 @@ def _drum_judge(corpus, rate):
   if not has.any() or has.all():
     return None
   return tagging.roc_auc([
-      drum_onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks], has)
+      drums_lib.onsets(split.read(t, 0, SECONDS * rate), rate) for t in tracks], has)
 
 
 def run(asked: runnable.Asked) -> runnable.Outcome:

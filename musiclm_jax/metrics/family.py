@@ -103,12 +103,18 @@ class TimbreClassifier:
     Raises:
       UserError: fewer than two different labels.
     """
+    return self.fit_statistics(self._features(audio), labels)
+
+  def fit_statistics(self, statistics: np.ndarray,
+                     labels: npt.ArrayLike) -> Self:
+    """The same of [B, D] `timbre_statistics`."""
     from sklearn import linear_model  # pylint: disable=g-import-not-at-top
     from sklearn import pipeline  # pylint: disable=g-import-not-at-top
     from sklearn import preprocessing  # pylint: disable=g-import-not-at-top
     labels = np.asarray(labels)
-    if len(labels) != len(audio):
-      raise ValueError(f'{len(audio)} clips came with {len(labels)} labels.')
+    if len(labels) != len(statistics):
+      raise ValueError(
+          f'{len(statistics)} clips came with {len(labels)} labels.')
     if len(set(labels.tolist())) < 2:
       raise errors.UserError(
           f'the clips carry {len(set(labels.tolist()))} instrument family; '
@@ -116,14 +122,18 @@ class TimbreClassifier:
     self._model = pipeline.make_pipeline(
         preprocessing.StandardScaler(),
         linear_model.LogisticRegression(C=_INVERSE_PENALTY, max_iter=2000))
-    self._model.fit(self._features(audio), labels)
+    self._model.fit(statistics, labels)
     return self
 
   def predict(self, audio: np.ndarray) -> np.ndarray:
     """[B, N] float -> [B] labels among those fitted."""
+    return self.predict_statistics(self._features(audio))
+
+  def predict_statistics(self, statistics: np.ndarray) -> np.ndarray:
+    """[B, D] `timbre_statistics` -> [B] labels among those fitted."""
     if self._model is None:
       raise ValueError('the classifier is not fitted; call fit first.')
-    return self._model.predict(self._features(audio))
+    return self._model.predict(statistics)
 
   def _features(self, audio):
     return np.stack(
