@@ -1,0 +1,143 @@
+"""How well can a codec's tokens be predicted, on any recordings?
+
+  --corpus DIR    clips of its train split ──> a small decoder of a fixed size
+                  and training ──> nats of clips of its held-out split
+  --data FOLDER   likewise; a fifth of the files, by their names, are held out
+
+A codec that reconstructs well and cannot be predicted is no gain for the stages
+above it. Nats a second compare codecs of any frame rate and codebooks, on the
+same music and with the same options.
+
+  musiclm evaluate modelability [--bundle DIR] [--corpus DIR | --data FOLDER]
+                                [--clips 64] [--train-clips 1000] [--steps 300]
+                                [--levels 4]
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+import zlib
+
+import numpy as np
+
+from musiclm_jax import errors
+from musiclm_jax.evaluation import any_music
+from musiclm_jax.evaluation import clip_sets
+from musiclm_jax.evaluation import codec_modelability
+from musiclm_jax.evaluation import held_out
+from musiclm_jax.evaluation import provenance
+from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
+from musiclm_jax.metrics import modelability
+
+EVALUATION = {
+    'help': "how well can the codec's tokens be predicted?",
+    'components': ['codec'],
+    'clips': 64,
+    'clips_help': 'held-out clips of 5 s',
+    'corpus_help': 'music with a train split and a held-out one',
+    'arguments': {
+        '--data': {
+            'metavar': 'FOLDER', 'help': 'any folder of audio files'},
+        '--train-clips': {
+            'type': 'int', 'default': 1000, 'metavar': 'N',
+            'help': 'clips that the decoder learns from (default: %(default)s)'
+        },
+        '--steps': {
+            'type': 'int', 'default': 300, 'metavar': 'N',
+            'help': 'of its training (default: %(default)s)'},
+        '--levels': {
+            'type': 'int', 'default': 0, 'metavar': 'Q',
+            'help': 'codebooks that it predicts (default: the coarse ones)'}},
+}
+
+_HELD_OUT = 0.2  # ours: of a folder's files
+_SEED = 5_003
+
+
+def of_folder(
+    codec: Any, directory: str | pathlib.Path, config: modelability.Config,
+    train_clips: int, held_clips: int, say: report.Say | None = None
+) -> tuple[modelability.Result, clip_sets.ClipSet]:
+  """As `codec_modelability.measure`, on a folder of audio files.
+
+  Args:
+    codec: has `spec` and `encode`.
+    directory: the folder; no file is in both parts.
+    config: a modelability.Config.
+    train_clips: pieces of 5 s to learn from, at most.
+    held_clips: pieces of other files, at most.
+    say: takes a line of progress.
+
+  Returns:
+    (modelability.Result, the files as a ClipSet).
+
+  Raises:
+    UserError: fewer than two files with 5 s of sound.
+  """
+  say = say or (lambda line: None)
+  spec, config = codec.spec, config.of(codec.spec)
+  found = clip_sets.from_folder(directory, option=any_music.OPTION)
+  names = sorted({clip.track for clip in found.clips},
+                 key=lambda name: (zlib.crc32(name.encode()), name))
+  count = max(1, round(_HELD_OUT * len(names)))
+  codes, tracks = {}, ()
+  for part, chosen, most in (('train', names[count:], train_clips),
+                             ('held', names[:count], held_clips)):
+    say(f'modelability: codes of at most {most} clips, {part}')
+    codes[part], tracks = _codes(codec, found, chosen, most, config.levels)
+    if not tracks:
+      raise errors.UserError(
+          f'{any_music.OPTION} {directory} has {len(names)} recordings, and '
+          f'none with {codec_modelability.SECONDS} s of sound that could be '
+          f'its {part} part; expected at least {held_out.MIN_CLIPS} such.')
+  return codec_modelability.of_codes(
+      codes['train'], codes['held'], tracks, spec, config, say), found
+
+
+def _codes(codec, found, names, most, levels):
+  """([n, T, levels] codes of pieces of these tracks, [n] tracks), n <= most.
+
+  As many of each track as fit, drawn from all of it.
+  """
+  rate, rng = codec.spec.sample_rate_hz, np.random.default_rng(_SEED)
+  size = codec_modelability.SECONDS * rate
+  wanted = [clip for name in names for clip in found.clips
+            if clip.track == name]
+  codes, tracks = [], []
+  for clip, audio in found.only(c.id for c in wanted).each(rate):
+    pieces = audio[:len(audio) // size * size].reshape(-1, size)
+    share = -(-(most - len(tracks)) // max(1, len(wanted) - len(codes)))
+    pieces = pieces[np.sort(rng.permutation(len(pieces))[:share])]
+    if len(pieces):
+      codes.append(codec_modelability.encoded(codec, pieces, levels))
+      tracks += [clip.track] * len(pieces)
+  return np.concatenate(codes)[:most] if codes else None, tracks[:most]
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate modelability`."""
+  options, bundle = asked.options, asked.bundle
+  any_music.check(options.corpus, options.data, None)
+  held_out.check_train_clips(options.train_clips)
+  codec, place = bundle.get('codec'), options.data or asked.corpus
+  config = modelability.Config(
+      levels=options.levels, steps=options.steps, seed=options.seed)
+  sets = {}
+  if options.data:
+    result, sets['files'] = of_folder(
+        codec, place, config, options.train_clips, options.clips, asked.say)
+  else:
+    result = codec_modelability.measure(
+        codec, place, config, asked.say, options.train_clips, options.clips)
+  section, figures = codec_modelability.section(
+      pathlib.Path(place).name, result, config)
+  asked.show(section)
+  figures = {**figures, 'modelability_clips': float(len(result.nats))}
+  return runnable.Outcome(
+      figures, [section],
+      provenance.of(bundle, options.seed, sets, music=str(place),
+                    train_clips=options.train_clips,
+                    decoder=dataclasses.asdict(config.of(codec.spec))),
+      f'Modelability of {bundle.identity}',
+      f'{len(result.nats)} clips of {place}, seed {options.seed}')
