@@ -41,6 +41,7 @@ from musiclm_jax.systems.musiclm import settings as settings_lib
 
 EVALUATION = {
     'help': 'what is the semantic stage worth?',
+    'order': 3,
     'components': ['codec', 'w2vbert', 'mulan', 'semantic', 'coarse'],
     'clips': 24,
     'clips_help': 'captions, and their recordings',

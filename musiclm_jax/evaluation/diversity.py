@@ -38,6 +38,7 @@ from musiclm_jax.systems.musiclm import settings as settings_lib
 
 EVALUATION = {
     'help': 'how much do clips of one prompt differ, and by what?',
+    'order': 3,
     'components': ['codec', 'mulan', 'semantic', 'coarse'],
     'clips': 8,
     'clips_help': 'captions, and recordings to hold the clips against',

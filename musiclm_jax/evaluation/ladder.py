@@ -43,6 +43,7 @@ from musiclm_jax.systems.musiclm import settings as settings_lib
 
 EVALUATION = {
     'help': 'which stage loses the music, on any recordings?',
+    'order': 3,
     'components': ['codec'],
     'clips': 12,
     'clips_help': 'recordings',

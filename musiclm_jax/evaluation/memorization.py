@@ -39,6 +39,7 @@ from musiclm_jax.metrics import transport
 
 EVALUATION = {
     'help': 'does the semantic stage know its training set by heart?',
+    'order': 3,
     'components': ['w2vbert', 'mulan', 'semantic'],
     'corpus_help': 'what the stage was trained on; its held-out split is '
                    'asked as well',

@@ -2,7 +2,7 @@
 
   --corpus DIR    clips of its train split ──> a small decoder of a fixed size
                   and training ──> nats of clips of its held-out split
-  --data FOLDER   likewise; a fifth of the files, by their names, are held out
+  --data FOLDER   likewise; every fifth file, in an order of its own, is held out
 
 A codec that reconstructs well and cannot be predicted is no gain for the stages
 above it. Nats a second compare codecs of any frame rate and codebooks, on the
@@ -32,6 +32,7 @@ from musiclm_jax.metrics import modelability
 
 EVALUATION = {
     'help': "how well can the codec's tokens be predicted?",
+    'order': 3,
     'components': ['codec'],
     'clips': 64,
     'clips_help': 'held-out clips of 5 s',
@@ -51,7 +52,7 @@ EVALUATION = {
             'help': 'codebooks that it predicts (default: the coarse ones)'}},
 }
 
-_HELD_OUT = 0.2  # ours: of a folder's files
+_ONE_IN = 5  # ours: of a folder's files is held out
 _SEED = 5_003
 
 
@@ -78,41 +79,51 @@ def of_folder(
   say = say or (lambda line: None)
   spec, config = codec.spec, config.of(codec.spec)
   found = clip_sets.from_folder(directory, option=any_music.OPTION)
-  names = sorted({clip.track for clip in found.clips},
-                 key=lambda name: (zlib.crc32(name.encode()), name))
-  count = max(1, round(_HELD_OUT * len(names)))
-  codes, tracks = {}, ()
-  for part, chosen, most in (('train', names[count:], train_clips),
-                             ('held', names[:count], held_clips)):
-    say(f'modelability: codes of at most {most} clips, {part}')
-    codes[part], tracks = _codes(codec, found, chosen, most, config.levels)
-    if not tracks:
+  say(f'modelability: codes of {len(found)} files')
+  parts = _codes(codec, found, dict(train=train_clips, held=held_clips),
+                 config.levels)
+  for part, (codes, _) in parts.items():
+    if not codes:
       raise errors.UserError(
-          f'{any_music.OPTION} {directory} has {len(names)} recordings, and '
-          f'none with {codec_modelability.SECONDS} s of sound that could be '
-          f'its {part} part; expected at least {held_out.MIN_CLIPS} such.')
+          f'{any_music.OPTION} {directory} has no recording with '
+          f'{codec_modelability.SECONDS} s of sound left for its {part} part; '
+          f'expected at least {held_out.MIN_CLIPS} such.')
+  train, held = (np.concatenate(codes)[:most] for (codes, _), most in zip(
+      parts.values(), (train_clips, held_clips)))
   return codec_modelability.of_codes(
-      codes['train'], codes['held'], tracks, spec, config, say), found
+      train, held, parts['held'][1][:held_clips], spec, config, say), found
 
 
-def _codes(codec, found, names, most, levels):
-  """([n, T, levels] codes of pieces of these tracks, [n] tracks), n <= most.
+def _codes(codec, found, most, levels):
+  """{part: ([[n, T, levels] codes], [tracks])}; no track is in both parts.
 
-  As many of each track as fit, drawn from all of it.
+  Every `_ONE_IN`th track is held out, in an order that follows no album. Of a
+  track as many pieces are taken, from all of it, as its part needs of each.
   """
   rate, rng = codec.spec.sample_rate_hz, np.random.default_rng(_SEED)
   size = codec_modelability.SECONDS * rate
-  wanted = [clip for name in names for clip in found.clips
-            if clip.track == name]
-  codes, tracks = [], []
-  for clip, audio in found.only(c.id for c in wanted).each(rate):
+  names = {clip.track for clip in found.clips}
+  shares = dict(held=max(1, len(names) // _ONE_IN))
+  shares['train'] = max(1, len(names) - shares['held'])
+  parts, part_of = {part: ([], []) for part in most}, {}
+  for clip in sorted(found.clips, key=lambda clip: (
+      zlib.crc32(clip.track.encode()), clip.track)):
+    try:
+      audio = found.read(clip.id, rate)
+    except clip_sets.Refused:
+      continue
     pieces = audio[:len(audio) // size * size].reshape(-1, size)
-    share = -(-(most - len(tracks)) // max(1, len(wanted) - len(codes)))
-    pieces = pieces[np.sort(rng.permutation(len(pieces))[:share])]
-    if len(pieces):
-      codes.append(codec_modelability.encoded(codec, pieces, levels))
-      tracks += [clip.track] * len(pieces)
-  return np.concatenate(codes)[:most] if codes else None, tracks[:most]
+    if not len(pieces):
+      continue
+    part = part_of.setdefault(
+        clip.track, 'train' if len(part_of) % _ONE_IN else 'held')
+    codes, tracks = parts[part]
+    share = -(-most[part] // shares[part])
+    if len(tracks) < most[part]:
+      chosen = pieces[np.sort(rng.permutation(len(pieces))[:share])]
+      codes.append(codec_modelability.encoded(codec, chosen, levels))
+      tracks += [clip.track] * len(chosen)
+  return parts
 
 
 def run(asked: runnable.Asked) -> runnable.Outcome:
