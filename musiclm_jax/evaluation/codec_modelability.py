@@ -1,5 +1,7 @@
 """Clips of a corpus through a codec, and what their codes cost to predict."""
 
+from collections.abc import Sequence
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -7,11 +9,12 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax import specs
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation import report
 from musiclm_jax.evaluation import streams
+from musiclm_jax.metrics import intervals
 from musiclm_jax.metrics import modelability
-from musiclm_jax.metrics import retrieval
 
 SECONDS = 5  # of a clip
 # ours: 83 minutes that the decoder sees about three times, and 320 s to judge.
@@ -61,25 +64,44 @@ def measure(
   say = say or (lambda line: None)
   spec, config = codec.spec, config.of(codec.spec)
   corpus, name = check(place, spec.sample_rate_hz)
-  codes = {}
+  codes, tracks = {}, ()
   for part, split, count in (('train', 'train', train_clips),
                              ('held', name, held_clips)):
     say(f'modelability: codes of {count} clips of {split}')
-    codes[part] = _codes(codec, corpus.split(split), count, _SEEDS[part],
-                         config.levels)
-  return modelability.measure(
-      codes['train'], codes['held'], spec.codebook_size, spec.frame_rate_hz,
-      config, say)
+    codes[part], tracks = _codes(
+        codec, corpus.split(split), count, _SEEDS[part], config.levels)
+  return of_codes(codes['train'], codes['held'], tracks, spec, config, say)
+
+
+def of_codes(
+    train: np.ndarray, held: np.ndarray, tracks: Sequence[str],
+    spec: specs.CodecSpec, config: modelability.Config,
+    say: report.Say | None = None) -> modelability.Result:
+  """Trains on [n, T, Q] codes and asks for others, of which `tracks` are."""
+  return dataclasses.replace(
+      modelability.measure(train, held, spec.codebook_size, spec.frame_rate_hz,
+                           config, say), tracks=tuple(tracks))
+
+
+def encoded(codec: Any, audio: np.ndarray, levels: int) -> np.ndarray:
+  """[n, N] -> [n, T, levels] codes."""
+  return streams.by_batch(
+      lambda part: np.asarray(codec.encode(part))[..., :levels], audio, _BATCH)
 
 
 def _codes(codec, split, count, seed, levels):
-  """[count, T, levels] codes of crops, any second as likely as another."""
+  """([count, T, levels] codes of crops, [count] tracks).
+
+  Any second is as likely as another.
+  """
   rate = codec.spec.sample_rate_hz
   crops = records.Crops(split, SECONDS * rate, _BATCH, seed)
-  parts = [streams.by_batch(
-      lambda audio: np.asarray(codec.encode(audio))[..., :levels],
-      crops.batch(step)['audio'], _BATCH) for step in range(-(-count // _BATCH))]
-  return np.concatenate(parts)[:count]
+  parts, tracks = [], []
+  for step in range(-(-count // _BATCH)):
+    batch = crops.batch(step)
+    parts.append(encoded(codec, batch['audio'], levels))
+    tracks += [split[int(i)].id for i in batch['track']]
+  return np.concatenate(parts)[:count], tracks[:count]
 
 
 def section(
@@ -88,7 +110,8 @@ def section(
   """(report.Section, figures) of a `modelability.Result`."""
   per_second = result.per_second
   value = float(per_second.mean())
-  low, high = retrieval.bootstrap_interval(per_second)
+  tracks = result.tracks or [str(i) for i in range(len(per_second))]
+  low, high = intervals.of_mean(per_second, tracks)
   bits = 1.0 / np.log(2.0)
   name = f'{prefix}modelability'
   figures = {

@@ -127,7 +127,8 @@ def spectrogram(audio: np.ndarray) -> np.ndarray:
 
 def token_map(semantic: np.ndarray, acoustic: np.ndarray) -> np.ndarray:
   """[T] and [T', levels] codes -> [H, W, 3] uint8, a colour a code."""
-  rows = [_stretched(semantic, len(acoustic))] + list(acoustic.T)
+  above = [_stretched(semantic, len(acoustic))] if len(semantic) else []
+  rows = above + list(acoustic.T)
   codes = np.stack(rows)
   codes = codes[:, _columns(codes.shape[1])]
   # Codes have no order: neighbours get distant hues.

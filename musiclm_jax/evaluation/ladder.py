@@ -12,6 +12,11 @@ weak. The last rung is other music than the recording even when all is well: its
 mel distance is to be read beside that of unrelated music, and its similarity to
 the caption is what counts. Clips are drawn as the bundle's defaults say; where these
 leave the fine stage out, only its own rung has it.
+
+  musiclm evaluate ladder [--bundle DIR] [--corpus DIR | --data FOLDER
+                          --captions CSV] [--clips 12] [--seconds 10]
+
+--data is any folder of recordings; without captions the ladder ends at `coarse`.
 """
 
 from collections.abc import Callable
@@ -23,12 +28,34 @@ import jax
 import numpy as np
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
 from musiclm_jax.codecs import losses
+from musiclm_jax.evaluation import any_music
 from musiclm_jax.evaluation import held_out
+from musiclm_jax.evaluation import ladder_report
+from musiclm_jax.evaluation import provenance
+from musiclm_jax.evaluation import report
+from musiclm_jax.evaluation import runnable
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import retrieval
 from musiclm_jax.systems.musiclm import pipeline as pipeline_lib
 from musiclm_jax.systems.musiclm import settings as settings_lib
+
+EVALUATION = {
+    'help': 'which stage loses the music, on any recordings?',
+    'order': 3,
+    'components': ['codec'],
+    'clips': 12,
+    'clips_help': 'recordings',
+    'arguments': {
+        '--data': {
+            'metavar': 'FOLDER', 'help': 'any folder of audio files'},
+        '--captions': {
+            'metavar': 'CSV', 'help': 'of --data: id,caption'},
+        '--seconds': {
+            'type': 'int', 'default': 10, 'metavar': 'S',
+            'help': 'of each recording (default: %(default)s)'}},
+}
 
 RUNGS = ('codec', 'fine', 'coarse', 'all', 'unguided')
 DRAWN = ('all', 'unguided')  # for captions, not after a recording
@@ -43,6 +70,8 @@ MEL = audio_lib.MelSpec(
     fft_size=2048, low_hz=40.0, high_hz=11_000.0, floor=0.1)
 _DB = 20.0 / np.log(10.0)
 _BATCH = 8  # clips that are decoded at once
+MAX_SECONDS = 60
+_LISTEN_CLIPS = 4  # that the page has players for
 _SHIFTS = 4  # unrelated pairs that the mel distance of chance is taken from
 
 
@@ -251,3 +280,59 @@ def _cosine(embeddings, name, other):
   if name not in embeddings or other is None:
     return None
   return (embeddings[name] * other).sum(axis=-1)
+
+
+def evaluate(
+    bundle: Any, music: any_music.Music, seconds: int, seed: int = 0,
+    say: report.Say | None = None, show: report.Show | None = None
+) -> tuple[report.Evaluation, Ladder]:
+  """The ladder on any clips, and what is drawn from captions where there are.
+
+  Args:
+    bundle: a bundle.Bundle with a codec.
+    music: clips of `seconds`.
+    seconds: of each.
+    seed: of the draws.
+    say: takes a line of progress.
+    show: takes each finished Section.
+  """
+  say, show = say or (lambda line: None), show or (lambda section: None)
+  say(f'{len(music.clips)} clips of {music.name}, {music.split}')
+  found = climb(
+      bundle, music.clips, streams_lib.encode(bundle, music.clips), seconds,
+      seed, lambda rung, stage, done, total: say(
+          f'{rung}: {stage} {done}/{total} s'))
+  result = report.Evaluation(dict(ladder_clips=float(len(music.clips))), [])
+  result.add(show, *ladder_report.section(found, music.tracks))
+  for rung in DRAWN:
+    if rung in found.rungs:
+      result.add(show, *ladder_report.prompts(found, rung))
+  return result, found
+
+
+def run(asked: runnable.Asked) -> runnable.Outcome:
+  """`musiclm evaluate ladder`."""
+  options, bundle = asked.options, asked.bundle
+  any_music.check(options.corpus, options.data, options.captions)
+  if not 1 <= options.seconds <= MAX_SECONDS:
+    raise errors.UserError(
+        f'--seconds is {options.seconds}; expected 1 to {MAX_SECONDS}.')
+  rate = bundle.tokens.audio.sample_rate_hz
+  place = options.data or asked.corpus
+  music = any_music.load(place, options.data, options.captions, options.clips,
+                         options.seconds, rate)
+  result, found = evaluate(bundle, music, options.seconds, options.seed,
+                           asked.say, asked.show)
+  rows = [('recording', found.real)] + [
+      (name, rung.audio) for name, rung in found.rungs.items()]
+  sounds = [(caption or name, [(title, audio[i], rate) for title, audio in rows])
+            for i, (name, caption) in enumerate(zip(
+                music.clips.ids, music.clips.captions))][:_LISTEN_CLIPS]
+  return runnable.Outcome(
+      result.figures, result.sections,
+      provenance.of(bundle, options.seed, {'recordings': music.set},
+                    music=str(place), split=music.split,
+                    seconds=options.seconds, settings=dict(bundle.defaults)),
+      f'The oracle ladder of {bundle.identity}',
+      f'{len(music.clips)} clips of {place}, seed {options.seed}',
+      sounds=sounds)

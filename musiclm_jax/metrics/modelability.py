@@ -86,11 +86,14 @@ class Result:
     nats: [clips, Q] mean nats per token of each clip and level.
     unigram: [Q] entropy of each level's own frequencies, in nats.
     frame_rate_hz: frames a second.
+    tracks: [clips] the recordings that they were cut from; () where every clip
+      counts as its own.
   """
 
   nats: np.ndarray
   unigram: np.ndarray
   frame_rate_hz: float
+  tracks: tuple = ()
 
   @property
   def by_level(self) -> np.ndarray:

@@ -125,8 +125,9 @@ def test_machinery_is_no_evaluation():
   found = runnable.declared()
   assert list(found)[0] == 'quick'
   assert {'codec', 'conditions', 'families', 'following', 'joint', 'melody',
-          'semantic'} <= set(found)
-  assert not {'held_out', 'report', 'streams', 'ladder', 'runnable',
+          'semantic', 'ladder', 'modelability', 'memorization', 'diversity',
+          'ablation'} <= set(found)
+  assert not {'held_out', 'report', 'streams', 'ladder_report', 'runnable',
               'stage_losses', 'pictures'} & set(found)
   for declaration in found.values():
     assert declaration.help and declaration.about.count('\n') > 3

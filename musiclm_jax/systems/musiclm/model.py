@@ -32,7 +32,8 @@ class Take:
   Attributes:
     sample: its index among those that were drawn.
     sound: what holds its audio: `read()` gives [N] float32 as decoded.
-    semantic: [T] int32 codes, whole seconds.
+    semantic: [T] int32 codes, whole seconds; [0] where the coarse stage takes
+      none.
     acoustic: [T, levels] int32 codes.
     similarity: to what was asked for, by MuLan; None unless it was wanted.
   """
@@ -208,7 +209,8 @@ class Model:
           sounds[sample].write(row)
       takes += [
           Take(int(sample), sounds[sample],
-               generation.codes['semantic'][i, :, 0],
+               generation.codes['semantic'][i, :, 0] if (
+                   'semantic' in generation.codes) else np.zeros(0, np.int32),
                generation.acoustic()[i], None)
           for i, sample in enumerate(samples)]
     if similarity or settings.best_of:
@@ -270,7 +272,8 @@ class Model:
     first = self._start(
         conditions, conditions.codes, settings, np.zeros(1, int), progress)
     first.draw(['semantic'])
-    return {**conditions.codes, 'semantic': first.codes['semantic']}
+    held = {k: v for k, v in first.codes.items() if k == 'semantic'}
+    return {**conditions.codes, **held}
 
   def _cut(self, chunks, conditions, settings):
     """The chunks, the last one only as long as was asked for."""

@@ -278,6 +278,9 @@ def components(steering: Steering, bundle: Any, levels: int) -> list[str]:
     levels: of the codec, 0 for all.
   """
   names = list(NEEDS)
+  if bundle.has('coarse') and (
+      'semantic' not in bundle.stored_spec('coarse')['conditions']):
+    names.remove('semantic')  # M -> A, the papers' ablation
   if not levels or levels > bundle.tokens.codec.coarse_codebooks:
     names.append('fine')
   if steering.before is not None:
@@ -312,7 +315,7 @@ def takes_melody(bundle: Any) -> bool:
 def heeds_melody(bundle: Any) -> bool:
   """Whether a stage of the bundle is conditioned on a melody."""
   return any('melody' in bundle.stored_spec(name)['conditions']
-             for name in ('semantic', 'coarse'))
+             for name in ('semantic', 'coarse') if bundle.has(name))
 
 
 def conditions(steering: Steering, settings: settings_lib.Settings, bundle: Any
