@@ -49,7 +49,7 @@ class Site:
     self._file = open(self.log, 'w', encoding='utf-8')
     self.process = subprocess.Popen(
         [sys.executable, '-m', 'musiclm_jax.commands.cli', 'listen', 'serve',
-         str(test), '--port', '0', *options], stderr=self._file)
+         str(test), *(options or ('--port', '0'))], stderr=self._file)
     end = time.monotonic() + _WAIT_S
     while not (found := re.search(r'^http://\S+$', self.said(), re.M)):
       if time.monotonic() > end or self.process.poll() is not None:
