@@ -22,6 +22,7 @@ import sys
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.commands import parsers
+from musiclm_jax.listening import design
 
 _RANGES = {'ratings': (1, 10_000), 'per_rater': (1, 1_000),
            'seconds': (0.5, 600), 'hear_seconds': (0, 600),
@@ -40,7 +41,7 @@ def add_arguments(parser: parsers.Parser) -> None:
 
 
 def _add_build(parser: parsers.Parser) -> None:
-  add = parser.add_argument
+  add, defaults = parser.add_argument, design.Options()
   add('--system', action='append', default=[], metavar='NAME=FOLDER',
       help='a system and its audio; give two or more. The files of one clip '
       'have one name in all folders')
@@ -48,20 +49,20 @@ def _add_build(parser: parsers.Parser) -> None:
       help='the descriptions: columns id and caption; track, where clips are '
       'cut from the same recordings')
   add('--out', required=True, metavar='TEST_DIR', help='must not exist')
-  add('--ratings', type=int, default=200, metavar='N',
+  add('--ratings', type=int, default=defaults.ratings, metavar='N',
       help='of each pair of systems (default: %(default)s, the paper\'s)')
-  add('--per-rater', type=int, default=20, metavar='N',
+  add('--per-rater', type=int, default=defaults.per_rater, metavar='N',
       help='most that one person is asked for (default: %(default)s)')
-  add('--seconds', type=float, default=10.0, metavar='S',
+  add('--seconds', type=float, default=defaults.seconds, metavar='S',
       help='of each clip, from its beginning (default: %(default)g, the '
       'paper\'s)')
-  add('--hear-seconds', type=float, default=5.0, metavar='S',
+  add('--hear-seconds', type=float, default=defaults.hear_seconds, metavar='S',
       help='of both clips that are heard before an answer can be given '
       '(default: %(default)g)')
   add('--question', default='', metavar='TEXT',
       help='(default: which fits the description better; without captions, '
       'which is preferred)')
-  add('--loudness', type=float, default=-23.0, metavar='LUFS',
+  add('--loudness', type=float, default=defaults.lufs, metavar='LUFS',
       help='that all clips get, by ITU-R BS.1770 (default: %(default)g)')
   add('--keep-loudness', action='store_true',
       help='leave every clip as loud as it is')
@@ -110,7 +111,7 @@ def _build(args):
   files.check_folder(args.out, '--out')
   from musiclm_jax.listening import build  # pylint: disable=g-import-not-at-top
   with errors.of_files(args.out):
-    test = build.make(args.out, systems, args.captions, build.Options(
+    test = build.make(args.out, systems, args.captions, design.Options(
         ratings=args.ratings, per_rater=args.per_rater, seconds=args.seconds,
         hear_seconds=args.hear_seconds, question=args.question.strip(),
         lufs=None if args.keep_loudness else args.loudness,

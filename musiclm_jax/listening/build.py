@@ -30,40 +30,13 @@ from musiclm_jax.listening import design
 from musiclm_jax.listening import folder
 from musiclm_jax.metrics import loudness
 
-LOUDNESS_LUFS = -23.0  # EBU R 128; leaves room for the peaks of most music
 _PEAK = 0.99
 _FADE_S = 0.02  # where a clip is cut, so that the cut does not click
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How a test is made.
-
-  Attributes:
-    ratings: of each pair of systems.
-    per_rater: most that one person is asked for.
-    seconds: of each clip that are kept, from its beginning.
-    hear_seconds: of both clips that are heard before an answer.
-    lufs: loudness that all clips get; None leaves them as they are.
-    question: '' for the paper's, or one about no description where there are
-      no captions.
-    common: leave out clips that not all systems have, rather than refuse.
-    seed: of the clips that are taken, their order, the sides and the names.
-  """
-
-  ratings: int = 200  # paper
-  per_rater: int = 20  # ours
-  seconds: float = 10.0  # paper
-  hear_seconds: float = 5.0  # ours
-  lufs: float | None = LOUDNESS_LUFS
-  question: str = ''
-  common: bool = False
-  seed: int = 0
-
-
 def make(out: str | os.PathLike, systems: Mapping[str, str | os.PathLike],
          captions: str | os.PathLike | None = None,
-         options: Options = Options(),
+         options: design.Options = design.Options(),
          say: Callable[[str], None] = lambda line: None) -> folder.Test:
   """Writes a test, whole or not at all.
 
@@ -71,7 +44,7 @@ def make(out: str | os.PathLike, systems: Mapping[str, str | os.PathLike],
     out: the folder; must not exist.
     systems: {name: folder of audio}; two or more.
     captions: CSV with `id,caption`, and `track` where clips share recordings.
-    options: see `Options`.
+    options: see `design.Options`.
     say: takes a line about each thing that was left out or changed.
 
   Raises:
@@ -156,7 +129,7 @@ class _Sounds:
   """
 
   def __init__(self, directory: pathlib.Path,
-               sets: Sequence[clip_sets.ClipSet], options: Options):
+               sets: Sequence[clip_sets.ClipSet], options: design.Options):
     self._directory, self._sets, self._options = directory, sets, options
     self.rate_hz = max(clip.sample_rate_hz
                        for clips in sets for clip in clips.clips)

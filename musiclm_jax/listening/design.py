@@ -25,9 +25,36 @@ QUESTION = ('Which of the two fits the description better? Please ignore the '
             'sound quality.')
 QUESTION_ALONE = 'Which of the two do you prefer?'
 # What is stored: below 0 for A, above 0 for B.
-ANSWERS = {-2: 'A, strongly', -1: 'A, slightly', 0: 'no preference',
+ANSWERS = {-2: 'A, strongly', -1: 'A, slightly', 0: 'No preference',
            1: 'B, slightly', 2: 'B, strongly'}
 MOST_SLOTS = 20_000  # ours: an assignment looks at all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a test is made.
+
+  Attributes:
+    ratings: of each pair of systems.
+    per_rater: most that one person is asked for.
+    seconds: of each clip that are kept, from its beginning.
+    hear_seconds: of both clips that are heard before an answer.
+    lufs: loudness that all clips get; None leaves them as they are.
+    question: '' for the paper's, or one about no description where there are
+      no captions.
+    common: leave out clips that not all systems have, rather than refuse.
+    seed: of the clips that are taken, their order, the sides and the names.
+  """
+
+  ratings: int = 200  # paper
+  per_rater: int = 20  # ours
+  seconds: float = 10.0  # paper
+  hear_seconds: float = 5.0  # ours
+  # EBU R 128; leaves room for the peaks of most music.
+  lufs: float | None = -23.0
+  question: str = ''
+  common: bool = False
+  seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

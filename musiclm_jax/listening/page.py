@@ -2,6 +2,7 @@
 
 import html
 
+from musiclm_jax.listening import design
 from musiclm_jax.listening import script
 
 STYLE = '''
@@ -89,6 +90,9 @@ textarea { width: 100%; min-height: 4.5em; padding: 10px; font: inherit;
   .answers legend { grid-column: 1 / -1; }
   .answers label { flex-direction: column; min-height: 72px; padding: 8px 4px; }
 }
+@media (max-width: 639px) and (max-height: 720px) {
+  .play { min-height: 48px; } .answers label { min-height: 44px; }
+  .answers { gap: 5px; } .players { margin-bottom: 6px; } }
 @media (hover: hover) and (min-width: 640px) { kbd { display: block; } }
 @media (prefers-reduced-motion: reduce) { .bar i { transition: none; } }
 '''
@@ -149,18 +153,15 @@ _ANSWER = '''
 <label class="{side}"><input type="radio" name="answer" value="{value}">
 <span>{words}</span><kbd>{key}</kbd></label>'''
 
-_ANSWERS = ((-2, 'a', 'A, strongly'), (-1, 'a', 'A, slightly'),
-            (0, 'none', 'No preference'), (1, 'b', 'B, slightly'),
-            (2, 'b', 'B, strongly'))
-
 
 def content(question: str) -> str:
   """The whole page."""
   players = ''.join(_PLAYER.format(side=side, name=side.upper())
                     for side in 'ab')
   answers = ''.join(
-      _ANSWER.format(value=value, side=side, words=words, key=key)
-      for key, (value, side, words) in enumerate(_ANSWERS, 1))
+      _ANSWER.format(value=value, words=words, key=key,
+                     side='a' if value < 0 else 'b' if value else 'none')
+      for key, (value, words) in enumerate(design.ANSWERS.items(), 1))
   return (
       '<!doctype html><html lang="en"><meta charset="utf-8">'
       '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -33,8 +33,7 @@ def _wins(results):
       f'{_range(s.share.raters)}') for s in results.systems]
   best = results.systems[0]
   return report.Section(
-      f'Wins, strong or weak ({len(results.ratings)} ratings by '
-      f'{results.raters} raters; share of a system\'s ratings, 95 % over tracks)',
+      'Wins, strong or weak (of all ratings of a system; 95 % over tracks)',
       tuple(lines), f'{best.system} wins most often')
 
 
@@ -44,9 +43,9 @@ def _pairs(results):
     first, second = pair.wins
     strong, weak, _, other_weak, other_strong = pair.counts
     lines.append(report.Line(
-        f'{pair.first} : {pair.second}', f'{first} : {second}',
+        f'{pair.first} : {pair.second}', f'{first}:{second}',
         f'ties {pair.ties}; {pair.first} wins {pair.first_wins.text()}',
-        f'strong {strong} : {other_strong}, weak {weak} : {other_weak}; '
+        f'strong {strong}:{other_strong}, weak {weak}:{other_weak}; '
         f'W = {pair.test.statistic:g}, p {_p(pair.p)}'
         f'{" *" if pair.significant else ""}, over clips {_p(pair.clips_p)}'))
   told = [f'{better} over {worse}' for better, worse in map(_order, [

@@ -4,6 +4,7 @@ import listening_site
 import pytest
 
 from musiclm_jax.listening import build
+from musiclm_jax.listening import design
 
 
 @pytest.fixture(name='folders', scope='session')
@@ -21,7 +22,7 @@ def _make(folders, tmp_path_factory):
   def make(**options):
     options = dict(dict(ratings=8, per_rater=6), **options)
     return build.make(tmp_path_factory.mktemp('test') / 'test', folders,
-                      captions, build.Options(**options))
+                      captions, design.Options(**options))
 
   return make
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from musiclm_jax.listening import build
+from musiclm_jax.listening import design
 from musiclm_jax.listening import folder
 from musiclm_jax.metrics import loudness
 
@@ -226,7 +227,7 @@ def test_clips_that_would_clip_stay_quieter(copy):
   soundfile.write(copy / 'ours/clip0.wav', click, RATE)
   lines = []
   test = build.make(copy / 'test', {n: copy / n for n in ('ours', 'theirs')},
-                    options=build.Options(ratings=4, lufs=-10.0),
+                    options=design.Options(ratings=4, lufs=-10.0),
                     say=lines.append)
   assert any('stay below the loudness' in line for line in lines)
   for sound in sounds(test).values():

@@ -12,6 +12,7 @@ import command_line
 import listening_site
 import pytest
 
+from musiclm_jax import files
 from musiclm_jax.listening import store as store_lib
 
 
@@ -132,3 +133,12 @@ def test_help_and_page_come_without_jax():
 def test_kinds_that_are_unknown(capsys):
   code, _, err = command_line.run(capsys, 'listen', 'play')
   assert code == 2 and 'part of the listening test' in err
+
+
+def test_two_servers_of_one_test(test, capsys):
+  pytest.importorskip('uvicorn')
+  with files.claimed(test.directory, 'the test'):
+    code, out, err = command_line.run(
+        capsys, 'listen', 'serve', test.directory, '--port', '0')
+  assert code == 2 and not out and err.count('\n') == 1
+  assert 'another run writes to the test' in err
