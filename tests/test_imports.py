@@ -43,9 +43,10 @@ _MAY_KNOW = {
     'evaluation': {'data', 'nn', 'training', 'codecs', 'tokens', 'tokenizers',
                    'decoding', 'systems', 'listeners', 'metrics'},
     'serving': {'tokens', 'decoding', 'systems', 'evaluation'},
+    'listening': {'evaluation', 'metrics', 'serving'},
     'commands': {'data', 'nn', 'training', 'preflight', 'codecs', 'tokens',
                  'tokenizers', 'decoding', 'systems', 'metrics', 'evaluation',
-                 'serving'},
+                 'serving', 'listening'},
 }
 # Loose modules that know a folder; the others know none.
 _LOOSE_MAY_KNOW = {

@@ -111,6 +111,18 @@ def run(sock: socket.socket, bundle: bundle_lib.Bundle,
     os._exit(0)  # pylint: disable=protected-access
 
 
+def run_app(sock: socket.socket, app: Any) -> None:
+  """Serves an ASGI app that has no worker until SIGTERM or Ctrl-C."""
+  host, port = sock.getsockname()[:2]
+  with _Stop() as stop:
+    server = _server(app)
+    stop.ends(server)
+    print(f'http://{f"[{host}]" if ":" in host else host}:{port}',
+          file=sys.stderr, flush=True)
+    server.run(sockets=[sock])
+  print('stopped', file=sys.stderr, flush=True)
+
+
 def make_service(
     folder: pathlib.Path, bundle: bundle_lib.Bundle, limits: limits_lib.Limits,
     weights: str | None = None, warm: str = 'all',
