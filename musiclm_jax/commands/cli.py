@@ -33,6 +33,7 @@ COMMANDS = {
     'export': ('musiclm_jax.commands.export', 'a trained model to a bundle component'),
     'precompute': ('musiclm_jax.commands.precompute', 'a corpus to cached tokens'),
     'evaluate': ('musiclm_jax.commands.evaluate', 'how good is a bundle, part by part'),
+    'report': ('musiclm_jax.commands.report', 'a page of what evaluations left'),
     'codec': ('musiclm_jax.commands.codec', 'encode and decode with the codec alone'),
     'inspect': ('musiclm_jax.commands.inspect', 'say what a bundle, corpus, cache or '
                 'audio file holds'),

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import tempfile
@@ -138,10 +139,16 @@ def _write(args: argparse.Namespace, bundle: Any, outcome: runnable.Outcome,
            drawn: list) -> None:
   """The files that were asked for."""
   from musiclm_jax import figures  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import provenance  # pylint: disable=g-import-not-at-top
   found = dict(outcome.figures)
   if bundle is not None:
     found.update(bundle=bundle.identity,
                  bundle_fingerprint=bundle.weights_fingerprint())
+  # What pages show besides: see evaluation/pages/measured.py.
+  found.update(evaluation=args.what, title=outcome.title,
+               judged=outcome.judged,
+               sections=[dataclasses.asdict(s) for s in outcome.sections],
+               command=provenance.command())
   found.update(outcome.about)
   if args.json:
     figures.write(args.json, found)

@@ -27,7 +27,7 @@ def of(bundle: Any = None, seed: int | None = None,
     command, commit, machine, versions; bundle and its fingerprint; counts of
     clips, used and refused, by reason; the resampler.
   """
-  found = dict(command=' '.join(['musiclm', *map(shlex.quote, sys.argv[1:])]),
+  found = dict(command=command(),
                resampler=f'{RESAMPLER} {_version("soxr")}', seed=seed,
                **figures.context())
   if bundle is not None:
@@ -40,6 +40,11 @@ def of(bundle: Any = None, seed: int | None = None,
                                 in sorted(clips.refused.items())})
       for role, clips in (sets or {}).items()}
   return dict(found, **more)
+
+
+def command() -> str:
+  """The words that this program was started with."""
+  return ' '.join(['musiclm', *map(shlex.quote, sys.argv[1:])])
 
 
 def _version(package):

@@ -127,14 +127,14 @@ def _sounds(sounds):
   rows = []
   for title, players in sounds:
     cells = ''.join(
-        f'<td><audio controls preload="none" src="{_flac(audio, rate)}">'
+        f'<td><audio controls preload="none" src="{flac(audio, rate)}">'
         f'</audio></td>' for _, audio, rate in players)
     rows.append(f'<tr><td>{_text(title)}</td>{cells}</tr>')
   return (f'<h2>Listen</h2><table><tr><th></th>{heads}</tr>{"".join(rows)}'
           f'</table>')
 
 
-def _flac(audio, rate):
+def flac(audio: Any, rate: int) -> str:
   """[N] float32 -> a data URL of 16-bit FLAC."""
   import soundfile  # pylint: disable=g-import-not-at-top
 

@@ -106,19 +106,19 @@ class Table:
     Raises:
       UserError: it is not such a table.
     """
-    _check(found, dict, where)
+    check(found, dict, where)
     rows = []
-    for number, row in enumerate(_check(found.get('rows'), list,
+    for number, row in enumerate(check(found.get('rows'), list,
                                         f'{where}: rows')):
       place = f'{where}: row {number + 1}'
-      name = _check(_check(row, dict, place).get('name'), str, f'{place}: name')
-      figures = _check(row.get('figures', {}), dict, f'{place}: figures')
+      name = check(check(row, dict, place).get('name'), str, f'{place}: name')
+      figures = check(row.get('figures', {}), dict, f'{place}: figures')
       rows.append(Row(name, {
           key: _figure(key, value, f'{place}: {key}')
           for key, value in figures.items()}))
     columns = _texts(found.get('columns', []), f'{where}: columns')
     columns = dict.fromkeys([*columns, *(k for r in rows for k in r.figures)])
-    not_measured = _check(
+    not_measured = check(
         found.get('not_measured') or {}, dict, f'{where}: not_measured')
     return cls(tuple(columns), tuple(rows),
                {str(k): str(v) for k, v in not_measured.items()},
@@ -189,13 +189,13 @@ class Published:
   def from_json(cls, found: Any, where: str = 'the published rows'
                 ) -> Published:
     """Of what `to_json` gave; UserError of anything else."""
-    _check(found, dict, where)
+    check(found, dict, where)
     rows = {}
-    for row in _check(found.get('rows'), list, f'{where}: rows'):
-      name = _check(_check(row, dict, where).get('name'), str, f'{where}: name')
+    for row in check(found.get('rows'), list, f'{where}: rows'):
+      name = check(check(row, dict, where).get('name'), str, f'{where}: name')
       rows[name] = {
-          key: _number(value, f'{where}: {name}: {key}') for key, value in
-          _check(row.get('figures', {}), dict, f'{where}: {name}').items()}
+          key: checked_number(value, f'{where}: {name}: {key}') for key, value in
+          check(row.get('figures', {}), dict, f'{where}: {name}').items()}
     return cls(str(found.get('note', '')),
                _texts(found.get('columns', []), f'{where}: columns'), rows)
 
@@ -274,31 +274,39 @@ def _wrapped(line, width):
 
 
 def _figure(name, found, where):
-  _check(found, dict, where)
-  numbers = {key: _number(found.get(key), f'{where}: {key}')
+  check(found, dict, where)
+  numbers = {key: checked_number(found.get(key), f'{where}: {key}')
              for key in ('value', 'low', 'high', 'count')}
   better = found.get('better') or ''
   if better not in _BETTER:
     raise errors.UserError(
         f'{where}: better is {better!r}; expected lower, higher or nothing.')
+  if not math.isfinite(numbers['count'] or 0):
+    raise errors.UserError(f'{where}: count is not finite.')
   return measures.Figure(
       name, numbers['value'], numbers['low'], numbers['high'],
       int(numbers['count'] or 0), better, str(found.get('note') or ''))
 
 
-def _number(value, where):
-  if value is None or isinstance(value, (int, float)) and not isinstance(
-      value, bool):
-    return value
-  raise errors.UserError(
-      f'{where} is {errors.kind(value)}; expected a number.')
+def checked_number(value: Any, where: str) -> float | None:
+  """`value` as float, or None where it is None; UserError if no number."""
+  if value is None:
+    return None
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    raise errors.UserError(
+        f'{where} is {errors.kind(value)}; expected a number.')
+  try:
+    return float(value)
+  except OverflowError as error:
+    raise errors.UserError(f'{where} is too large for a number.') from error
 
 
 def _texts(found, where):
-  return tuple(_check(text, str, where) for text in _check(found, list, where))
+  return tuple(check(text, str, where) for text in check(found, list, where))
 
 
-def _check(value, kind, where):
+def check(value: Any, kind: type, where: str) -> Any:
+  """`value`, which is of this kind: dict, list or str; UserError if not."""
   if not isinstance(value, kind):
     expected = {dict: 'an object', list: 'a list', str: 'text'}[kind]
     raise errors.UserError(

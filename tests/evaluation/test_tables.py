@@ -105,6 +105,10 @@ def test_json_and_back():
      't: row 1: fad: value is true or false; expected a number.'),
     ({'rows': [{'name': 'a', 'figures': {'fad': {'better': 'more'}}}]},
      "t: row 1: fad: better is 'more'; expected lower, higher or nothing."),
+    ({'rows': [{'name': 'a', 'figures': {'fad': {'count': math.inf}}}]},
+     't: row 1: fad: count is not finite.'),
+    ({'rows': [{'name': 'a', 'figures': {'fad': {'low': 10**400}}}]},
+     't: row 1: fad: low is too large for a number.'),
     ({'rows': [], 'columns': [1]}, 't: columns is a number; expected text.')])
 def test_what_is_no_table(found, line):
   with pytest.raises(errors.UserError) as raised:
