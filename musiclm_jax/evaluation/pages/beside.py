@@ -21,6 +21,7 @@ tag = markup.tag
 # What figures do not depend on, or only through what else is compared.
 _LIGHT = frozenset({'command', 'machine', 'python', 'wall_seconds',
                     'refused_clips'})
+_MOST_OPEN = 20  # figures that are not folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def html(one: folder_lib.Folder, other: folder_lib.Folder
     parts += [tag('h3', ours.name),
               _circumstances(circumstances(ours.provenance, theirs.provenance),
                              labels),
-              _table(both, labels), _only(ours, theirs, labels),
+              _tables(both, labels), _only(ours, theirs, labels),
               _charts(_overlaid(ours.charts, theirs.charts, labels))]
   for ours, theirs in _shared(one.runs, other.runs):
     if ours.loss and theirs.loss:
@@ -165,33 +166,50 @@ def _circumstances(found, labels):
       tag('td', tag('code', 'not said' if v is None else v)) for v in values))
           for what, values in found.items()]
   return tag('div', tag('p', tag('b', 'Not of the same: '), ', '.join(found),
-                        '. The differences below are of these as well.'),
+                        '. What differs below may do so for that reason.'),
              markup.folded('what they are', markup.scrolled(tag(
                  'table', tag('tr', tag('td'), *(tag('th', x) for x in labels)),
                  *rows))), class_='warning')
 
 
-def _table(both, labels):
+def _tables(both, labels):
+  """First those that are apart, then all, folded where they are many."""
   if not both:
     return tag('p', 'They have no figure in common.', class_='note')
-  rows = any(p.row for p in both)
+  apart = [p for p in both if p.apart]
+  parts = [tag('p', tag('b', markup.count(len(apart), 'figure')),
+               ' with intervals that do not overlap.')]
+  if apart:
+    parts.append(_table(apart, labels))
+  if len(apart) < len(both):
+    parts.append(markup.folded(
+        f'all {markup.count(len(both), "figure")}', _table(both, labels),
+        open_=len(both) <= _MOST_OPEN))
+  return markup.joined(*parts)
+
+
+def _table(both, labels):
+  """Lines of figures, grouped by rows where there are any."""
   head = tag('tr', *(tag('th', t) for t in (
-      *(('row',) if rows else ()), 'figure', *labels, 'difference')), tag('td'))
-  lines = [tag('tr', tag('td', p.row or 'overall') if rows else None,
-               tag('th', p.name), *(
-                   tag('td', cells.number_or_count(f), class_='number')
-                   for f in (p.one, p.other)), _difference(p), _mark(p))
-           for p in both]
+      'figure', *labels, 'difference')), tag('td'))
+  lines, row = [], ''
+  for p in both:
+    if p.row != row:
+      row = p.row
+      lines.append(tag('tr', tag('th', row, colspan=5, class_='group')))
+    lines.append(tag('tr', tag('td', cells.breakable(p.name)), *(
+        tag('td', cells.number_or_count(f), class_='number')
+        for f in (p.one, p.other)), _difference(p), _mark(p)))
   return markup.scrolled(tag('table', tag('thead', head),
                              tag('tbody', *lines)))
 
 
 def _difference(pair):
-  if pair.difference is None:
-    return tag('td', 'n/a', class_='number')
+  if not pair.difference:
+    return tag('td', 'n/a' if pair.difference is None else '0', class_='number')
   like = max(abs(pair.one.value), abs(pair.other.value))
   shown = cells.tables.number(abs(pair.difference), like or None)
-  sign = '' if not pair.difference else '+' if pair.difference > 0 else '−'
+  sign = '+' if pair.difference > 0 else '−'
   return tag('td', sign + shown, class_='number')
 
 
@@ -212,12 +230,19 @@ def _only(ours, theirs, labels):
 
 def _overlaid(ones, others, labels):
   """Charts of one title, with the lines of both."""
-  theirs = {c.title: c for c in others}
-  return [dataclasses.replace(c, lines={
-      f'{name}, {label}': points
-      for label, lines in zip(labels, (c.lines, theirs[c.title].lines))
-      for name, points in lines.items()})
-          for c in ones if c.title in theirs]
+  theirs, found = {c.title: c for c in others}, []
+  for chart in ones:
+    other = theirs.get(chart.title)
+    if other is None:
+      continue
+    alike = chart.lines.keys() == other.lines.keys()
+    lines = {f'{name}, {labels[0]}': points
+             for name, points in chart.lines.items()}
+    for name in chart.lines if alike else other.lines:
+      lines[f'{name}, {labels[1]}'] = other.lines[name]
+    found.append(dataclasses.replace(
+        chart, lines=lines, firsts=len(chart.lines) if alike else 0))
+  return found
 
 
 def _charts(found):
