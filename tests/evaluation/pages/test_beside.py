@@ -79,7 +79,7 @@ def test_the_section(make):
   beside.check(one, other)
   found, told = beside.html(one, other)
   assert told == ('one against other: 2 figures in both, 1 of 1 with intervals '
-                  'apart (1 better).')
+                  'apart (1 better); they differ in git_commit.')
   assert '>apart, better<' in found and '−1.00' in found
   assert 'Only in one: lone.' in found and '1 figure only in other' in found
   assert '</b>git_commit. What differs' in found
@@ -106,6 +106,17 @@ def test_curves_are_laid_over_each_other(make):
   # Counterparts have one colour and different dashes.
   assert found.count('--line0') >= 2 and '--line1' not in found
   assert found.count('stroke-dasharray') == 2  # the line and its legend
+
+
+def test_what_different_listeners_heard_is_not_compared(make):
+  heard = lambda value, code: dict(table=_figures(value), provenance=dict(
+      listeners={'/models/fad.onnx': dict(hash=code)}))
+  one, other = make('one', a=heard(1.0, 'x')), make('other', a=heard(9.0, 'y'))
+  found, told = beside.html(one, other)
+  assert '0 of 1 with intervals apart; they differ in listeners.' in told
+  assert '>another listener<' in found and '>apart' not in found
+  assert 'Of fad they had different listeners' in found
+  assert found.count('another listener') == 1  # mcc is of no listener
 
 
 def test_nothing_in_common(make):
