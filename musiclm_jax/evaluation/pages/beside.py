@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import math
+import pathlib
 from typing import Any
 
 from musiclm_jax import errors
@@ -21,6 +22,7 @@ tag = markup.tag
 # What figures do not depend on, or only through what else is compared.
 _LIGHT = frozenset({'command', 'machine', 'python', 'wall_seconds',
                     'refused_clips'})
+_MOST_OPEN = 20  # figures that are not folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Pair:
   Attributes:
     row, name: of the figure.
     one, other: it.
+    listener: that it comes from and that differs between the two, or ''.
   """
 
   row: str
   name: str
   one: measures.Figure
   other: measures.Figure
+  listener: str = ''
 
   @property
   def difference(self) -> float | None:
@@ -46,9 +50,12 @@ class Pair:
 
   @property
   def apart(self) -> bool:
-    """Whether both have intervals, and these do not overlap."""
+    """Whether both have intervals, and these do not overlap.
+
+    What different listeners heard is on different scales, and never apart.
+    """
     ends = (self.one.low, self.one.high, self.other.low, self.other.high)
-    if self.difference is None or any(
+    if self.listener or self.difference is None or any(
         e is None or not math.isfinite(e) for e in ends):
       return False
     return ends[0] > ends[3] or ends[2] > ends[1]
@@ -65,8 +72,20 @@ class Pair:
 def pairs(one: measured.Evaluation, other: measured.Evaluation) -> list[Pair]:
   """Figures that both have, in the order of the first."""
   theirs = other.every()
-  return [Pair(*key, figure, theirs[key])
+  differ = _listeners(circumstances(one.provenance, other.provenance))
+  return [Pair(*key, figure, theirs[key], next(
+      (name for name in differ if name in key[1]), ''))
           for key, figure in one.every().items() if key in theirs]
+
+
+def _listeners(found):
+  """Names, as figures have them, of the listeners that differ.
+
+  >>> _listeners({'seed': 0, 'listeners: /models/vggish.onnx: hop': 0})
+  ['vggish']
+  """
+  names = (key.split(': ')[1] for key in found if key.startswith('listeners: '))
+  return list(dict.fromkeys(pathlib.PurePath(name).stem for name in names))
 
 
 def circumstances(one: Mapping[str, Any], other: Mapping[str, Any]
@@ -119,21 +138,21 @@ def html(one: folder_lib.Folder, other: folder_lib.Folder
   labels = (one.label, other.label)
   if labels[0] == labels[1]:
     labels = (str(one.directory), str(other.directory))
-  parts, found = [], []
+  parts, found, differ = [], [], {}
   for ours, theirs in _shared(one.evaluations, other.evaluations):
     both = pairs(ours, theirs)
     found += both
-    parts += [tag('h3', ours.name),
-              _circumstances(circumstances(ours.provenance, theirs.provenance),
-                             labels),
-              _table(both, labels), _only(ours, theirs, labels),
+    states = circumstances(ours.provenance, theirs.provenance)
+    differ.update(states)
+    parts += [tag('h3', ours.name), _circumstances(states, labels),
+              _tables(both, labels), _only(ours, theirs, labels),
               _charts(_overlaid(ours.charts, theirs.charts, labels))]
   for ours, theirs in _shared(one.runs, other.runs):
     if ours.loss and theirs.loss:
       loss = dataclasses.replace(theirs.loss, title=ours.loss.title)
       parts += [tag('h3', f'training: {ours.name}'),
                 _charts(_overlaid([ours.loss], [loss], labels))]
-  told = _summary(found, labels)
+  told = _summary(found, labels, differ)
   lone = [f'Only in {label}: {", ".join(names)}.'
           for label, names in zip(labels, _lone(one, other)) if names]
   return tag('section', tag('h2', f'{labels[0]} against {labels[1]}'),
@@ -145,7 +164,7 @@ def html(one: folder_lib.Folder, other: folder_lib.Folder
              id='against'), told
 
 
-def _summary(found, labels):
+def _summary(found, labels, differ):
   """One line."""
   apart = [p for p in found if p.apart]
   with_interval = sum(p.one.low is not None and p.other.low is not None
@@ -154,7 +173,9 @@ def _summary(found, labels):
           f' in both, {len(apart)} of {with_interval} with intervals apart')
   counts = [f'{sum(p.verdict == v for p in apart)} {v}'
             for v in ('better', 'worse') if any(p.verdict == v for p in apart)]
-  return told + (f' ({", ".join(counts)})' if counts else '') + '.'
+  told += f' ({", ".join(counts)})' if counts else ''
+  kinds = list(dict.fromkeys(key.split(': ')[0] for key in differ))
+  return told + (f'; they differ in {", ".join(kinds)}.' if kinds else '.')
 
 
 def _circumstances(found, labels):
@@ -165,41 +186,67 @@ def _circumstances(found, labels):
       tag('td', tag('code', 'not said' if v is None else v)) for v in values))
           for what, values in found.items()]
   return tag('div', tag('p', tag('b', 'Not of the same: '), ', '.join(found),
-                        '. The differences below are of these as well.'),
+                        '. What differs below may do so for that reason.'),
              markup.folded('what they are', markup.scrolled(tag(
                  'table', tag('tr', tag('td'), *(tag('th', x) for x in labels)),
                  *rows))), class_='warning')
 
 
-def _table(both, labels):
+def _tables(both, labels):
+  """First those that are apart, then all, folded where they are many."""
   if not both:
     return tag('p', 'They have no figure in common.', class_='note')
-  rows = any(p.row for p in both)
+  apart = [p for p in both if p.apart]
+  parts = [tag('p', tag('b', markup.count(len(apart), 'figure')),
+               ' with intervals that do not overlap.') if apart else
+           tag('p', 'No two intervals are apart.')]
+  if apart:
+    parts.append(_table(apart, labels))
+  if len(apart) < len(both):
+    parts.append(markup.folded(
+        f'{markup.count(len(both), "figure")} in both', _table(both, labels),
+        open_=len(both) <= _MOST_OPEN))
+  unlike = sorted({p.listener for p in both if p.listener})
+  if unlike:
+    parts.append(tag('p', f'Of {", ".join(unlike)} they had different '
+                     f'listeners: those figures cannot be compared.',
+                     class_='note'))
+  return markup.joined(*parts)
+
+
+def _table(both, labels):
+  """Lines of figures, grouped by rows where there are any."""
   head = tag('tr', *(tag('th', t) for t in (
-      *(('row',) if rows else ()), 'figure', *labels, 'difference')), tag('td'))
-  lines = [tag('tr', tag('td', p.row or 'overall') if rows else None,
-               tag('th', p.name), *(
-                   tag('td', cells.number_or_count(f), class_='number')
-                   for f in (p.one, p.other)), _difference(p), _mark(p))
-           for p in both]
+      'figure', *labels, 'difference')), tag('td'))
+  lines, row = [], ''
+  for p in both:
+    if p.row != row:
+      row = p.row
+      lines.append(tag('tr', tag('th', row, colspan=5, class_='group')))
+    lines.append(tag('tr', tag('td', cells.breakable(p.name)), *(
+        tag('td', cells.number_or_count(f), class_='number')
+        for f in (p.one, p.other)), _difference(p), _mark(p)))
   return markup.scrolled(tag('table', tag('thead', head),
                              tag('tbody', *lines)))
 
 
 def _difference(pair):
-  if pair.difference is None:
-    return tag('td', 'n/a', class_='number')
+  if not pair.difference:
+    return tag('td', 'n/a' if pair.difference is None else '0', class_='number')
   like = max(abs(pair.one.value), abs(pair.other.value))
   shown = cells.tables.number(abs(pair.difference), like or None)
-  sign = '' if not pair.difference else '+' if pair.difference > 0 else '−'
+  sign = '+' if pair.difference > 0 else '−'
   return tag('td', sign + shown, class_='number')
 
 
 def _mark(pair):
+  if pair.listener:
+    return tag('td', tag('small', 'another listener'))
   if not pair.apart:
     return tag('td')
   return tag('td', tag('span', f'apart{", " if pair.verdict else ""}'
-                       f'{pair.verdict}', class_=pair.verdict or 'verdict'))
+                       f'{pair.verdict}', class_=pair.verdict or 'verdict'),
+             class_='number')
 
 
 def _only(ours, theirs, labels):
@@ -212,12 +259,19 @@ def _only(ours, theirs, labels):
 
 def _overlaid(ones, others, labels):
   """Charts of one title, with the lines of both."""
-  theirs = {c.title: c for c in others}
-  return [dataclasses.replace(c, lines={
-      f'{name}, {label}': points
-      for label, lines in zip(labels, (c.lines, theirs[c.title].lines))
-      for name, points in lines.items()})
-          for c in ones if c.title in theirs]
+  theirs, found = {c.title: c for c in others}, []
+  for chart in ones:
+    other = theirs.get(chart.title)
+    if other is None:
+      continue
+    alike = chart.lines.keys() == other.lines.keys()
+    lines = {f'{name}, {labels[0]}': points
+             for name, points in chart.lines.items()}
+    for name in chart.lines if alike else other.lines:
+      lines[f'{name}, {labels[1]}'] = other.lines[name]
+    found.append(dataclasses.replace(
+        chart, lines=lines, firsts=len(chart.lines) if alike else 0))
+  return found
 
 
 def _charts(found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,13 +22,11 @@ _WIDE, _HIGH = 96, 10  # of the picture of an interval
 def table(found: tables.Table) -> markup.Html:
   """A table, with figures down the page where there are more than rows."""
   notes, grid = tables.Footnotes(), []
-  counts = {c: {r.figures[c].count for r in found.rows if c in r.figures}
-            for c in found.columns}
+  counts = {c: _usual_count(found, c) for c in found.columns}
   for column in found.columns:
     figures = [row.figures.get(column) for row in found.rows]
     scale = _scale(figures)
-    grid.append([_cell(f, notes, scale, len(counts[column]) > 1)
-                 for f in figures])
+    grid.append([_cell(f, notes, scale, counts[column]) for f in figures])
   heads = [_column(found, c, counts[c]) for c in found.columns]
   names = [tag('th', row.name) for row in found.rows]
   if len(found.columns) > len(found.rows):
@@ -48,19 +47,27 @@ def table(found: tables.Table) -> markup.Html:
   return markup.joined(whole, *below)
 
 
-def _column(found, column, counts):
+def _usual_count(found, column):
+  """Clips that most rows' figures are of, 0 where no row says."""
+  counts = collections.Counter(
+      row.figures[column].count for row in found.rows
+      if column in row.figures and row.figures[column].count)
+  return counts.most_common(1)[0][0] if counts else 0
+
+
+def _column(found, column, count):
   better = found.better(column)
-  same = f'{next(iter(counts)):,} clips' if len(counts) == 1 and any(
-      counts) else ''
-  told = ', '.join(filter(None, (f'{better} is better' if better else '', same)))
-  return tag('th', _breakable(column), tag('small', told) if told else None)
+  told = ', '.join(filter(None, (
+      f'{better} is better' if better else '',
+      markup.count(count, 'clip') if count else '')))
+  return tag('th', breakable(column), tag('small', told) if told else None)
 
 
-def _cell(figure, notes, scale, with_count):
+def _cell(figure, notes, scale, usual):
   shown = [notes.cell(figure)]
   if figure is not None:
     shown.append(_interval(figure, scale))
-    if with_count and figure.count:
+    if figure.count not in (0, usual):
       shown.append(tag('small', markup.count(figure.count, 'clip')))
   return tag('td', *shown, class_='number')
 
@@ -121,12 +128,12 @@ def section(found: report.Section) -> markup.Html:
 
 def flat(figures: Mapping[str, measures.Figure]) -> markup.Html:
   """Figures by name, as many columns as there is room for."""
-  return tag('ul', *(tag('li', tag('span', _breakable(name)), ' ',
+  return tag('ul', *(tag('li', tag('span', breakable(name)), ' ',
                          tag('b', number_or_count(f)))
                      for name, f in figures.items()), class_='flat')
 
 
-def _breakable(name):
+def breakable(name: str) -> markup.Html:
   """A name that may go on in the next line after an underscore."""
   first, *rest = name.split('_')
   parts = [first]

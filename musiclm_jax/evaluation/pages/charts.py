@@ -21,6 +21,7 @@ tag = markup.tag
 _WIDTH, _HEIGHT = 420, 240  # units; text of 12 stays readable on a phone
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 26, 40
 _DASHES = ('', '7 3', '2 3', '9 3 2 3')
+_MARKERS = 4
 _COLOURS = 6  # that the style names: --line0, --line1, ...
 _MARKED = 24  # points of a line that get a marker and a place in the table
 _TICKS = 5
@@ -57,6 +58,8 @@ class Chart:
     x, y: what the axes are.
     lines: {name: Points}.
     note: below it.
+    firsts: so many lines come first, and as many others after them are their
+      counterparts, of their colours; 0: all lines are of their own.
   """
 
   title: str
@@ -64,6 +67,15 @@ class Chart:
   y: str
   lines: Mapping[str, Sequence[Point]]
   note: str = ''
+  firsts: int = 0
+
+  def look(self, index: int) -> tuple[str, str | None, int]:
+    """(style, dashes, marker) of a line."""
+    colour = dash = marker = index
+    if self.firsts:
+      colour, dash = index % self.firsts, index // self.firsts
+    return (f'--line: var(--line{colour % _COLOURS})',
+            _DASHES[dash % len(_DASHES)] or None, marker % _MARKERS)
 
 
 def from_json(found: Any, where: str) -> tuple[Chart, ...]:
@@ -124,7 +136,7 @@ def figure(chart: Chart) -> markup.Html:
   if not any(p.drawn for points in chart.lines.values() for p in points):
     return tag('figure', tag('figcaption', chart.title),
                tag('p', 'no points with values'), *told)
-  legend = [tag('span', _swatch(i), ' ', name, class_='key')
+  legend = [tag('span', _swatch(chart.look(i)), ' ', name, class_='key')
             for i, name in enumerate(chart.lines)]
   return tag('figure', tag('figcaption', chart.title), _svg(chart),
              tag('div', *legend, class_='legend'), *told, _values(chart))
@@ -138,7 +150,7 @@ def _svg(chart):
   parts = [tag('title', f'{chart.title}: {chart.y} over {chart.x}'),
            *_grid(chart, across, up)]
   for i, line in enumerate(chart.lines.values()):
-    parts += _line(line, i, across, up)
+    parts += _line(line, chart.look(i), across, up)
   return tag('svg', *parts, viewBox=f'0 0 {_WIDTH} {_HEIGHT}', role='img',
              class_='chart')
 
@@ -183,9 +195,9 @@ def _grid(chart, across, up):
             text_anchor='end')
 
 
-def _line(line, index, across, up):
+def _line(line, look, across, up):
   """Band, strokes and markers of one line."""
-  style = f'--line: var(--line{index % _COLOURS})'
+  style, dashes, marker = look
   for part in _unbroken(line):
     band = [p for p in part if len(p.extent) == 3]
     if len(band) > 1:
@@ -195,12 +207,12 @@ def _line(line, index, across, up):
                 style=style)
     yield tag('polyline', points=_coordinates(
         [(across(p.x), up(p.y)) for p in part]), class_='line', style=style,
-              stroke_dasharray=_DASHES[index % len(_DASHES)] or None)
+              stroke_dasharray=dashes)
   drawn = [p for p in line if p.drawn]
   # One point alone is no line: it would not be seen.
   for p in drawn if len(line) <= _MARKED else [
       part[0] for part in _unbroken(line) if len(part) == 1]:
-    yield _marker(index, across(p.x), up(p.y), style, _told(p))
+    yield _marker(marker, across(p.x), up(p.y), style, _told(p))
 
 
 def _unbroken(line):
@@ -224,7 +236,7 @@ def _marker(index, x, y, style, told=None):
   """Circle, square, diamond or triangle."""
   corners = ((), ((-3, -3), (3, -3), (3, 3), (-3, 3)),
              ((0, -4), (4, 0), (0, 4), (-4, 0)), ((0, -4), (4, 3), (-4, 3)))
-  shape = corners[index % len(corners)]
+  shape = corners[index]
   drawn = tag('circle', cx=x, cy=y, r=3.2) if not shape else tag(
       'polygon', points=_coordinates([(x + a, y + b) for a, b in shape]))
   return tag('g', tag('title', told) if told else None, drawn, class_='marker',
@@ -236,12 +248,11 @@ def _told(point):
   return f'{point.x:g}: {value}'
 
 
-def _swatch(index):
-  style = f'--line: var(--line{index % _COLOURS})'
+def _swatch(look):
+  style, dashes, marker = look
   return tag('svg', tag('line', x1=1, x2=27, y1=6, y2=6, class_='line',
-                        style=style, stroke_dasharray=_DASHES[
-                            index % len(_DASHES)] or None),
-             _marker(index, 14, 6, style), viewBox='0 0 28 12', width=28,
+                        style=style, stroke_dasharray=dashes),
+             _marker(marker, 14, 6, style), viewBox='0 0 28 12', width=28,
              height=12, aria_hidden='true')
 
 

@@ -95,12 +95,15 @@ def read(directory: str | os.PathLike, what: str = 'the folder') -> Folder:
   sets = [_sound_set(*s, heard, skipped) for s in sounds]
   sets = [s for s in sets if s.files]
   if not (found or trained or sets):
-    why = f' ({len(skipped)} files are something else, such as ' \
-          f'{skipped[0][0]}: {skipped[0][1]})' if skipped else ''
+    why = ''
+    if skipped:
+      are = 'file that is' if len(skipped) == 1 else 'files that are'
+      name, reason = skipped[0]
+      why = (f' ({len(skipped)} {are} something else, such as {name}: '
+             f'{reason.rstrip(".")})')
     raise errors.UserError(
         f'{what} {directory} has nothing to show: no JSON of an evaluation, no '
-        f'{runs.METRICS} of a training, no audio files{why}.'.replace(
-            '.).', ').'))
+        f'{runs.METRICS} of a training, no audio files{why}.')
   return Folder(directory, tuple(found), tuple(trained), tuple(sets),
                 tuple(skipped), tuple(notes))
 

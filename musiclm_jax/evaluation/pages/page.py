@@ -141,7 +141,8 @@ def _evaluation(e: measured.Evaluation, index, most, tokens):
     parts.append(cells.published(e.published))
   if e.charts:
     parts.append(tag('div', *map(charts.figure, e.charts), class_='charts'))
-  parts += [cells.section(s) for s in e.sections]
+  # A verdict that stands above a table need not stand below it again.
+  parts += [cells.section(s) for s in e.sections if s.lines or not e.table]
   if e.text and not e.sections:
     parts.append(markup.scrolled(tag('pre', e.text)))
   if e.figures:

@@ -67,7 +67,9 @@ def html(clips: Sequence[measured.Item], most: int,
   parts = [_clip(clip, tokens) for clip in shown]
   if all(len(clip.sounds) == 1 for clip in shown):  # beside each other
     parts = [tag('div', *parts, class_='forms')]
-  return markup.joined(tag('p', told, '.', class_='note'), *parts)
+  return markup.joined(
+      tag('p', told, '. The loudest of each picture is its brightest.',
+          class_='note'), *parts)
 
 
 def _clip(item, tokens):

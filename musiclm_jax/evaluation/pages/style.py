@@ -37,6 +37,8 @@ th { font-weight: 600; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.long { min-width: 14rem; color: var(--soft); }
 td small, th small { display: block; }
+th small { white-space: nowrap; } thead td { border-bottom: 2px solid var(--rule); }
+th.group { padding-top: .9rem; }
 .range { display: block; margin-top: .15rem; }
 .range line { stroke: var(--line0); stroke-width: 2; }
 .range line.rail { stroke: var(--rule); stroke-width: 1; }
@@ -45,11 +47,11 @@ td small, th small { display: block; }
 .worse { color: var(--bad); font-weight: 600; }
 .flat { list-style: none; margin: .4rem 0; padding: 0; font-size: .88rem;
   columns: 22rem; column-gap: 2rem; }
-.flat li { display: flex; justify-content: space-between; gap: 1rem;
+.flat li { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem;
   break-inside: avoid; border-bottom: 1px solid var(--rule);
   padding: .12rem 0; }
-.flat span { overflow-wrap: normal; }
-.flat b { font-weight: 500; white-space: nowrap;
+.flat span { overflow-wrap: break-word; max-width: 100%; }
+.flat b { font-weight: 500; margin-left: auto;
   font-variant-numeric: tabular-nums; }
 .charts { display: grid; gap: 1.2rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
@@ -64,7 +66,7 @@ figcaption { font-weight: 600; }
 .band { fill: var(--line); opacity: .16; } .marker { fill: var(--line); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem;
   font-size: .88rem; }
-.key { white-space: nowrap; } .key svg { vertical-align: middle; }
+.key { min-width: 0; } .key svg { vertical-align: middle; }
 .clip { border-top: 1px solid var(--rule); padding: .8rem 0; }
 .forms .clip { border: 0; padding: 0; } pre { font-size: .82rem; margin: 0; }
 .forms { display: grid; gap: .8rem 1.2rem;
@@ -74,9 +76,9 @@ figcaption { font-weight: 600; }
 audio { width: 100%; height: 2.4rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
 dl { margin: .4rem 0; display: grid; gap: .1rem 1rem;
-  grid-template-columns: minmax(6rem, auto) 1fr; font-size: .92rem; }
+  grid-template-columns: fit-content(16rem) minmax(0, 1fr); font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; } dd > dl { margin: 0; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; }
+@media (max-width: 34rem) { dl { grid-template-columns: minmax(0, 1fr); }
   dt { margin-top: .3rem; } }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444;
     --rule: #bbb; --shade: #f4f4f4; --accent: #000; }
