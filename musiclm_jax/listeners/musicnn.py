@@ -17,6 +17,7 @@ patch's penultimate for all patches of a clip; ours returns each.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import hashlib
 import importlib.util
 import pathlib
 from typing import Self
@@ -106,6 +107,15 @@ class MusicNN:
   def embed(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """[B, P, 200] float32, the penultimate layer of each patch; see `tag`."""
     return self._patches(audio, sample_rate_hz)[1]
+
+  @property
+  def digest(self) -> str:
+    """16 hex digits of the weights."""
+    made = hashlib.sha256()
+    for name in sorted(self._weights):
+      value = np.asarray(self._weights[name])
+      made.update(f'{name}{value.shape}'.encode() + value.tobytes())
+    return made.hexdigest()[:16]
 
   def _patches(self, audio, sample_rate_hz):
     """[B, N] -> ([B, P, 50] probabilities, [B, P, 200] penultimate)."""
