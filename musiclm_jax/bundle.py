@@ -53,10 +53,12 @@ COMPONENTS = {
     **{stage: ('musiclm_jax.systems.musiclm.stages.model', 'from_component')
        for stage in STAGES},
 }
+# What is stored like a component and is no part of a bundle: judges of sound.
+LISTENERS = ('leaf',)
 # What a component may be: of codecs and melodies there are several architectures.
 _MELODIES = ('melody', 'notes')
 KINDS = tuple(k for k in COMPONENTS if k != 'codec') + _MELODIES[1:] + tuple(
-    registry.ARCHITECTURES)
+    registry.ARCHITECTURES) + LISTENERS
 _OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')

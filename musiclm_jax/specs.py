@@ -173,6 +173,17 @@ class TokenSpec:
     return self.codec.frame_rate_hz // self.semantic.frame_rate_hz
 
 
+@dataclasses.dataclass(frozen=True)
+class ListenerSpec:
+  """What a trained judge of sound hears, and the names of what it tells."""
+
+  sample_rate_hz: int = 16_000  # paper (LEAF)
+  classes: tuple = ()
+
+  def __post_init__(self):
+    object.__setattr__(self, 'classes', tuple(self.classes))
+
+
 # What one frame of a stream stands for.
 FRAMES, WINDOWS, CROP = 'frames', 'windows', 'crop'
 KINDS = (FRAMES, WINDOWS, CROP)

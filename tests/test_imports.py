@@ -20,7 +20,7 @@ _MAY_TENSORFLOW = {
     'tokens/shards.py', 'tokens/precompute.py',
     'commands/precompute.py', 'commands/ingest.py',
     'systems/musiclm/stages/t5x_adapter.py', 'listeners/musicnn.py',
-    'listeners/local_models.py'}
+    'listeners/local_models.py', 'listeners/classifiers.py'}
 _MAY_GIN = {'configs.py'} | {
     f'commands/{name}.py' for name in ('train', 'export', 'demo', 'precompute')}
 # Folder by folder along the data flow: which other folders each may know, in
@@ -38,7 +38,8 @@ _MAY_KNOW = {
     'tokenizers': {'nn', 'training', 'tokens'},
     'decoding': {'nn', 'tokens'},
     'systems': {'nn', 'training', 'tokens', 'decoding'},
-    'listeners': {'tokenizers'},  # how local checkpoints are loaded
+    'listeners': {'nn', 'training',
+                  'tokenizers'},  # how local checkpoints are loaded
     'metrics': {'nn', 'tokens', 'listeners'},
     'evaluation': {'data', 'nn', 'training', 'codecs', 'tokens', 'tokenizers',
                    'decoding', 'systems', 'listeners', 'metrics'},

@@ -80,13 +80,15 @@ def run(args: argparse.Namespace) -> None:
     _run_to_t5x(args)
     return
   place = pathlib.Path(os.path.abspath(args.out))  # '.' has no name
-  if place.name not in bundle.COMPONENTS:
-    raise errors.choice('component in --out', place.name, bundle.COMPONENTS)
+  known = (*bundle.COMPONENTS, *bundle.LISTENERS)
+  if place.name not in known:
+    raise errors.choice('component in --out', place.name, known)
   bundle.check_place(place, place.name)
   files.check_folder(place, '--out')
   about = write(*train.gin_arguments(args), place, args.corpus,
                 args.storage, from_t5x=args.from_t5x)
-  bundle.enter(place.parent, place.name)
+  if place.name not in bundle.LISTENERS:
+    bundle.enter(place.parent, place.name)
   print(f'{args.out}: step {about["steps"]}')
 
 

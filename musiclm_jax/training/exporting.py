@@ -64,11 +64,14 @@ def export(trainable: trainable_lib.Trainable,
   about.update(metadata or {})
   place = pathlib.Path(out_dir)
   name = bundle.component_of(parts['kind'])
-  if place.name in bundle.COMPONENTS and place.name != name:
+  if place.name != name and place.name in (
+      *bundle.COMPONENTS, *bundle.LISTENERS):
     raise errors.UserError(
         f'the leaf trains {parts["kind"]}, which cannot be {place.name} in a '
         f'bundle; end --out in /{name}.')
-  if (place.parent / 'manifest.json').is_file():
+  if name in bundle.LISTENERS:
+    pass  # it has no grid to share
+  elif (place.parent / 'manifest.json').is_file():
     bundle.Bundle(place.parent).check_spec(
         place.name, specs.to_dict(parts['spec']))
   elif place.name in bundle.COMPONENTS:
