@@ -97,8 +97,10 @@ def _take(module: Any, measure: Callable, row: Row,
     return measure(row.clips)
   if set(module.WANTS) - {'reference'}:
     return ()
+  # What measures keep for one another is about the reference, so it is apart.
   own = dataclasses.replace(
-      context, reference=row.reference, statistics=None)
+      context, reference=row.reference, statistics=None,
+      shared=context.shared.setdefault(('row', row.name), {}))
   return module.begin(own)(row.clips)
 
 

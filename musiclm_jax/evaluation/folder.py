@@ -21,7 +21,9 @@ from musiclm_jax import errors
 from musiclm_jax.evaluation import baselines
 from musiclm_jax.evaluation import clip_sets
 from musiclm_jax.evaluation import comparison
+from musiclm_jax.evaluation import embeddings
 from musiclm_jax.evaluation import protocol
+from musiclm_jax.evaluation import reference_statistics
 from musiclm_jax.evaluation import runnable
 
 EVALUATION = {
@@ -58,6 +60,11 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
   generated = clip_sets.from_folder(
       options.generated, options.captions, '--generated', 'generated')
   reference, statistics = _reference(options)
+  keep = lambda context: None
+  if options.save_statistics:
+    reference_statistics.check_output(options.save_statistics)
+    keep = lambda context: embeddings.save_statistics(
+        options.save_statistics, context)
   rows = [comparison.Row('generated', generated, str(options.generated))]
   with tempfile.TemporaryDirectory() as temporary:
     if reference is not None:
@@ -69,14 +76,10 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
       rows.append(comparison.Row('noise', baselines.noise(
           reference, RATE_HZ, pathlib.Path(temporary), options.seed),
                                  'as loud as the recordings'))
-    outcome = protocol.measured(
+    return protocol.measured(
         asked, rows, reference, f'{options.generated} beside '
-        f'{options.reference}', f'{len(generated)} clips', statistics)
-  if options.save_statistics:
-    from musiclm_jax.evaluation.measures import fad  # pylint: disable=g-import-not-at-top
-    for path in fad.save(options.save_statistics, reference):
-      asked.say(f'statistics: {path}')
-  return outcome
+        f'{options.reference}', f'{len(generated)} clips', statistics,
+        after=keep)
 
 
 def _reference(options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -68,7 +69,9 @@ def measured(
     reference: clip_sets.ClipSet | None, title: str, judged: str,
     statistics: Any = None, notes: Sequence[str] = (),
     folder: pathlib.Path | None = None,
-    about: Mapping[str, Any] | None = None) -> runnable.Outcome:
+    about: Mapping[str, Any] | None = None,
+    after: Callable[[measures_lib.Context], None] = lambda context: None
+) -> runnable.Outcome:
   """Compares the rows and makes an Outcome of the table.
 
   Args:
@@ -81,6 +84,7 @@ def measured(
     notes: lines below the table.
     folder: where the JSON's clips are relative to, or None.
     about: what else the JSON says.
+    after: is given the Context once everything is measured.
   """
   options = asked.options
   context = measures_lib.Context(
@@ -91,6 +95,7 @@ def measured(
   # Clips turn out to be unusable while they are read.
   table = dataclasses.replace(
       table, notes=(*table.notes, *refusals(rows, reference)))
+  after(context)
   section = TableSection(title, (), table=table)
   asked.show(section)
   sets = {row.name: row.clips for row in rows}
