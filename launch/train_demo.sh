@@ -29,12 +29,11 @@ of() {  # of MODEL INPUT...: the bindings of a run
   printf -- "--gin.%s\n" "$@"
 }
 
-tokenizer() {  # tokenizer LEAF MODEL PLACE [INPUT...]
-  local leaf=$1 model=$2 place=$3
-  shift 3
+tokenizer() {  # tokenizer MODEL COMPONENT
+  local model=$1 leaf=$1_demo place=$bundle/$2
   [ -e "$place/config.json" ] && return
   local bindings
-  mapfile -t bindings < <(of "$model" "CORPUS_DIR='$out/corpus'" "$@")
+  mapfile -t bindings < <(of "$model" "CORPUS_DIR='$out/corpus'")
   musiclm train "$leaf" "${bindings[@]}"
   musiclm export "$leaf" "${bindings[@]}" --out "$place" --storage float16
 }
@@ -63,13 +62,14 @@ mkdir -p "$out"
   [ -n "${DRY_RUN:-}" ] || { mkdir -p "$bundle" && cp -r "$out/codec/bundle/codec" "$bundle"; }
 }
 [ -e "$out/corpus" ] || musiclm data folk_gm --hours 40 --out "$out/corpus"
-for model in w2vbert mulan melody; do
-  tokenizer "${model}_demo" "$model" "$bundle/$model"
-done
+tokenizer w2vbert w2vbert
+tokenizer mulan mulan
+tokenizer notes melody
 musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
-stage semantic_melody_demo semantic '3600 8 10 2e-3' '4000 4 30 8e-3'
+stage semantic_melody_demo semantic '5000 24 4 2e-3' '6500 24 4 8e-3' \
+  '7200 10 10 1e-2' '7350 3 30 2e-2'
 stage coarse_demo coarse '2500 4 5 2e-3' '2750 2 10 8e-3' \
-  '5300 2 10 2.5e-3' '6200 2 10 8e-3'
+  '5300 2 10 2.5e-3' '6200 2 10 8e-3' '8700 4 5 8e-3' '8900 2 10 8e-3'
 stage fine_demo fine '900 3 3 2e-3'
 [ -n "${DRY_RUN:-}" ] || echo '{"guidance_semantic": 2.0}' >"$bundle/defaults.json"
 musiclm evaluate quick --bundle "$bundle" --corpus "$out/corpus" --record

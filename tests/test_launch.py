@@ -186,7 +186,7 @@ def test_the_recipe_names_leaves_and_settings_that_are_there(tmp_path):
   assert [c[1] for c in commands] == (
       ['data'] * 2 + ['train', 'export'] * 2 + ['data']
       + ['train', 'export'] * 3 + ['precompute']
-      + ['train'] * 2 + ['export'] + ['train'] * 4 + ['export']
+      + ['train'] * 4 + ['export'] + ['train'] * 6 + ['export']
       + ['train', 'export', 'evaluate', 'generate'])
   exported = set()
   for _, command, leaf, *rest in commands:
