@@ -166,11 +166,13 @@ class Line:
     value: where 1 / n is 0; it may be below zero by chance.
     half: mean distance of halves of the tracks.
     fit: R^2 of the line, 1 where all points lie on it.
+    rest: what points lie off it, root mean square.
   """
 
   value: float
   half: float
   fit: float
+  rest: float
 
 
 def to_infinity(reference: Reference, vectors: np.ndarray,
@@ -210,7 +212,8 @@ def to_infinity(reference: Reference, vectors: np.ndarray,
   rest = found - (slope * inverse + value)
   spread = np.sum((found - found.mean())**2)
   return Line(float(value), float(found[size == sizes[0]].mean()),
-              float(1 - rest @ rest / spread) if spread else 1.0)
+              float(1 - rest @ rest / spread) if spread else 1.0,
+              float(np.sqrt(np.mean(rest**2))))
 
 
 def interval_draws(dimensions: int) -> int:
