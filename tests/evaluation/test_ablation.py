@@ -50,7 +50,7 @@ def test_from_the_shell(folder, without, tmp_path, monkeypatch, capsys):
   assert figures['ablation_mulan_gain'] == pytest.approx(
       figures['ablation_with_mulan'] - figures['ablation_with_mulan_shuffled'] -
       figures['ablation_without_mulan'] +
-      figures['ablation_without_mulan_shuffled'])
+      figures['ablation_without_mulan_shuffled'], abs=1e-6)
   assert figures['ablation_with_coarse_nats_per_second'] == pytest.approx(
       200 * figures['ablation_with_coarse_nats'])
 
