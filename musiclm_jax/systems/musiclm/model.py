@@ -230,9 +230,10 @@ class Model:
       After each program, so that who waits for something else can have it.
     """
     usual = settings_lib.make(defaults=self.bundle.defaults)
-    draws = usual.draws(melody=False)
+    draws = {name: draw for name, draw in usual.draws(melody=False).items()
+             if self.bundle.has(name)}
     if usual.levels == self.bundle.tokens.codec.coarse_codebooks:
-      del draws['fine']  # nothing waits for it
+      draws.pop('fine', None)  # nothing waits for it
     return self._pipeline.prepare(sampler_lib.padded_rows(samples), draws)
 
   def how(self, settings: settings_lib.Settings) -> str:

@@ -131,7 +131,7 @@ def guided(steering: Steering, settings: settings_lib.Settings, bundle: Any
     bundle: the bundle.Bundle.
   """
   found = {}
-  for name in ('semantic', 'coarse'):
+  for name in filter(bundle.has, ('semantic', 'coarse')):
     known = bundle.stored_spec(name)['conditions']
     found[name] = tuple(
         (condition, scale) for condition, scale in settings.guidance(
