@@ -66,8 +66,8 @@ tokenizer w2vbert w2vbert
 tokenizer mulan mulan
 tokenizer notes melody
 musiclm precompute --bundle "$bundle" --corpus "$out/corpus" --cache "$out/cache"
-stage semantic_melody_demo semantic '5000 24 4 2e-3' '6500 24 4 8e-3' \
-  '7200 10 10 1e-2' '7350 3 30 2e-2'
+stage semantic_melody_demo semantic '5000 24 4 2e-3' '7700 24 4 4e-3' \
+  '8000 10 10 8e-3' '8100 3 30 8e-3'
 stage coarse_demo coarse '2500 4 5 2e-3' '2750 2 10 8e-3' \
   '5300 2 10 2.5e-3' '6200 2 10 8e-3' '8700 4 5 8e-3' '8900 2 10 8e-3'
 stage fine_demo fine '900 3 3 2e-3'
