@@ -144,7 +144,7 @@ def _tokens(bundle, train, test, seed, say) -> dict[str, Named]:
       'of the recordings', classifier.predict(shown[1]))}
   joint = bundle.get('mulan')
   codes = np.asarray(joint.quantize(joint.embed_text(list(test.captions))))
-  usual = settings_lib.make(defaults=bundle.defaults).draws()
+  usual = settings_lib.make(defaults=bundle.defaults).draws(melody=False)
   plain = dict(usual, semantic=dataclasses.replace(
       usual['semantic'], guidance=()))
   pipeline = pipeline_lib.Pipeline(bundle)
