@@ -33,6 +33,7 @@ from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.codecs import registry
+from musiclm_jax.tokenizers import tunes
 
 # What a tokenizer does -> the folder of the component that does it. A role is
 # also the field of the TokenSpec that the tokenizer fills: stages share them all.
@@ -56,9 +57,8 @@ COMPONENTS = {
 # What is stored like a component and is no part of a bundle: judges of sound.
 LISTENERS = ('leaf',)
 # What a component may be: of codecs and melodies there are several architectures.
-_MELODIES = ('melody', 'notes')
-KINDS = tuple(k for k in COMPONENTS if k != 'codec') + _MELODIES[1:] + tuple(
-    registry.ARCHITECTURES) + LISTENERS
+KINDS = (*(k for k in COMPONENTS if k not in ('codec', 'melody')),
+         *tunes.MODULES, *registry.ARCHITECTURES, *LISTENERS)
 _OLD_NAMES = {'codec': 'soundstream'}  # folders of bundles made before
 OPTIONAL = ('melody',)  # what a bundle may do without, and still be complete
 STORAGES = ('float32', 'float16', 'int8')
@@ -175,7 +175,7 @@ def component_of(kind: str) -> str:
   """
   if kind in registry.ARCHITECTURES:
     return 'codec'
-  return 'melody' if kind in _MELODIES else kind
+  return 'melody' if kind in tunes.MODULES else kind
 
 
 def check_place(directory: str | pathlib.Path, name: str) -> None:

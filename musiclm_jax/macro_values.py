@@ -122,6 +122,7 @@ KNOWN = {
     'BATCH_SIZE': whole(1),
     'MICROBATCH': whole(0),
     'OTHER_CAPTIONS': whole(0),
+    'NUM_TAGS': whole(1),
     'CROP_SECONDS': above(0),
     'CORPUS_DIR': DIRECTORY,
     'CACHE_DIR': DIRECTORY,

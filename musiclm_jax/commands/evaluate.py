@@ -52,7 +52,7 @@ def _add_options(
     parser.add_argument('--clips', type=int, default=declaration.clips,
                         metavar='N', help=f'{declaration.clips_help} (default: '
                         '%(default)s)')
-  for option, settings in declaration.arguments.items():
+  for option, settings in declaration.options.items():
     parser.add_argument(option, **_settings(settings))
   parser.add_argument('--seed', type=int, default=0)
   if declaration.pictures:

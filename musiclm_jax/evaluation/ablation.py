@@ -27,6 +27,8 @@ from musiclm_jax import errors
 from musiclm_jax import specs
 from musiclm_jax.evaluation import any_music
 from musiclm_jax.evaluation import clip_sets
+from musiclm_jax.evaluation import comparison
+from musiclm_jax.evaluation import drawing
 from musiclm_jax.evaluation import ladder
 from musiclm_jax.evaluation import measures as measures_lib
 from musiclm_jax.evaluation import provenance
@@ -36,8 +38,6 @@ from musiclm_jax.evaluation import stage_losses
 from musiclm_jax.evaluation import streams as streams_lib
 from musiclm_jax.metrics import intervals
 from musiclm_jax.metrics import retrieval
-from musiclm_jax.systems.musiclm import pipeline as pipeline_lib
-from musiclm_jax.systems.musiclm import settings as settings_lib
 
 EVALUATION = {
     'help': 'what is the semantic stage worth?',
@@ -117,7 +117,8 @@ def evaluate(
       seconds, ours.tokens.audio.sample_rate_hz)}
   for row, bundle in (('with', ours), ('without', other)):
     say(f'{len(music.clips)} clips {ROWS[row]}')
-    audio[row] = draw(bundle, music.clips.captions, seconds, seed)
+    audio[row] = drawing.of_captions(
+        bundle, music.clips.captions, seconds, seed)
   result = report.Evaluation(dict(
       ablation_clips=float(len(music.clips))), [])
   result.add(show, *_prompts(ours.get('mulan'), music, audio))
@@ -128,16 +129,6 @@ def evaluate(
   say('losses')
   result.add(show, *losses(ours, other, music))
   return result, about
-
-
-def draw(bundle: Any, captions: Sequence[str], seconds: int,
-         seed: int) -> np.ndarray:
-  """[n, N] float32, as the bundle draws for captions by default."""
-  joint, usual = bundle.get('mulan'), settings_lib.make(defaults=bundle.defaults)
-  codes = np.asarray(joint.quantize(joint.embed_text(list(captions))))
-  return pipeline_lib.Pipeline(bundle).complete(
-      {'mulan': codes[:, None]}, seconds, seed,
-      draws=usual.draws(melody=False), levels=usual.levels)[1]
 
 
 def _prompts(joint, music, audio):
@@ -205,20 +196,18 @@ def _measured(ours, music, audio, names, seed, about, say):
   as_set = lambda row: clip_sets.of_arrays(ROWS[row], listed, audio[row], rate)
   context = measures_lib.Context(
       as_set('recordings'), bundle=ours, seed=seed, say=say, provenance=about)
+  rows = [comparison.Row(row, as_set(row)) for row in ('with', 'without')]
   for name in known if names is None else names:
-    say(f'measure {name}')
-    try:
-      measure = known[name].begin(context)
-    except measures_lib.Unavailable as error:
-      say(f'without {name}: {error}')
+    table = comparison.compare(rows, context, {name: known[name]})
+    if name in table.not_measured:
+      say(f'without {name}: {table.not_measured[name]}')
       continue
-    figures, lines = {}, []
-    for row in ('with', 'without'):
-      for figure in measure(as_set(row)):
-        lines.append(_line(row, figure))
-        if figure.value is not None:
-          figures[f'ablation_{row}_{figure.name}'] = figure.value
-    yield report.Section(f'Ablation: {name}', tuple(lines)), figures
+    found = [(row.name, figure) for row in table.rows
+             for figure in row.figures.values()]
+    yield report.Section(
+        f'Ablation: {name}', tuple(_line(*pair) for pair in found)), {
+            f'ablation_{row}_{figure.name}': figure.value
+            for row, figure in found if figure.value is not None}
 
 
 def _line(row, figure):

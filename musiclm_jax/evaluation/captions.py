@@ -41,25 +41,11 @@ EVALUATION = {
     'clips': 100,
     'clips_help': 'captions, of different recordings',
     'most_clips': 100000,
+    'groups': ['drawing', 'measures'],
     'arguments': {
         'source': {'metavar': 'SOURCE',
                    'help': 'a corpus, a folder of recordings, or a CSV'},
-        '--out': {'required': True, 'metavar': 'DIR',
-                  'help': 'where the clips go, and go on'},
         '--captions': {'metavar': 'CSV', 'help': 'of a folder of recordings'},
-        '--seconds': {'type': 'int', 'default': 10, 'metavar': 'N',
-                      'help': 'of each clip (default: 10)'},
-        '--shard': {'metavar': 'I/N',
-                    'help': 'draw this share of the clips, and measure once '
-                            'none is missing'},
-        '--measures': {'metavar': 'NAMES',
-                       'help': 'such as fad,kld (default: all)'},
-        '--embedder': {'metavar': 'NAMES',
-                       'help': 'for FAD, KAD and MAUVE (default: musicnn)'},
-        '--classifier': {'metavar': 'NAMES',
-                         'help': 'for KLD (default: musicnn)'},
-        '--joint': {'metavar': 'NAME',
-                    'help': "for MCC (default: the bundle's MuLan)"},
     },
 }
 SECONDS = (1, 30)

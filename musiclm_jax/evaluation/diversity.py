@@ -42,12 +42,8 @@ EVALUATION = {
     'components': ['codec', 'mulan', 'semantic', 'coarse'],
     'clips': 8,
     'clips_help': 'captions, and recordings to hold the clips against',
+    'groups': ['folder'],
     'arguments': {
-        '--data': {
-            'metavar': 'FOLDER',
-            'help': 'recordings in place of a corpus, of any folder'},
-        '--captions': {
-            'metavar': 'CSV', 'help': 'of --data: id,caption'},
         '--draws': {
             'type': 'int', 'default': 4, 'metavar': 'N',
             'help': 'clips for each caption (default: %(default)s)'},
@@ -162,12 +158,7 @@ def distances(bundle: Any, audio: np.ndarray,
 
 
 def _tagger(say):
-  """musicnn; None, and a line that says why, where it is not installed."""
-  try:
-    return musicnn.MusicNN.load()
-  except errors.UserError as error:
-    say(f'without musicnn: {error}')
-    return None
+  return musicnn.MusicNN.load_if_there(say, 'without musicnn')
 
 
 def section(kind: str, rows: Mapping[str, np.ndarray],

@@ -100,7 +100,6 @@ def draw(
              if i in shard and not place(n).exists()]
   if missing:
     pipeline = pipeline_lib.Pipeline(bundle)
-    joint = bundle.tokenizer('joint')
     rate = bundle.tokens.audio.sample_rate_hz
     for first in range(0, len(missing), _ROWS):
       say(f'drawing {first + 1} to {min(first + _ROWS, len(missing))} of '
@@ -108,16 +107,36 @@ def draw(
       part = missing[first:first + _ROWS]
       # Always so many rows, so that a clip's program is the same in any run.
       filled = part + part[-1:] * (_ROWS - len(part))
-      text = joint.embed_text([captions[name] for _, name in filled])
-      _, audio = pipeline.complete(
-          {'mulan': np.asarray(joint.quantize(text))[:, None]}, seconds, seed,
-          samples=np.array([index for index, _ in filled]),
-          draws=settings.draws(melody=False), levels=settings.levels)
+      audio = of_captions(
+          bundle, [captions[name] for _, name in filled], seconds, seed,
+          np.array([index for index, _ in filled]), pipeline)
       for (_, name), sound in zip(part, audio):
         place(name).parent.mkdir(parents=True, exist_ok=True)
         audio_lib.write(place(name), sound[:seconds * rate], rate,
                         dict(title=captions[name], software='musiclm_jax'))
   return [n for n in names if not place(n).exists()]
+
+
+def of_captions(
+    bundle: Any, captions: Sequence[str], seconds: int, seed: int,
+    samples: np.ndarray | None = None,
+    pipeline: pipeline_lib.Pipeline | None = None) -> np.ndarray:
+  """[n, N] float32, as the bundle draws for captions by default.
+
+  Args:
+    bundle: a bundle.Bundle that generates.
+    captions: n texts.
+    seconds: of each, whole ones.
+    seed: of all.
+    samples: [n] what tells equal captions apart; by default 0 to n - 1.
+    pipeline: of the bundle, where there is one already.
+  """
+  joint, usual = bundle.tokenizer('joint'), settings_lib.make(
+      defaults=bundle.defaults)
+  codes = np.asarray(joint.quantize(joint.embed_text(list(captions))))
+  return (pipeline or pipeline_lib.Pipeline(bundle)).complete(
+      {'mulan': codes[:, None]}, seconds, seed, samples=samples,
+      draws=usual.draws(melody=False), levels=usual.levels)[1]
 
 
 def _claim(folder, asked):

@@ -47,11 +47,8 @@ EVALUATION = {
     'components': ['codec'],
     'clips': 12,
     'clips_help': 'recordings',
+    'groups': ['folder'],
     'arguments': {
-        '--data': {
-            'metavar': 'FOLDER', 'help': 'any folder of audio files'},
-        '--captions': {
-            'metavar': 'CSV', 'help': 'of --data: id,caption'},
         '--seconds': {
             'type': 'int', 'default': 10, 'metavar': 'S',
             'help': 'of each recording (default: %(default)s)'}},

@@ -159,6 +159,17 @@ def curve(found: Sequence[continuations.Point], tracks: Sequence[str],
   return made
 
 
+def charted(made: Mapping[str, list]) -> dict[str, Any]:
+  """A `curve` with what a report draws of it (pages/charts.py)."""
+  lines = {kind: [list(point) for point in zip(
+      made['prompt_tokens'], *(
+          [100 * value for value in made[f'{kind}{end}']]
+          for end in ('', '_low', '_high')))]
+           for kind in ('exact', 'approximate')}
+  return dict(made, x='tokens of S in the prompt', y='% of examples',
+              lines=lines)
+
+
 def _near(point, threshold):
   """[n] bool: approximate matches, exact ones among them."""
   return point.exact | (point.cost < threshold.value)
@@ -252,8 +263,8 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
   result, found = evaluate(
       bundle, asked.corpus, options.clips, options.split, options.seed,
       asked.say, asked.show)
-  curves = {name: curve(those, found['examples'][name].tracks,
-                        found['threshold'])
+  curves = {name: charted(curve(those, found['examples'][name].tracks,
+                                found['threshold']))
             for name, those in found['points'].items()}
   about = provenance.of(
       bundle, options.seed,

@@ -35,26 +35,12 @@ EVALUATION = {
     'clips': 6000,
     'clips_help': 'captions at most',
     'most_clips': 6000,
+    'groups': ['drawing', 'measures'],
     'arguments': {
         '--data': {'required': True, 'metavar': 'DIR',
                    'help': 'musiccaps-public.csv and the clips'},
         '--subset': {'choices': ['all', 'eval', 'balanced'], 'default': 'all',
                      'help': 'of the rows (default: all)'},
-        '--out': {'required': True, 'metavar': 'DIR',
-                  'help': 'where the clips go, and go on'},
-        '--seconds': {'type': 'int', 'default': 10, 'metavar': 'N',
-                      'help': 'of each clip (default: 10)'},
-        '--shard': {'metavar': 'I/N',
-                    'help': 'draw this share of the clips, and measure once '
-                            'none is missing'},
-        '--measures': {'metavar': 'NAMES',
-                       'help': 'such as fad,kld (default: all)'},
-        '--embedder': {'metavar': 'NAMES',
-                       'help': 'for FAD, KAD and MAUVE (default: musicnn)'},
-        '--classifier': {'metavar': 'NAMES',
-                         'help': 'for KLD (default: musicnn)'},
-        '--joint': {'metavar': 'NAME',
-                    'help': "for MCC (default: the bundle's MuLan)"},
     },
 }
 NUM_ROWS = 5521  # paper

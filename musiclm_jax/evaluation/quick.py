@@ -134,12 +134,8 @@ def evaluate(
 
 
 def _tagger(say):
-  """musicnn; None, and a line that says why, where it is not installed."""
-  try:
-    return musicnn.MusicNN.load()
-  except errors.UserError as error:
-    say(f'no musicnn, so the classifier judges alone: {error}')
-    return None
+  return musicnn.MusicNN.load_if_there(
+      say, 'no musicnn, so the classifier judges alone')
 
 
 def _can_judge(bundle, name):

@@ -17,6 +17,8 @@
   def run(asked):  # an `Asked`; returns an `Outcome`
     ...
 
+Options that several have stand in GROUPS, and a file names the group.
+
 Its docstring is shown by `musiclm evaluate NAME --help`. A file without
 EVALUATION is machinery that evaluations share. Nothing else knows their names:
 a new one is a new file.
@@ -40,6 +42,31 @@ from typing import Any
 from musiclm_jax import evaluation
 
 _VARIABLE = 'EVALUATION'
+# Options of several evaluations, by the name that `groups` has.
+GROUPS = {
+    'measures': {  # of a table, evaluation/measures
+        '--measures': {'metavar': 'NAMES',
+                       'help': 'such as fad,kld (default: all)'},
+        '--embedder': {'metavar': 'NAMES',
+                       'help': 'for FAD, KAD and MAUVE (default: musicnn)'},
+        '--classifier': {'metavar': 'NAMES',
+                         'help': 'for KLD (default: musicnn)'},
+        '--joint': {'metavar': 'NAME',
+                    'help': "for MCC, such as clap=DIR (default: a bundle's "
+                            'MuLan)'}},
+    'drawing': {  # of many clips, evaluation/drawing.py
+        '--out': {'required': True, 'metavar': 'DIR',
+                  'help': 'where the clips go, and go on'},
+        '--seconds': {'type': 'int', 'default': 10, 'metavar': 'N',
+                      'help': 'of each clip (default: %(default)s)'},
+        '--shard': {'metavar': 'I/N',
+                    'help': 'draw this share of the clips, and measure once '
+                            'none is missing'}},
+    'folder': {  # in place of a corpus, evaluation/any_music.py
+        '--data': {'metavar': 'FOLDER',
+                   'help': 'any folder of audio files, in place of a corpus'},
+        '--captions': {'metavar': 'CSV', 'help': 'of --data: id,caption'}},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +90,7 @@ class Declaration:
     record: whether it takes --record.
     arguments: {option: settings of `add_argument`}; a name without dashes is a
       place's, such as the folder to judge.
+    groups: names of GROUPS whose options it has as well.
     order: where it stands in the list, by name among equals. Of several that
       have an option, messages name the first.
   """
@@ -82,7 +110,20 @@ class Declaration:
   record: bool = False
   arguments: Mapping[str, Mapping[str, Any]] = dataclasses.field(
       default_factory=dict)
+  groups: Sequence[str] = ()
   order: int = 1
+
+  def __post_init__(self):
+    unknown = sorted(set(self.groups) - set(GROUPS))
+    if unknown:
+      raise ValueError(f'unknown groups {", ".join(unknown)}')
+
+  @property
+  def options(self) -> dict[str, Mapping[str, Any]]:
+    """Its own arguments and those of its groups."""
+    shared = (GROUPS[name] for name in self.groups)
+    return {**self.arguments, **{option: settings for group in shared
+                                 for option, settings in group.items()}}
 
   def check_packages(self) -> None:
     """ModuleNotFoundError of the first package that is not installed."""

@@ -34,6 +34,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax.listeners import local_models
 
 ABOUT = 'classifier.json'
 LONGEST_SECONDS = 10.0  # AudioSet's clips; PaSST's input
@@ -186,20 +187,8 @@ def _about(name, folder, **known):
 
 def _onnx(name, path):
   """An ONNX file whose first input is [B, N] or [N], a clip at a time."""
-  try:
-    import onnxruntime  # pylint: disable=g-import-not-at-top
-  except ImportError as error:
-    raise errors.UserError(
-        f'{path} needs onnxruntime, which is not installed; run `pip install '
-        f'"musiclm_jax[eval]"`.') from error
+  session = local_models.onnx_session(path)
   rate, seconds, classes, to_logits = _about(name, path.parent)
-  try:
-    session = onnxruntime.InferenceSession(
-        str(path), providers=['CPUExecutionProvider'])
-  except Exception as error:  # its own classes, which have no public base
-    raise errors.UserError(
-        f'{path} is no model that onnxruntime reads '
-        f'({str(error).splitlines()[0]}).') from error
   wanted = session.get_inputs()[0]
   last = wanted.shape[-1] if wanted.shape else None
   exact = last if isinstance(last, int) and last > 1 else None
@@ -212,34 +201,28 @@ def _onnx(name, path):
     found = [session.run(None, {wanted.name: row})[0] for row in rows]
     return to_logits(np.stack([_vector(name, y) for y in found]))
 
-  return Segmented(name, rate, classes, _digest([path]), hear, seconds)
+  return Segmented(name, rate, classes, local_models.digest_of(path), hear,
+                   seconds)
 
 
 def _saved_model(name, folder):
   """A SavedModel whose default signature takes [B, N], a clip at a time."""
-  try:
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  except ImportError as error:
-    raise errors.UserError(
-        f'{folder} needs TensorFlow, which is not installed; run `pip install '
-        f'"musiclm_jax[train]"`.') from error
+  model = local_models.saved_model(folder)
   rate, seconds, classes, to_logits = _about(name, folder)
-  try:
-    model = tf.saved_model.load(str(folder))
-    function = model.signatures['serving_default']
-  except (KeyError, OSError, ValueError) as error:
+  if 'serving_default' not in model.signatures:
     raise errors.UserError(
-        f'{folder} is no SavedModel with a default signature ({error}).'
-    ) from error
+        f'{folder} is no SavedModel with a default signature.')
+  function = model.signatures['serving_default']
   (key,) = function.structured_input_signature[1]
 
   def hear(audio):
+    import tensorflow as tf  # pylint: disable=g-import-not-at-top
     found = [next(iter(function(**{key: tf.constant(row[None])}).values()))
              for row in audio]
     return to_logits(np.stack([_vector(name, np.asarray(y)) for y in found]))
 
   hear.keeps = model  # its variables go with the object that was loaded
-  return Segmented(name, rate, classes, _digest(folder.rglob('*')), hear,
+  return Segmented(name, rate, classes, local_models.digest_of(folder), hear,
                    seconds)
 
 
@@ -261,6 +244,7 @@ def _transformers(name, folder):
     raise errors.UserError(
         f'{folder} is no audio classifier that transformers reads '
         f'({str(error).splitlines()[0]}).') from error
+  from musiclm_jax.tokenizers.adapters import hub  # pylint: disable=g-import-not-at-top
   names = model.config.id2label
   rate, seconds, classes, to_logits = _about(
       name, folder, sample_rate_hz=extractor.sampling_rate,
@@ -271,8 +255,7 @@ def _transformers(name, folder):
     with torch.inference_mode():
       return to_logits(model(**given).logits.float().numpy())
 
-  return Segmented(name, rate, classes, _digest(folder.rglob('*')), hear,
-                   seconds)
+  return Segmented(name, rate, classes, hub.fingerprint(folder), hear, seconds)
 
 
 def _vector(name, output):
@@ -285,15 +268,6 @@ def _vector(name, output):
         f'clip; expected [1, C], or [1, T, C] of frames.')
   output = output[0] if output.ndim > 1 else output
   return output.mean(0) if output.ndim > 1 else output
-
-
-def _digest(paths):
-  """16 hex digits that change with the files."""
-  found = hashlib.sha256()
-  for path in sorted(p for p in paths if p.is_file() and p.name != ABOUT):
-    with open(path, 'rb') as file:
-      found.update(hashlib.file_digest(file, 'sha256').digest())
-  return found.hexdigest()[:16]
 
 
 def described(classifier: Classifier) -> dict[str, object]:

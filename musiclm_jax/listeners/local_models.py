@@ -125,16 +125,9 @@ class _Onnx(_Graph):
   """An ONNX graph."""
 
   def __init__(self, path, settings):
-    runtime = _package('onnxruntime')
     errors.check_input(path, 'the embedder')
+    self._session = onnx_session(path)
     self.digest = digest_of(path)
-    try:
-      self._session = runtime.InferenceSession(
-          str(path), providers=['CPUExecutionProvider'])
-    except Exception as error:  # its errors share no class but this
-      raise errors.UserError(
-          f'{path} is no ONNX model that onnxruntime loads '
-          f'({_line(error)}).') from error
     inputs = {i.name: i for i in self._session.get_inputs()}
     name = _audio_input(path, settings, inputs)
     self._name = name
@@ -160,14 +153,9 @@ class _SavedModel(_Graph):
   """A TensorFlow SavedModel."""
 
   def __init__(self, path, settings):
-    tf = self._tf = _package('tensorflow')
+    tf = self._tf = _package('tensorflow', path)
+    self._model = saved_model(path)
     self.digest = digest_of(path)
-    try:
-      self._model = tf.saved_model.load(str(path))
-    except (OSError, ValueError, RuntimeError) as error:
-      raise errors.UserError(
-          f'{path} is no SavedModel that TensorFlow loads '
-          f'({_line(error)}).') from error
     known = list(self._model.signatures)
     wanted = settings.signature or (
         'serving_default' if 'serving_default' in known else '')
@@ -299,6 +287,37 @@ def _chosen(path, wanted, names, setting='output'):
   return wanted or names[0]
 
 
+def onnx_session(path: pathlib.Path) -> Any:
+  """An onnxruntime.InferenceSession of a file, on the CPU.
+
+  Raises:
+    UserError: onnxruntime is not installed, or does not read the file.
+  """
+  runtime = _package('onnxruntime', path)
+  try:
+    return runtime.InferenceSession(
+        str(path), providers=['CPUExecutionProvider'])
+  except Exception as error:  # its errors share no class but this
+    raise errors.UserError(
+        f'{path} holds no model to listen with: it is no ONNX model that '
+        f'onnxruntime loads ({_line(error)}).') from error
+
+
+def saved_model(path: pathlib.Path) -> Any:
+  """What TensorFlow loads from a SavedModel's folder.
+
+  Raises:
+    UserError: TensorFlow is not installed, or does not read the folder.
+  """
+  tf = _package('tensorflow', path)
+  try:
+    return tf.saved_model.load(str(path))
+  except (OSError, ValueError, RuntimeError) as error:
+    raise errors.UserError(
+        f'{path} is no SavedModel that TensorFlow loads '
+        f'({_line(error)}).') from error
+
+
 def digest_of(path: pathlib.Path) -> str:
   """16 hex digits of a file, or of a SavedModel's graph and variables."""
   files = [path] if path.is_file() else sorted(
@@ -310,12 +329,12 @@ def digest_of(path: pathlib.Path) -> str:
   return digest.hexdigest()[:16]
 
 
-def _package(name: str) -> types.ModuleType:
+def _package(name: str, path: pathlib.Path) -> types.ModuleType:
   try:
     return importlib.import_module(name)
   except ImportError as error:
     raise errors.UserError(
-        f'this embedder needs {name}, which is not installed; run '
+        f'{path} needs {name}, which is not installed; run '
         f'`{_INSTALL[name]}`.') from error
 
 

@@ -14,6 +14,7 @@ anything but quiet audio; ours stay float32. Its extractor returns the first
 patch's penultimate for all patches of a clip; ours returns each.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
@@ -93,6 +94,20 @@ class MusicNN:
     if model not in _TAGS:
       raise errors.choice('musicnn model', model, sorted(_TAGS))
     return cls(_TAGS[model], _read_checkpoint(model))
+
+  @classmethod
+  def load_if_there(cls, say: Callable[[str], None], without: str) -> Self | None:
+    """The usual tagger, or None where it is not installed.
+
+    Args:
+      say: takes the line that says so.
+      without: how the line begins.
+    """
+    try:
+      return cls.load()
+    except errors.UserError as error:
+      say(f'{without}: {error}')
+      return None
 
   def tag(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Probabilities of the tags, averaged over the clip's patches.

@@ -12,7 +12,7 @@ _A4_HZ, _A4_MIDI = 440.0, 69.0
 
 
 def tracker() -> str:
-  """Which one this machine has: `SWIFT` is 100 times faster than `PYIN`."""
+  """Which one this machine has; `SWIFT` is by far the faster one."""
   return SWIFT if importlib.util.find_spec('swift_f0') else PYIN
 
 

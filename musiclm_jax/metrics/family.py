@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musiclm_jax import errors
+from musiclm_jax.listeners import classifiers
 
 # folk_gm's families -> tags of MTT_musicnn that mean them. Reeds, free reeds,
 # mallets and brass have no tag.
@@ -28,7 +29,6 @@ FAMILY_TAGS = {
     'synthesisers': ('synth', 'electronic'),
 }
 JUDGED = tuple(FAMILY_TAGS)
-_SMALLEST_PROBABILITY = 1e-6
 
 # The classifier's front end and strength (ours, chosen on train clips).
 _WINDOW_SAMPLES = 1024
@@ -68,7 +68,7 @@ class TagJudge:
           f'with R >= 2.')
     self._columns = [
         [list(tags).index(t) for t in names] for names in FAMILY_TAGS.values()]
-    self._tag_moments = _moments(_logits(reference))
+    self._tag_moments = _moments(classifiers.logits_of(reference))
     self._family_moments = _moments(self._largest(reference))
 
   def scores(self, probabilities: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class TagJudge:
     return np.array(JUDGED)[self.scores(probabilities).argmax(axis=1)]
 
   def _largest(self, probabilities):
-    values = _standardise(_logits(probabilities), self._tag_moments)
+    values = _standardise(classifiers.logits_of(probabilities), self._tag_moments)
     return np.stack(
         [values[:, columns].max(axis=1) for columns in self._columns], axis=1)
 
@@ -218,12 +218,6 @@ def _pair(asked, heard):
         f'asked has shape {asked.shape} and heard {heard.shape}; expected the '
         f'same number of clips, one at least.')
   return asked, heard
-
-
-def _logits(probabilities):
-  p = np.clip(np.asarray(probabilities, np.float64), _SMALLEST_PROBABILITY,
-              1 - _SMALLEST_PROBABILITY)
-  return np.log(p) - np.log1p(-p)
 
 
 def _moments(values):

@@ -151,8 +151,8 @@ def _check(values):
 def _one_thread():
   """Matrices of a few hundred rows are no work for several threads.
 
-  On a machine with other work they wait for one another, for twenty times as
-  long as one of them takes.
+  On a machine with other work they wait for one another, for far longer than one
+  of them takes.
   """
   import threadpoolctl  # pylint: disable=g-import-not-at-top
   return threadpoolctl.threadpool_limits(1)

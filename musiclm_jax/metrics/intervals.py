@@ -27,12 +27,19 @@ def of_mean(
     share: of them that lie within.
   """
   values = np.asarray(values, np.float64)
-  _, group = np.unique(np.asarray(tracks, str), return_inverse=True)
-  sums = np.bincount(group, values)
-  counts = np.bincount(group)
-  picks = np.random.default_rng(seed).integers(
-      0, len(sums), (draws, len(sums)))
-  return _edges(sums[picks].sum(1) / counts[picks].sum(1), share)
+  group, drawn = picks(tracks, seed, draws)
+  sums, counts = np.bincount(group, values), np.bincount(group)
+  return _edges(sums[drawn].sum(1) / counts[drawn].sum(1), share)
+
+
+def of_each(
+    values: npt.ArrayLike, seed: int = 0, draws: int = DRAWS,
+    share: float = SHARE) -> tuple[float, float]:
+  """(low, high) of the mean of [n] values that have nothing in common."""
+  values = np.asarray(values, np.float64)
+  drawn = np.random.default_rng(seed).integers(
+      0, len(values), (draws, len(values)))
+  return _edges(values[drawn].mean(axis=-1), share)
 
 
 def of_statistic(
@@ -48,18 +55,16 @@ def of_statistic(
     draws: how many.
     share: of them that lie within.
   """
-  _, group = np.unique(np.asarray(tracks, str), return_inverse=True)
+  group, drawn = picks(tracks, seed, draws)
   members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
-  rng = np.random.default_rng(seed)
-  found = [statistic(np.concatenate(
-      [members[g] for g in rng.integers(0, len(members), len(members))]))
-           for _ in range(draws)]
-  return _edges(np.asarray(found, np.float64), share)
+  found = [statistic(np.concatenate([members[g] for g in row]))
+           for row in drawn]
+  return _edges(np.asarray(found, np.float64), share, np.nanquantile)
 
 
-def _edges(values, share):
+def _edges(values, share, quantile=np.quantile):
   tail = (1 - share) / 2
-  return tuple(float(x) for x in np.nanquantile(values, [tail, 1 - tail]))
+  return tuple(float(x) for x in quantile(values, [tail, 1 - tail]))
 
 
 def picks(tracks: Sequence[str], seed: int = 0, draws: int = DRAWS

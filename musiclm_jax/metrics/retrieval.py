@@ -8,6 +8,8 @@ against the query, so that constant embeddings find nothing.
 import numpy as np
 import numpy.typing as npt
 
+from musiclm_jax.metrics import intervals
+
 
 def ranks(scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
   """[n] how many items score at least as high as the own one; 0 is best.
@@ -110,9 +112,4 @@ def bootstrap_interval(
     values: npt.ArrayLike, seed: int = 0, draws: int = 10_000,
     share: float = 0.95) -> tuple[float, float]:
   """(low, high) of the mean of `values` [n], by resampling them."""
-  values = np.asarray(values, np.float64)
-  rng = np.random.default_rng(seed)
-  picks = rng.integers(0, len(values), (draws, len(values)))
-  means = values[picks].mean(axis=-1)
-  tail = (1 - share) / 2
-  return tuple(float(x) for x in np.quantile(means, [tail, 1 - tail]))
+  return intervals.of_each(values, seed, draws, share)

@@ -98,6 +98,18 @@ class OptimizerConfig:
     return State(step=jnp.zeros((), jnp.int32), params=params,
                  opt_state=self.make().init(params))
 
+  def descend(
+      self, state: State, metrics_of: Callable[[Any], dict[str, jax.Array]],
+      adjust: Callable[[Any], Any] = lambda updates: updates
+  ) -> tuple[State, dict[str, jax.Array]]:
+    """One step down `metrics_of(params)['loss']`; else as `step`."""
+    def loss(params):
+      metrics = metrics_of(params)
+      return metrics['loss'], metrics
+
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    return self.step(state, grads, metrics, adjust)
+
   def step(
       self, state: State, grads: Any, metrics: dict[str, jax.Array],
       adjust: Callable[[Any], Any] = lambda updates: updates

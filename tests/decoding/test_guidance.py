@@ -193,7 +193,8 @@ def test_what_is_prepared_is_what_a_bundle_draws(defaults, stages):
   from musiclm_jax import specs  # pylint: disable=g-import-not-at-top
   from musiclm_jax.systems.musiclm import model as model_lib  # pylint: disable=g-import-not-at-top
   bundle = types.SimpleNamespace(
-      tokens=specs.TokenSpec(), defaults=dict(defaults, guidance_melody=2.0))
+      tokens=specs.TokenSpec(), defaults=dict(defaults, guidance_melody=2.0),
+      has=lambda name: name in ('semantic', 'coarse', 'fine'))
   model = model_lib.Model(bundle)
   model._pipeline = types.SimpleNamespace(prepare=lambda rows, draws: draws)  # pylint: disable=protected-access
   draws = model.prepare()

@@ -15,6 +15,7 @@ from musiclm_jax.commands import cli
 from musiclm_jax.decoding import sampler as sampler_lib
 from musiclm_jax.evaluation import continuations
 from musiclm_jax.evaluation import memorization
+from musiclm_jax.evaluation.pages import charts
 from musiclm_jax.metrics import memorization as metric
 from musiclm_jax.metrics import transport
 from musiclm_jax.systems.musiclm.stages import trainer
@@ -167,6 +168,12 @@ def test_from_the_shell(place, tmp_path, monkeypatch, capsys):
   figures = json.loads((tmp_path / 'm.json').read_text())
   assert figures['curves']['train']['prompt_tokens'] == [0, 25]
   assert set(figures['curves']) == {'train', 'test'}
+  drawn = {chart.title: chart for chart in charts.from_json(
+      figures['curves'], 'curves')}  # as a report reads them
+  points = drawn['train'].lines['exact']
+  assert [point.x for point in points] == [0, 25]
+  assert [point.y for point in points] == [
+      100 * share for share in figures['curves']['train']['exact']]
   assert figures['memorization_clips'] == 4
   assert figures['memorization_negatives'] == 2 * 4 * 3
   assert figures['clips']['train']['used'] == 4

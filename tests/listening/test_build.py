@@ -106,7 +106,7 @@ def test_from_the_shell(copy, capsys):
   assert '-23 LUFS, ITU-R BS.1770-4' in out
   key = json.loads((copy / 'test/key.json').read_text())
   assert key['provenance']['clips']['ours']['used'] == 4
-  assert key['provenance']['command'].startswith('musiclm ')
+  assert key['provenance']['command'].split()[0] == 'musiclm'
 
 
 def test_lengths_do_not_tell_systems_apart(copy, capsys):

@@ -1,7 +1,7 @@
 """The raters' page in a real Chromium, on a phone and by the keyboard."""
 
-import shutil
 
+import browser as browser_lib
 import listening_site
 import pytest
 
@@ -16,15 +16,8 @@ _PHONE = dict(viewport=dict(width=390, height=844), device_scale_factor=2,
 
 @pytest.fixture(name='chromium', scope='module')
 def _chromium():
-  sync_api = pytest.importorskip('playwright.sync_api')
-  path = shutil.which('chromium')
-  if path is None:
-    pytest.skip('chromium is missing.')
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(
-        executable_path=path, args=['--no-sandbox'])
+  with browser_lib.chromium() as browser:
     yield browser
-    browser.close()
 
 
 @pytest.fixture(name='site')

@@ -4,8 +4,8 @@ import http.client
 import io
 import json
 import re
-import shutil
 
+import browser as browser_lib
 import numpy as np
 import pytest
 import running_site
@@ -76,20 +76,10 @@ def _site(tiny, installed):
 @pytest.fixture(name='chromium', scope='module')
 def _chromium(need):
   """A browser that can hear nothing outside and plays without a speaker."""
-  try:
-    from playwright import sync_api  # pylint: disable=g-import-not-at-top
-  except ImportError:
-    sync_api = None
-  need(sync_api, 'playwright')
-  path = shutil.which('chromium')
-  need(path, 'chromium')
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(
-        executable_path=path, args=[
-            '--no-sandbox', '--use-fake-device-for-media-stream',
-            '--use-fake-ui-for-media-stream'])
+  with browser_lib.chromium(
+      '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
+      need=need) as browser:
     yield browser
-    browser.close()
 
 
 @pytest.fixture(name='page')

@@ -78,13 +78,18 @@ def test_semantic_tokens_of_another_rate(rate_hz, hop):
 
 
 @pytest.mark.parametrize('name, cls', [
-    ('w2vbert', w2vbert_model.W2vBertConfig), ('mulan', mulan_model.MulanConfig),
-    ('melody', melody_model.MelodyConfig)])
+    ('w2vbert', w2vbert_model.W2vBertConfig), ('mulan', mulan_model.MulanConfig)])
 def test_configs_stored_before_hear_24_khz(name, cls):
   path = bundle.shipped() / name / 'config.json'
   stored = json.loads(path.read_text())['config']
   stored.pop('input_rate_hz', None)
   assert specs.from_dict(cls, stored).input_rate_hz == 24_000
+
+
+def test_a_melody_embedder_stored_before_hears_24_khz():
+  stored = specs.to_dict(melody_model.MelodyConfig())
+  stored.pop('input_rate_hz')
+  assert specs.from_dict(melody_model.MelodyConfig, stored).input_rate_hz == 24_000
 
 
 @pytest.mark.parametrize('rate_hz', [16_000, 48_000])

@@ -58,13 +58,8 @@ class LeafTrainable(trainable.Trainable):
 
   def update(self, state, batch, rng):
     """One step of the optimiser."""
-    def loss_fn(params):
-      metrics = self._metrics(params, batch, rng)
-      return metrics['loss'], metrics
-
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params)
-    return self.optimizer.step(state, grads, metrics)
+    return self.optimizer.descend(
+        state, lambda params: self._metrics(params, batch, rng))
 
   def evaluate(self, state, batch, rng):
     """Loss and order within the batch."""

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -37,13 +36,8 @@ class NotesTrainable(trainable.Trainable):
   def update(self, state, batch, rng):
     """One step of the optimiser."""
     del rng
-    def loss_fn(params):
-      metrics = self._metrics(params, batch)
-      return metrics['loss'], metrics
-
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params)
-    return self.optimizer.step(state, grads, metrics)
+    return self.optimizer.descend(
+        state, lambda params: self._metrics(params, batch))
 
   def evaluate(self, state, batch, rng):
     """The loss and how many slots are right."""

@@ -67,20 +67,18 @@ class W2vBertTrainable(trainable.Trainable):
 
   def update(self, state, batch, rng):
     """One step of the optimiser."""
-    loss_fn = functools.partial(
-        self._loss, audio=batch['audio'], rng=rng, step=state.step,
-        deterministic=False)
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params)
     slowed = lambda updates: {
         name: jax.tree.map(lambda x: x * self.target_rate, part)
         if name in _TARGET_PARTS else part for name, part in updates.items()}
-    return self.optimizer.step(state, grads, metrics, slowed)
+    return self.optimizer.descend(
+        state, lambda params: self._metrics(
+            params, batch['audio'], rng, state.step, deterministic=False),
+        slowed)
 
   def evaluate(self, state, batch, rng):
     """The training metrics without dropout and Gumbel noise, spans masked."""
-    return self._loss(state.params, batch['audio'], rng, state.step,
-                      deterministic=True)[1]
+    return self._metrics(state.params, batch['audio'], rng, state.step,
+                         deterministic=True)
 
   def gumbel_temperature(self, step: jax.Array | int) -> jax.Array:
     cfg = self.model
@@ -88,7 +86,7 @@ class W2vBertTrainable(trainable.Trainable):
         cfg.gumbel_end,
         cfg.gumbel_start * cfg.gumbel_decay**jnp.asarray(step, jnp.float32))
 
-  def _loss(self, params, audio, rng, step, deterministic):
+  def _metrics(self, params, audio, rng, step, deterministic):
     cfg = self.model
     model_rng, dropout_rng, draw_rng = jax.random.split(rng, 3)
     temperature = self.gumbel_temperature(step)
@@ -118,7 +116,7 @@ class W2vBertTrainable(trainable.Trainable):
               for name, steps in (('spectrum_unexplained', out.valid),
                                   ('spectrum_unexplained_masked', out.masked))}
       loss += cfg.spectrum_weight * more['spectrum_unexplained']
-    return loss, dict(
+    return dict(
         more, loss=loss, contrastive=contrastive,
         contrastive_accuracy=contrastive_accuracy, diversity=diversity,
         prediction=prediction, prediction_accuracy=prediction_accuracy,

@@ -5,10 +5,10 @@ import doctest
 from html import parser
 import json
 import re
-import shutil
 import subprocess
 import sys
 
+import browser as browser_lib
 import numpy as np
 import pytest
 import soundfile
@@ -186,15 +186,8 @@ def test_help_imports_no_jax():
 
 @pytest.fixture(name='browser')
 def _browser():
-  sync_api = pytest.importorskip('playwright.sync_api')
-  path = shutil.which('chromium')
-  if path is None:
-    pytest.skip('there is no chromium')
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(
-        executable_path=path, args=['--no-sandbox'])
+  with browser_lib.chromium() as browser:
     yield browser
-    browser.close()
 
 
 @pytest.mark.web
