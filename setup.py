@@ -40,6 +40,8 @@ _EXTRAS = {
         'fiddle>=0.3', 'chex>=0.1.89', 'cached_property>=2.0',
         'jaxtyping>=0.3', 'tensorboard>=2.19', 'grain>=0.2.10', 'clu>=0.0.12',
     ],
+    # `--runner` of ingest and precompute; sources at gs://, s3:// and the like.
+    'beam': ['apache-beam>=2.60', 'fsspec>=2024.6'],
     'tpu': ['libtpu>=0.0.40'],
     'cuda': ['jax[cuda12]>=0.10'],
     'hf': ['transformers>=5.0', 'torch>=2.6'],
@@ -51,6 +53,7 @@ _EXTRAS = {
     'eval': [
         'matplotlib>=3.9', 'onnxruntime>=1.20', 'scikit-learn>=1.5',
         'zimtohrli>=0.2.1', 'imageio-ffmpeg>=0.6', 'swift-f0>=0.3',
+        'mir_eval>=0.8',
     ],
     'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
     'bench': ['torch>=2.6', 'transformers>=5.0', 'encodec>=0.1.1'],
@@ -64,7 +67,7 @@ _EXTRAS = {
 }
 _EXTRAS['all'] = sorted(set(
     sum((_EXTRAS[k] for k in (
-        'train', 'data', 'web', 'eval', 'test', 'web_test')), [])))
+        'train', 'data', 'beam', 'web', 'eval', 'test', 'web_test')), [])))
 
 setuptools.setup(
     name='musiclm_jax',
@@ -85,7 +88,7 @@ setuptools.setup(
     install_requires=[
         'jax>=0.10', 'flax>=0.12', 'numpy>=2.0', 'scipy>=1.14',
         'librosa>=0.11', 'soundfile>=0.13', 'soxr>=0.5', 'safetensors>=0.5',
-        'tokenizers>=0.21', 'pyyaml>=6.0', 'pillow>=11.0',
+        'tokenizers>=0.21', 'pyyaml>=6.0', 'pillow>=11.0', 'google-crc32c>=1.5',
     ],
     extras_require=_EXTRAS,
     entry_points={'console_scripts': ['musiclm = musiclm_jax.commands.cli:main']},

@@ -3,7 +3,7 @@
 #
 #   locks/all.txt    every extra at once: one set that holds together
 #   locks/base.txt   generate and inspect (no TensorFlow)
-#   locks/train.txt  base + train, data, eval, test
+#   locks/train.txt  base + train, data, beam, eval, test
 #   locks/test.txt   train + the page and what drives it
 #   locks/codec.txt  train + ViSQOL, which needs a C compiler
 #   locks/web.txt    base + the page
@@ -31,12 +31,12 @@ compile() {  # compile NAME EXTRA...
 }
 
 constraint=()
-compile all train data eval test web web_test t5x tpu cuda visqol lint types
+compile all train data beam eval test web web_test t5x tpu cuda visqol lint types
 constraint=(-c locks/all.txt)
 compile base
-compile train train data eval test
-compile test train data eval test web web_test
-compile codec train data eval test visqol
+compile train train data beam eval test
+compile test train data beam eval test web web_test
+compile codec train data beam eval test visqol
 compile web web
 compile cuda cuda
 compile tpu tpu
