@@ -94,7 +94,8 @@ class Embeddings:
     """What is known of the reference in this embedder's space.
 
     Raises:
-      UserError: statistics of another embedder, or no clip can be used.
+      UserError: statistics of another embedder.
+      Unavailable: the reference gives less than two vectors.
     """
     if embedder.name not in self._references:
       self._references[embedder.name] = self._reference(embedder)
@@ -106,7 +107,7 @@ class Embeddings:
       return reference_statistics.load(context.statistics, embedder)
     found = self.of(context.reference, embedder)
     if len(found.vectors) < 2:
-      raise errors.UserError(
+      raise measures.Unavailable(
           f'the reference {context.reference.name} gives {len(found.vectors)} '
           f'vectors of {embedder.name}, from {found.clips} usable clips; '
           f'expected two or more.')
