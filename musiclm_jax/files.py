@@ -278,6 +278,18 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
   return value
 
 
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes JSON, whole or not at all."""
+  write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes text under a temporary name and moves it into place."""
+  with whole(path) as temporary:
+    # Half a character, as JSON and file names may hold, is no reason to fail.
+    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
 def require(what: object, value: Any, remedy: str,
             **kinds: type | tuple[type, ...]) -> None:
   """UserError unless `value` is a dict with these keys, of these types."""

@@ -1,15 +1,18 @@
 """Records: a corpus as 24 kHz mono PCM that any model can crop at random.
 
-A corpus is a directory:
+A corpus is a directory, which is a dataset of TFDS at the same time:
 
   manifest.json           name, licence, sample rate, seed, counts per split
   <split>/tracks.jsonl    one line a track: id, shard, offset, num_samples,
                           captions, aspects and whatever else is known of it
-  <split>/00000.pcm       little-endian int16 samples, tracks end to end
+  <name>-<split>.tfrecord-00000-of-00001 ...   the tracks, a record each
+  dataset_info.json, features.json, metadata.json   what TFDS asks for
 
 Shards are memory-mapped, so a one-second crop of a one-hour track costs one
 second of reading, and nothing here needs TensorFlow. Batches are a pure function
 of (seed, step): a run that resumes at step 1,000 sees what it would have seen.
+A dataset that TFDS itself wrote with these features is a corpus as well, and so
+is one of the former format, whose shards were samples end to end.
 """
 
 from collections.abc import Iterable
@@ -17,7 +20,8 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import json
+import functools
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -27,28 +31,18 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import text as text_lib
+from musiclm_jax import record_index
+from musiclm_jax import record_shards
+from musiclm_jax import tfds_layout
 
-_MAX_SHARD_BYTES = 1 << 29
+MAX_SHARD_BYTES = 1 << 28  # ours: 93 minutes
+MANIFEST = record_shards.MANIFEST
+FORMAT, _FORMER = 'musiclm_jax.records.v2', 'musiclm_jax.records.v1'
 _PEAK = 32767.0
-_AGAIN = 'make or copy the corpus again'
-FORMAT = 'musiclm_jax.records.v1'
+_AGAIN = record_index.AGAIN
 
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-  """One recording. `meta` holds captions, aspects and what else is known."""
-
-  id: str
-  num_samples: int
-  shard: str
-  offset: int
-  meta: dict
-
-  @property
-  def captions(self) -> list[str]:
-    return [caption for caption in self.meta.get('captions', [])
-            if not text_lib.is_blank(caption)]
+Track = record_index.Track
+write_json, write_text = files.write_json, files.write_text
 
 
 class Writer:
@@ -101,13 +95,8 @@ class Writer:
       split.close()
     if kind is not None:
       return
-    self._manifest['splits'] = {
-        name: dict(tracks=split.count,
-                   seconds=round(split.samples /
-                                 self._manifest['sample_rate_hz'], 3))
-        for name, split in sorted(self._splits.items())
-    }
-    write_json(self._partial / 'manifest.json', self._manifest)
+    record_shards.complete(self._partial, self._manifest, {
+        name: split.shards for name, split in self._splits.items()})
 
   def add(self, split: str, track_id: str, audio: np.ndarray,
           **meta: Any) -> None:
@@ -126,40 +115,38 @@ class Writer:
 
 
 class _SplitWriter:
-  """The open shard and index of one split."""
+  """The shards of one split; their lines of the index wait beside them."""
 
   def __init__(self, directory):
     directory.mkdir(parents=True)
     self._directory = directory
-    self._index = open(directory / 'tracks.jsonl', 'w', encoding='utf-8',
-                       errors='backslashreplace')
-    self._shard = None
-    self._num_shards = 0
-    self.count = 0
-    self.samples = 0
+    self._stack = contextlib.ExitStack()
+    self._file = self._lines = self._writer = None
+    self.shards = []
 
   def add(self, track_id, pcm, meta):
-    shard = self._shard
-    if shard is None or shard.tell() + pcm.nbytes > _MAX_SHARD_BYTES:
-      shard = self._open_shard()
-    line = dict(id=track_id, shard=os.path.basename(shard.name),
-                offset=shard.tell() // 2, num_samples=len(pcm), **meta)
-    shard.write(pcm.astype('<i2').tobytes())
-    self._index.write(json.dumps(line, ensure_ascii=False) + '\n')
-    self.count += 1
-    self.samples += len(pcm)
+    file = self._file
+    if file is None or (file.tell() and
+                        file.tell() + pcm.nbytes > MAX_SHARD_BYTES):
+      self._open()
+    self._lines.write(record_shards.line(
+        self._writer.add(track_id, pcm, meta)))
 
-  def _open_shard(self):
-    if self._shard is not None:
-      self._shard.close()
-    self._shard = open(self._directory / f'{self._num_shards:05d}.pcm', 'wb')
-    self._num_shards += 1
-    return self._shard
+  def _open(self):
+    self.close()
+    path = self._directory / f'{len(self.shards):05d}'
+    self._file = self._stack.enter_context(open(path, 'wb'))
+    self._lines = self._stack.enter_context(
+        open(f'{path}.jsonl', 'w', encoding='utf-8', errors='backslashreplace'))
+    self._writer = record_shards.ShardWriter(self._file)
 
   def close(self):
-    self._index.close()
-    if self._shard is not None:
-      self._shard.close()
+    if self._writer is not None:
+      self.shards.append(record_shards.Shard(self._file.name, self._lines.name,
+                               self._writer.count, self._writer.samples,
+                               self._writer.num_bytes))
+      self._writer = None
+    self._stack.close()
 
 
 class Corpus:
@@ -167,18 +154,22 @@ class Corpus:
 
   def __init__(self, directory: str | os.PathLike):
     self.directory = pathlib.Path(directory)
-    path = self.directory / 'manifest.json'
-    if not path.is_file():
+    self._found = None  # {split: tracks} where there is no index
+    path = self.directory / MANIFEST
+    if path.is_file():
+      self.manifest = files.read_json(path, _AGAIN)
+    elif tfds_layout.is_here(self.directory):
+      self.manifest, self._found = _scanned(self.directory)
+    else:
       raise errors.UserError(
           f'{directory} is not a corpus (no manifest.json); make one with '
           f'`musiclm data folk_gm` or `musiclm ingest`.')
-    self.manifest = files.read_json(path, _AGAIN)
-    if self.manifest.get('format') != FORMAT:
+    if self.manifest.get('format') not in (FORMAT, _FORMER):
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
           f'{FORMAT!r}.')
     files.require(path, self.manifest, _AGAIN, name=str, sample_rate_hz=int,
-            splits=dict)
+                  splits=dict)
 
   @property
   def name(self) -> str:
@@ -192,10 +183,31 @@ class Corpus:
   def splits(self) -> list[str]:
     return sorted(self.manifest['splits'])
 
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Of what the corpus says of itself, in hexadecimal digits."""
+    name = MANIFEST if self._found is None else tfds_layout.INFO
+    return hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
+
   def split(self, name: str) -> 'Split':
     if name not in self.manifest['splits']:
       raise errors.choice(f'split of {self.directory}', name, self.splits)
-    return Split(self.directory / name, self.sample_rate_hz)
+    return Split(self.directory / name, self.sample_rate_hz,
+                 None if self._found is None else self._found[name])
+
+
+def _scanned(directory):
+  """(manifest, {split: tracks}) of a dataset that TFDS wrote."""
+  about = tfds_layout.read(directory, _AGAIN)
+  found = {split: [track for name in shards.names
+                   for track in record_index.scan(directory / name)]
+           for split, shards in about.splits.items()}
+  return dict(
+      format=FORMAT, name=about.name, sample_rate_hz=about.sample_rate_hz,
+      licence=about.licence, splits={
+          split: dict(tracks=len(tracks), seconds=round(sum(
+              t.num_samples for t in tracks) / about.sample_rate_hz, 3))
+          for split, tracks in found.items()}), found
 
 
 class Mixture:
@@ -255,8 +267,7 @@ class Split:
     self.directory = pathlib.Path(directory)
     self.sample_rate_hz = sample_rate_hz
     if tracks is None:
-      tracks = _read_index(self.directory)
-      _check_shards(self.directory, tracks)
+      tracks = record_index.read(self.directory)
     self.tracks = tracks
     self._shards = {}
 
@@ -278,11 +289,14 @@ class Split:
     """[num_samples] float32 of `track` from `start`, zeros past its end."""
     if track.shard not in self._shards:
       self._shards[track.shard] = np.memmap(
-          self.directory / track.shard, dtype='<i2', mode='r')
+          self.directory / track.shard, np.uint8, mode='r')
     stop = track.num_samples
     if num_samples is not None:
       stop = min(stop, start + num_samples)
-    pcm = self._shards[track.shard][track.offset + start:track.offset + stop]
+    first, last = (track.offset + record_index.SAMPLE_BYTES * place
+                   for place in (start, max(start, stop)))
+    # A view of samples may begin at an odd byte.
+    pcm = self._shards[track.shard][first:last].view('<i2')
     audio = np.asarray(pcm, np.float32) / _PEAK
     if num_samples is not None and len(audio) < num_samples:
       audio = np.pad(audio, (0, num_samples - len(audio)))
@@ -295,52 +309,6 @@ def join(name: str, splits: Sequence[Split]) -> Split:
   return Split(name, splits[0].sample_rate_hz, [
       dataclasses.replace(t, shard=str(s.directory.resolve() / t.shard))
       for s in splits for t in s])
-
-
-def _read_index(directory):
-  """The tracks of a split's directory."""
-  path = directory / 'tracks.jsonl'
-  if not path.is_file():
-    raise errors.UserError(f'{path} is missing; {_AGAIN}.')
-  tracks = []
-  with open(path, 'rb') as lines:  # a record ends at '\n' and nowhere else
-    for number, line in enumerate(lines, 1):
-      where = f'{path}, line {number},'
-      try:
-        meta = json.loads(line)
-      except ValueError as error:
-        raise errors.UserError(
-            f'{where} is damaged (no JSON); {_AGAIN}.') from error
-      if b'\\ud' in line.lower() and files.encodable(
-          text := json.dumps(meta, ensure_ascii=False)) != text:
-        raise errors.UserError(
-            f'{where} is damaged (it holds half a character); {_AGAIN}.')
-      files.require(where, meta, _AGAIN, id=str, num_samples=int, shard=str,
-              offset=int)
-      tracks.append(
-          Track(meta.pop('id'), meta.pop('num_samples'), meta.pop('shard'),
-                meta.pop('offset'), meta))
-  return tracks
-
-
-def _check_shards(directory, tracks):
-  """UserError unless every shard is there, with all that its tracks have."""
-  ends = {}
-  for track in tracks:
-    if track.offset < 0 or track.num_samples < 0:
-      raise errors.UserError(
-          f'{directory / "tracks.jsonl"} is damaged (track {track.id} begins '
-          f'at {track.offset} and has {track.num_samples} samples); {_AGAIN}.')
-    ends[track.shard] = max(
-        ends.get(track.shard, 0), track.offset + track.num_samples)
-  for shard, end in ends.items():
-    path, size = directory / shard, end * np.dtype('<i2').itemsize
-    if not path.is_file():
-      raise errors.UserError(f'{path} is missing; {_AGAIN}.')
-    if path.stat().st_size < size:
-      raise errors.UserError(
-          f'{path} is shorter than tracks.jsonl says ({path.stat().st_size} '
-          f'bytes, expected {size}); {_AGAIN}.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,18 +370,6 @@ class Crops:
         for i, s in zip(tracks, starts)])
     return dict(audio=audio, track=tracks.astype(np.int32),
                 start=starts.astype(np.int32))
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes JSON, whole or not at all."""
-  write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes text under a temporary name and moves it into place."""
-  with files.whole(path) as temporary:
-    # Half a character, as JSON and file names may hold, is no reason to fail.
-    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def _to_int16(audio):

@@ -6,6 +6,8 @@ import pytest
 from musiclm_jax import errors
 from musiclm_jax import records
 
+_SHARD = 'test-train.tfrecord-00000-of-00001'
+
 
 @pytest.fixture(name='corpus')
 def _corpus(tmp_path):
@@ -131,10 +133,11 @@ def test_corpora_of_two_rates_do_not_mix(tmp_path):
     ('train/tracks.jsonl', b'{"id": "t0", "num_samples": "9"}\n',
      'line 1, is damaged (it has no num_samples)'),
     ('train/tracks.jsonl', b'{"id": "t0", "num_samples": 9, "offset": -9, '
-     b'"shard": "00000.pcm"}\n', 'track t0 begins at -9 and has 9 samples'),
-    ('train/00000.pcm', None, '00000.pcm is missing'),
-    ('train/00000.pcm', bytes(1000), '00000.pcm is shorter than tracks.jsonl '
-     'says (1000 bytes, expected 168000)'),
+     b'"shard": "test-train.tfrecord-00000-of-00001"}\n',
+     'track t0 begins at -9 and has 9 samples'),
+    (_SHARD, None, f'{_SHARD} is missing'),
+    (_SHARD, bytes(1000), f'{_SHARD} is shorter than tracks.jsonl says (1000 '
+     'bytes, expected 168'),
 ])
 def test_damage_is_named_when_a_corpus_is_opened(
     corpus, name, content, message):

@@ -175,8 +175,7 @@ def captioned(split: records.Split) -> records.Split:
         f'audio. Add captions at `musiclm ingest`, or use a trained bundle\'s '
         f'MuLan: the stages need no captions.')
   if len(tracks) < len(split):
-    split = records.Split(split.directory, split.sample_rate_hz)
-    split.tracks = tracks
+    split = records.Split(split.directory, split.sample_rate_hz, tracks)
   return split
 
 
