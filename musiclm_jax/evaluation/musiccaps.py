@@ -1,8 +1,9 @@
 """The captions protocol on MusicCaps (Agostinelli et al. 2023, section 7).
 
 DIR holds the CSV of the data set, `musiccaps-public.csv`, and what could be had
-of its audio: <ytid>.wav (or .flac, .mp3, ...), ten seconds each. Videos vanish,
-so --out gets an availability manifest of all rows (available.csv), and the table
+of its audio, by the names that data/clips.py knows, such as <ytid>.wav: ten
+seconds each, or whole, of which the ten seconds are cut. Videos vanish, so --out
+gets an availability manifest of all rows (available.csv), and the table
 says how many of them it is of. A published figure is of another selection.
 
   all        every row
@@ -18,11 +19,14 @@ is in `eval` or `balanced`; it is left out of `all`.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import pathlib
 
 from musiclm_jax import errors
 from musiclm_jax import records
+from musiclm_jax.data import clips as excerpts
+from musiclm_jax.data.musiccaps import table
 from musiclm_jax.evaluation import captions as captions_lib
 from musiclm_jax.evaluation import clip_sets
 from musiclm_jax.evaluation import runnable
@@ -43,9 +47,6 @@ EVALUATION = {
                      'help': 'of the rows (default: all)'},
     },
 }
-NUM_ROWS = 5521  # paper
-_COLUMNS = ('ytid', 'caption', 'is_balanced_subset', 'is_audioset_eval')
-_YES = ('true', '1', 'yes')
 
 
 def run(asked: runnable.Asked) -> runnable.Outcome:
@@ -61,7 +62,7 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
 
 
 def load(directory: str | pathlib.Path) -> tuple[
-    dict[str, dict[str, str]], dict[str, clip_sets.Clip]]:
+    dict[str, table.Row], dict[str, clip_sets.Clip]]:
   """({ytid: row} of the CSV, {ytid: clip} of those with audio).
 
   Raises:
@@ -75,26 +76,21 @@ def load(directory: str | pathlib.Path) -> tuple[
     raise errors.UserError(
         f'--data {directory} has {len(tables)} CSVs; expected one, '
         f'musiccaps-public.csv.')
-  rows = clip_sets.read_captions(tables[0])
-  columns = next(iter(rows.values()), {})
-  missing = [name for name in _COLUMNS if name not in columns]
-  if missing:
-    raise errors.UserError(
-        f'{tables[0]} lacks the columns {", ".join(missing)} of MusicCaps.')
+  rows = table.read(tables[0])
   try:
-    clips = {c.id: c for c in clip_sets.from_folder(
+    files = {pathlib.Path(c.where): c for c in clip_sets.from_folder(
         directory, option='--data').clips}
   except errors.UserError as error:
     raise errors.UserError(
         f'{directory} has none of the clips of {tables[0].name}, such as '
-        f'{next(iter(rows))}.wav ({error})') from error
-  # Clips may lie in a folder of their own.
-  by_name = {pathlib.PurePosixPath(name).name: clip
-             for name, clip in clips.items()}
-  return rows, {name: by_name[name] for name in rows if name in by_name}
+        f'{next(iter(rows), "<ytid>")}.wav ({error})') from error
+  found = excerpts.match(files, {n: row.excerpt for n, row in rows.items()})
+  return rows, {
+      name: dataclasses.replace(files[sound.path], sound=sound.read)
+      for name, sound in found.sounds.items()}
 
 
-def chosen(rows: dict[str, dict[str, str]],
+def chosen(rows: dict[str, table.Row],
            available: dict[str, clip_sets.Clip], subset: str,
            count: int) -> captions_lib.Source:
   """The rows of a subset that have audio, with what to look up beside them."""
@@ -104,16 +100,17 @@ def chosen(rows: dict[str, dict[str, str]],
     raise errors.UserError(
         f'none of the {len(wanted)} clips of --subset {subset} is there.')
   clip = lambda name: clip_sets.Clip(
-      name, name, available[name].sound, rows[name]['caption'], rows[name],
-      available[name].where, available[name].sample_rate_hz)
+      name, name, available[name].sound, rows[name].caption,
+      rows[name].fields, available[name].where, available[name].sample_rate_hz)
   clips = clip_sets.ClipSet('MusicCaps', map(clip, captions_lib.sampled(
       usable, count)))
   training = [n for n, row in rows.items()
               if n in available and not _in(row, 'eval')]
   notes = [f'MusicCaps, {subset}: {len(clips)} of {len(wanted)} clips, of '
            f'{len(available)} that are there of {len(rows)}']
-  if len(rows) != NUM_ROWS:
-    notes.append(f'the CSV has {len(rows)} rows, the published one {NUM_ROWS}')
+  if len(rows) != table.NUM_ROWS:
+    notes.append(f'the CSV has {len(rows)} rows, the published one '
+                 f'{table.NUM_ROWS}')
   pool = None
   if subset != 'all' and training:
     pool = clip_sets.ClipSet('MusicCaps, training', map(clip, training))
@@ -122,13 +119,11 @@ def chosen(rows: dict[str, dict[str, str]],
 
 
 def _in(row, subset):
-  yes = lambda column: row[column].strip().lower() in _YES
   return (subset == 'all' or
-          yes('is_balanced_subset' if subset == 'balanced' else
-              'is_audioset_eval'))
+          (row.is_balanced if subset == 'balanced' else row.is_eval))
 
 
-def manifest(rows: dict[str, dict[str, str]],
+def manifest(rows: dict[str, table.Row],
              available: dict[str, clip_sets.Clip]) -> str:
   """A CSV: every row, whether it is there, at which rate, in which subsets."""
   text = io.StringIO()
