@@ -91,6 +91,9 @@ LENGTHS = Values("lengths by name, such as {'inputs': 264, 'targets': 2000}",
                  lambda value: isinstance(value, dict) and all(
                      _is_whole(length) for length in value.values()))
 
+RATES = Values('numbers above 0, one for each cache, such as (1.0, 3.0)',
+               lambda value: isinstance(value, (list, tuple)) and all(
+                   _is_number(rate) and rate > 0 for rate in value))
 SHARES = Values("shares of 0 to 1 by name, such as {'mulan': 0.15}",
                 lambda value: isinstance(value, dict) and all(
                     _is_number(each) and 0 <= each <= 1
@@ -126,6 +129,7 @@ KNOWN = {
     'CROP_SECONDS': above(0),
     'CORPUS_DIR': DIRECTORY,
     'CACHE_DIR': DIRECTORY,
+    'CACHE_RATES': RATES,
     'START_FROM': MAYBE_TEXT,
     'TEXT_CHECKPOINT': TEXT,
     'MAX_TOKENS': whole(1),

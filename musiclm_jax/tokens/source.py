@@ -41,6 +41,7 @@ files, so resuming at any step takes the same time as starting.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -55,6 +56,7 @@ from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import frequencies
 from musiclm_jax.tokens import layout as layout_lib
+from musiclm_jax.tokens import mixture
 from musiclm_jax.training import shares
 from musiclm_jax.training import trainable
 
@@ -67,7 +69,10 @@ class TaskBatches(trainable.BatchSource):
   """A stage's training and evaluation batches out of a token cache.
 
   Attributes:
-    cache_dir: what `musiclm_jax.commands.precompute` wrote.
+    cache_dir: what `musiclm_jax.commands.precompute` wrote; several with commas
+      between them are one mixture.
+    cache_rates: of several, how often each is drawn from in training; () counts
+      crops, and so does evaluation.
     stage: the stage whose sequences to build, with its crop and conditions.
     batch_size: sequences in a batch, of all devices together.
     task_name: the seqio task, 'musiclm_<stage>'; '' stands for the stage's own.
@@ -83,6 +88,7 @@ class TaskBatches(trainable.BatchSource):
   """
 
   cache_dir: str = ''
+  cache_rates: Sequence[float] = ()
   stage: specs.StageSpec = specs.StageSpec()
   batch_size: int = 8
   task_name: str = ''
@@ -95,10 +101,10 @@ class TaskBatches(trainable.BatchSource):
       conditioning_lib.Conditioning())
 
   @functools.cached_property
-  def cache(self) -> cache_lib.Cache:
-    """The checked cache; UserError where it does not fit the stage."""
+  def cache(self) -> cache_lib.Cache | mixture.Mixture:
+    """The checked cache, or several; UserError where it does not fit the stage."""
     self._check_task()
-    cache = cache_lib.Cache(self.cache_dir)
+    cache = mixture.load(self.cache_dir, self.cache_rates)
     cache.check(self.stage)
     self.conditioning.check(self.stage, cache.has_text)
     return cache
@@ -114,8 +120,10 @@ class TaskBatches(trainable.BatchSource):
 
   def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
+    order = mixture.order(
+        self.cache, self.train_split, self.stage.crop_seconds, self.seed)
     yield from self._dataset(
-        self.train_split, self.seed, start_step, share=share,
+        self.train_split, order, start_step, share=share,
         conditioning=self.conditioning)
 
   @property
@@ -126,8 +134,10 @@ class TaskBatches(trainable.BatchSource):
 
   def eval_batches(self, share=shares.WHOLE):
     """The fixed evaluation batches, `eval_batches_count` of them."""
+    order = crops.Order(self.cache.index(self.held_out).seconds,
+                        self.stage.crop_seconds, _EVAL_SEED)
     yield from self._dataset(
-        self.held_out, _EVAL_SEED, 0, self.eval_batches_count, share)
+        self.held_out, order, 0, self.eval_batches_count, share)
 
   def baselines(self) -> dict[str, float]:
     """What a stage's evaluation losses have to beat, in nats per token.
@@ -157,12 +167,10 @@ class TaskBatches(trainable.BatchSource):
                 decoder_target_tokens=make(np.int32),
                 decoder_loss_weights=make(np.float32))
 
-  def _dataset(self, split, seed, start_step, steps: int | None = None,
+  def _dataset(self, split, order, start_step, steps: int | None = None,
                share=shares.WHOLE,
                conditioning=conditioning_lib.Conditioning()) -> Any:
-    index = self.cache.index(split)  # refuses a wrong cache at once
     from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
-    order = crops.Order(index.seconds, self.stage.crop_seconds, seed)
     rows = share.rows(self.batch_size)
     first = start_step * len(rows)
     dataset = tasks.ordered_dataset(

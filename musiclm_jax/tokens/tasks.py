@@ -26,6 +26,7 @@ from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning as conditioning_lib
 from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import feature_converter
+from musiclm_jax.tokens import mixture
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import shuffled
 from musiclm_jax.tokens import task_metrics
@@ -96,14 +97,15 @@ def stage_task(
     cache: cache_lib.Cache, stage: specs.StageSpec,
     conditioning: conditioning_lib.Conditioning = (
         conditioning_lib.Conditioning()),
-    describe: bool = False) -> CachedTask:
+    describe: bool = False, name: str = '') -> CachedTask:
   """The task of a StageSpec over a `cache.Cache`; UserError if they differ.
 
-  `conditioning` and `describe` are as in `preprocessors.build_sequences`.
+  `conditioning` and `describe` are as in `preprocessors.build_sequences`;
+  `name` stands in for 'musiclm_<stage>'.
   """
   cache.check(stage)
   return CachedTask(
-      cache_lib.task_name(stage), cache, stage,
+      name or cache_lib.task_name(stage), cache, stage,
       source=seqio.FunctionDataSource(
           _refuse, splits=cache.splits, num_input_examples={
               split: len(cache.index(split)) for split in cache.splits}),
@@ -120,11 +122,34 @@ def stage_task(
       output_features=vocabularies.stage_features(stage))
 
 
+def provider(
+    cache: cache_lib.Cache | mixture.Mixture, stage: specs.StageSpec,
+    conditioning: conditioning_lib.Conditioning = (
+        conditioning_lib.Conditioning()),
+    describe: bool = False) -> CachedTask | seqio.Mixture:
+  """The task of a cache, or the seqio mixture of the tasks of several.
+
+  The tasks of a mixture have numbers: 'musiclm_coarse_0'. Arguments are those
+  of `stage_task`.
+  """
+  if isinstance(cache, cache_lib.Cache):
+    return stage_task(cache, stage, conditioning, describe)
+  pairs = []
+  for number, part in enumerate(cache.caches):
+    name = f'{cache_lib.task_name(stage)}_{number}'
+    rate = cache.rates[number] if cache.rates else seqio.mixing_rate_num_examples
+    pairs.append((stage_task(part, stage, conditioning, describe, name), rate))
+  return seqio.Mixture(cache_lib.task_name(stage), pairs)
+
+
 def register(
     cache_dir: str | os.PathLike, stages: Sequence[specs.StageSpec] | None = None,
     conditioning: conditioning_lib.Conditioning = (
-        conditioning_lib.Conditioning())) -> list[str]:
+        conditioning_lib.Conditioning()),
+    rates: Sequence[float] = ()) -> list[str]:
   """Registers the tasks of a cache with seqio, in place of earlier ones.
+
+  Of several caches, with commas between them, a mixture has the task's name.
 
   Their examples say which crop they are of; feature converters pass over that.
 
@@ -133,20 +158,24 @@ def register(
     stages: StageSpecs; None for all that are registered, with the crops and
       conditions of their systems, over the cache's grids.
     conditioning: as in `preprocessors.build_sequences`.
+    rates: of several caches, as in `mixture.load`.
 
   Returns:
     The tasks' names.
   """
-  cache = cache_lib.Cache(cache_dir)
+  cache = mixture.load(cache_dir, rates)
   if stages is None:
     stages = [specs.StageSpec(name, cache.tokens)
               for name in specs.known_stages()]
   names = []
   for stage in stages:
-    task = stage_task(cache, stage, conditioning, describe=True)
-    seqio.TaskRegistry.remove(task.name)
-    seqio.TaskRegistry.add_provider(task.name, task)
-    names.append(task.name)
+    made = provider(cache, stage, conditioning, describe=True)
+    seqio.TaskRegistry.remove(made.name)
+    seqio.MixtureRegistry.remove(made.name)
+    registry = (seqio.TaskRegistry if isinstance(made, seqio.Task) else
+                seqio.MixtureRegistry)
+    registry.add_provider(made.name, made)
+    names.append(made.name)
   return names
 
 
@@ -161,7 +190,7 @@ def ordered_dataset(
   order is not seqio's, so that example `start` costs the same as example 0.
 
   Args:
-    cache: a `cache.Cache`.
+    cache: a `cache.Cache`, or a `mixture.Mixture`.
     stage: a StageSpec.
     split: the split to read.
     order: `example(index) -> (track, [2] seed)`.

@@ -280,12 +280,12 @@ def task(source, training=False):
     training: whether conditions are dropped as in training.
 
   Returns:
-    In training the task itself; else its name, registered.
+    In training the task or mixture itself; else its name, registered.
   """
   cache = source.cache  # refuses what does not fit
   if training:
-    return tasks.stage_task(cache, source.stage, source.conditioning)
-  tasks.register(source.cache_dir, [source.stage])
+    return tasks.provider(cache, source.stage, source.conditioning)
+  tasks.register(source.cache_dir, [source.stage], rates=source.cache_rates)
   return cache_lib.task_name(source.stage)
 
 
