@@ -6,6 +6,8 @@ import fake_tokens
 import numpy as np
 import pytest
 import seqio
+from seqio import test_utils
+import tensorflow as tf
 
 from musiclm_jax import errors
 from musiclm_jax import specs
@@ -126,3 +128,26 @@ def test_examples_say_which_crop_they_are_of(names):
         np.concatenate([row['inputs'], row['targets']]),
         layout.build({name: codes[name] for name in (
             'mulan', 'semantic', 'coarse')}))
+
+
+@pytest.mark.parametrize('name', ['semantic', 'coarse', 'fine'])
+def test_by_the_test_utilities_of_seqio(names, name):
+  """What the task gives is what the layout makes of the crop's own codes."""
+  assert f'musiclm_{name}' in names
+  stage = specs.StageSpec(name, fake_tokens.TOKENS)
+  layout = layout_lib.for_stage(stage)
+  dataset = seqio.get_mixture_or_task(f'musiclm_{name}').get_dataset(
+      None, 'validation', use_cached=True, seed=5, shuffle=False)
+  expected = []
+  for row in dataset.as_numpy_iterator():
+    track = int(row['id'][-1:])
+    codes = fake_tokens.crop_codes(
+        track, (31, 14)[track], row['crop_start'], stage.crop_seconds)
+    whole = layout.build({p.name: codes[p.name] for p in layout.placed})
+    start = layout.target.start
+    expected.append(dict(
+        inputs=whole[:start], targets=whole[start:], crop_start=row['crop_start'],
+        id=b'validation%d' % track, captions=[b'tune %d' % track, b'lively']))
+  assert len(expected) == {'semantic': 2, 'coarse': 4, 'fine': 14}[name]
+  test_utils.assert_dataset(dataset, expected, expected_dtypes={
+      'inputs': tf.int32, 'targets': tf.int32})
