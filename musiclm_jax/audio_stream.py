@@ -1,6 +1,7 @@
 """Audio files block by block: what does not fit into memory, or need not.
 
-`Source` reads WAV, FLAC, OGG, Opus, AIFF and MP3 and resamples as it goes;
+`Source` reads WAV, FLAC, OGG, Opus, AIFF and MP3 (and M4A, AAC and WMA where
+ffmpeg is at hand, audio_files/coded.py) and resamples as it goes;
 `Sink` writes 16-bit WAV and FLAC. Both hold one block, whatever the length of
 the file. Reading does without jax, so that a small process can do it.
 """
@@ -22,6 +23,7 @@ KINDS = 'WAV, FLAC, OGG, Opus, AIFF or MP3'
 RATES_HZ = (4_000, 768_000)  # what recordings have, with room on either side
 _TAGS = ('title', 'artist', 'album', 'genre')
 _MAX_CHANNELS = 2
+_FULL_SCALE = 0.985  # ours: the largest value of 8 bits is within it
 _READ_SAMPLES = 65_536  # of one read, at the file's or the wanted rate
 
 
@@ -29,7 +31,8 @@ class Unusable(errors.UserError):
   """A file that is no sound to work with.
 
   Attributes:
-    reason: 'unreadable', 'channels', 'rate', 'empty' or 'nan'.
+    reason: 'unreadable', 'format' (a package is missing that decodes it),
+      'channels', 'rate', 'empty' or 'nan'.
   """
 
   def __init__(self, reason: str, line: str):
@@ -46,6 +49,9 @@ class Source:
 
   Attributes:
     seconds: length; less comes of a file that was cut.
+    clipped_share: of the samples that were read so far, how many stand still at
+      full scale: what a wave looks like whose top was cut off. A codec rounds it
+      again, so that of MP3 and the like little is seen of it.
   """
 
   def __init__(self, path: str | pathlib.Path, sample_rate_hz: int):
@@ -64,6 +70,7 @@ class Source:
     self._rate = sample_rate_hz
     self._failures = (soundfile.LibsndfileError, RuntimeError)
     self._file, self._parts, self._open_part = None, [], None
+    self._clipped = self._count = 0
     errors.check_input(path, 'audio file')
     try:
       self._parts = audio_files.parts(path)
@@ -71,7 +78,13 @@ class Source:
           self._open(part) for part in range(len(self._parts)))
     except BaseException as error:
       self._close()
-      if isinstance(error, OSError):
+      if isinstance(error, audio_files.NoDecoder):
+        raise Unusable('format', str(error)) from error
+      if isinstance(error, OSError) and error.errno in (
+          errno.ENOSPC, errno.EDQUOT):
+        raise  # of what was decoded, not of the file
+      if isinstance(error, (OSError, ValueError)) and not isinstance(
+          error, errors.UserError):
         raise self._unreadable(error) from error
       raise
 
@@ -124,6 +137,10 @@ class Source:
     """{name: text} of those among title, artist, album and genre it has."""
     found = {name: getattr(self._file, name, '') for name in _TAGS}
     return {name: text for name, text in found.items() if text}
+
+  @property
+  def clipped_share(self) -> float:
+    return self._clipped / max(1, self._count)
 
   def blocks(self, num_samples: int) -> Iterator[np.ndarray]:
     """Yields [num_samples] float32 blocks, the last one 1 to num_samples long.
@@ -182,6 +199,8 @@ class Source:
         return
       if not np.all(np.isfinite(part)):
         raise Unusable('nan', f'{self._path} holds NaN or infinite samples.')
+      self._count += part.size
+      self._clipped += _count_clipped(part)
       yield np.ascontiguousarray(part.mean(axis=1), np.float32)
 
   def _unreadable(self, error):
@@ -191,6 +210,15 @@ class Source:
     return Unusable(
         'unreadable', f'{self._path} is not readable audio: it is damaged, or '
         f'holds no sound in {KINDS}.')
+
+
+def _count_clipped(part):
+  """How many of [n, channels] samples stand still at full scale."""
+  if max(part.max(), -part.min()) < _FULL_SCALE:
+    return 0
+  still = part[1:] == part[:-1]
+  still &= np.abs(part[1:]) >= _FULL_SCALE
+  return int(still.sum())
 
 
 def to_int16(audio: ArrayLike) -> np.ndarray:

@@ -82,3 +82,19 @@ def test_an_interrupted_sink_leaves_nothing(tmp_path):
       sink.write(np.zeros(10))
       raise KeyboardInterrupt
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('subtype', ['PCM_U8', 'PCM_16', 'PCM_24', 'FLOAT'])
+def test_what_was_cut_off_at_full_scale_is_seen(tmp_path, subtype):
+  wave = np.sin(np.arange(48_000) / 20)
+  for gain, low, high in ((0.9, 0, 0), (1.0, 0, 0.1), (4.0, 0.7, 0.9)):
+    soundfile.write(tmp_path / 'a.wav', np.clip(gain * wave, -1, 1), 24_000,
+                    subtype=subtype)
+    with audio_stream.Source(tmp_path / 'a.wav', 24_000) as source:
+      list(source.blocks(7_001))
+      assert low <= source.clipped_share <= high
+  # Louder than full scale, as floats may be, is not cut off.
+  soundfile.write(tmp_path / 'b.wav', 4 * wave, 24_000, subtype='FLOAT')
+  with audio_stream.Source(tmp_path / 'b.wav', 24_000) as source:
+    list(source.blocks(7_001))
+    assert source.clipped_share < 0.01
