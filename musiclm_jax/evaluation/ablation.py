@@ -272,6 +272,6 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
       without=dict(bundle=other.identity,
                    bundle_fingerprint=other.weights_fingerprint()))
   return runnable.Outcome(
-      result.figures, result.sections, found,
+      result.figures, result.sections, dict(provenance=found),
       f'{bundle.identity} beside {other.identity}',
       f'{len(music.clips)} captions of {asked.corpus}, seed {options.seed}')

@@ -211,10 +211,11 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
                     asked.say, asked.show)
   return runnable.Outcome(
       result.figures, result.sections,
-      provenance.of(bundle, options.seed, {'recordings': music.set},
-                    music=str(place), split=music.split,
-                    prompts=options.prompt or list(music.clips.captions),
-                    settings=dict(bundle.defaults)),
+      dict(provenance=provenance.of(
+          bundle, options.seed, {'recordings': music.set}, music=str(place),
+          split=music.split,
+          prompts=options.prompt or list(music.clips.captions),
+          settings=dict(bundle.defaults))),
       f'Diversity of {bundle.identity}',
       f'{result.figures["diversity_prompts"]:.0f} captions, {options.draws} '
       f'draws each, recordings of {place}, seed {options.seed}')

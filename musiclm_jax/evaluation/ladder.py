@@ -327,9 +327,10 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
                 music.clips.ids, music.clips.captions))][:_LISTEN_CLIPS]
   return runnable.Outcome(
       result.figures, result.sections,
-      provenance.of(bundle, options.seed, {'recordings': music.set},
-                    music=str(place), split=music.split,
-                    seconds=options.seconds, settings=dict(bundle.defaults)),
+      dict(provenance=provenance.of(
+          bundle, options.seed, {'recordings': music.set}, music=str(place),
+          split=music.split, seconds=options.seconds,
+          settings=dict(bundle.defaults))),
       f'The oracle ladder of {bundle.identity}',
       f'{len(music.clips)} clips of {place}, seed {options.seed}',
       sounds=sounds)

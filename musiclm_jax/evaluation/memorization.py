@@ -269,13 +269,13 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
   about = provenance.of(
       bundle, options.seed,
       {name: those.clips for name, those in found['examples'].items()},
-      corpus=str(asked.corpus), split=options.split, curves=curves,
+      corpus=str(asked.corpus), split=options.split,
       transport=dict(
           epsilon=f'{transport.EPSILON} of a pair\'s median distance',
           tolerance=transport.TOLERANCE, iterations=transport.ITERATIONS,
           centroids='of the bundle\'s semantic tokenizer'))
   return runnable.Outcome(
-      result.figures, result.sections, about,
+      result.figures, result.sections, dict(provenance=about, curves=curves),
       f'Memorisation of {bundle.identity}',
       f'{len(found["examples"][options.split])} examples of {options.split} of '
       f'{asked.corpus}, seed {options.seed}',

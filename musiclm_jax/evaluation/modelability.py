@@ -147,8 +147,9 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
   figures = {**figures, 'modelability_clips': float(len(result.nats))}
   return runnable.Outcome(
       figures, [section],
-      provenance.of(bundle, options.seed, sets, music=str(place),
-                    train_clips=options.train_clips,
-                    decoder=dataclasses.asdict(config.of(codec.spec))),
+      dict(provenance=provenance.of(
+          bundle, options.seed, sets, music=str(place),
+          train_clips=options.train_clips,
+          decoder=dataclasses.asdict(config.of(codec.spec)))),
       f'Modelability of {bundle.identity}',
       f'{len(result.nats)} clips of {place}, seed {options.seed}')

@@ -42,7 +42,7 @@ def test_from_the_shell(folder, without, tmp_path, monkeypatch, capsys):
     assert line in printed
   figures = json.loads((tmp_path / 'a.json').read_text())
   assert figures['ablation_clips'] == 3
-  assert figures['without']['bundle'] == 'without'
+  assert figures['provenance']['without']['bundle'] == 'without'
   for name in ('mulan', 'mel_db'):
     low, gain, high = (figures[f'ablation_{name}_gain{end}']
                        for end in ('_low', '', '_high'))

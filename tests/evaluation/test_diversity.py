@@ -81,8 +81,8 @@ def test_from_the_shell(folder, tmp_path, monkeypatch, capsys):
   for kind in ('mel', 'mulan'):
     for row in diversity.ROWS:
       assert figures[f'diversity_{kind}_{row}'] > 0
-  assert len(figures['prompts']) == 2
-  assert figures['clips']['recordings']['used'] == 2
+  assert len(figures['provenance']['prompts']) == 2
+  assert figures['provenance']['clips']['recordings']['used'] == 2
 
 
 @pytest.mark.parametrize('argv, message', [

@@ -176,7 +176,7 @@ def test_from_the_shell(place, tmp_path, monkeypatch, capsys):
       100 * share for share in figures['curves']['train']['exact']]
   assert figures['memorization_clips'] == 4
   assert figures['memorization_negatives'] == 2 * 4 * 3
-  assert figures['clips']['train']['used'] == 4
+  assert figures['provenance']['clips']['train']['used'] == 4
   for name in ('memorization_exact_0', 'memorization_held_out_exact_25'):
     assert 0 <= figures[name] <= 1
 
