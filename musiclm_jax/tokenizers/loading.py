@@ -1,7 +1,9 @@
 """The frozen tokenizers of a bundle, or of other people, as one."""
 
 import dataclasses
+import functools
 import pathlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,12 @@ import numpy as np
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import contracts
 from musiclm_jax import errors
+from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax.tokenizers import stretches
+from musiclm_jax.tokenizers.adapters import registry
+
+_LOADING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +119,25 @@ class Tokenizers:
              *self._melody_codes(audio[row], length))
             for row, length in enumerate(seconds)]
 
+  def encode_long(self, read: stretches.Read, seconds: int
+                  ) -> tuple[np.ndarray, ...]:
+    """The code streams of one track, in memory that its length does not change.
+
+    Args:
+      read: `read(start, count)` gives samples [count] float32 from `start`.
+      seconds: of the track.
+
+    Returns:
+      As `encode` of that track.
+    """
+    rate = self.tokens.audio.sample_rate_hz
+    found = (stretches.acoustic(self.codec, read, seconds * rate),
+             stretches.semantic(self.semantic, read, seconds, self.tokens),
+             stretches.mulan(self.joint, read, seconds, self.tokens))
+    if self.melody is None:
+      return found
+    return *found, stretches.melody(self.melody, read, seconds, self.tokens)
+
   def _melody_codes(self, audio, seconds):
     """() without a melody embedder; else ([W, Q] codes, a row a second,)."""
     if self.melody is None:
@@ -130,3 +156,37 @@ class Tokenizers:
       for row, line in zip(rows, found):
         ids[row] = line
     return ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """Which tokenizers, so that another process can load the same.
+
+  Attributes:
+    bundle_dir: as of `Tokenizers.load`.
+    adapters: (kind, options) of models in place of the bundle's.
+    corpus_dir: of the corpus that their fits are of.
+    corpus_hash: what identifies it.
+    cache_dir: where the fits are.
+  """
+
+  bundle_dir: str | None
+  adapters: tuple[tuple[str, Any], ...] = ()
+  corpus_dir: str = ''
+  corpus_hash: str = ''
+  cache_dir: str = ''
+
+  def load(self) -> Tokenizers:
+    """The tokenizers; those that were loaded last in this process are kept."""
+    with _LOADING:  # workers have threads
+      return _load(self)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(recipe):
+  if not recipe.adapters:
+    return Tokenizers.load(recipe.bundle_dir)
+  # The fits are there, and whoever made them has refused what does not fit.
+  return Tokenizers.load(recipe.bundle_dir, registry.adapt(
+      dict(recipe.adapters), records.Corpus(recipe.corpus_dir),
+      recipe.corpus_hash, recipe.cache_dir, replace=True))

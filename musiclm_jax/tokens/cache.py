@@ -1,6 +1,8 @@
 """A token cache on disk: its layout, its fingerprint and its index.
 
   fingerprint.json          format, TokenSpec, corpus, hashes of the tokenizers
+  left_out.jsonl            tracks that are not in it: split, id, reason
+  provenance.json           command, commit, machine, corpus and counts
   codebooks.npz             what codes stand for, [levels, codes, D] float32:
                             mulan, and of the others those that are known:
                             acoustic, semantic, melody
@@ -30,6 +32,7 @@ needed here.
 from collections.abc import Sequence
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import zipfile
@@ -45,6 +48,8 @@ _WITHOUT_TEXT = 'musiclm_jax.tokens.v2'
 STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
 CODEBOOKS = 'codebooks.npz'
+LEFT_OUT = 'left_out.jsonl'
+PROVENANCE = 'provenance.json'
 COMPLETED = 'COMPLETED'
 _AGAIN = 'run `musiclm precompute` again with --replace'
 PLAN = '.plan.json'  # of a cache that is not finished
@@ -235,6 +240,21 @@ class Cache:
   def codebooks(self) -> dict[str, np.ndarray]:
     """{stream: [Q, K, D] float32}: what its codes stand for; 'mulan' is there."""
     return _arrays(self.directory / CODEBOOKS, ['mulan'])
+
+  @property
+  def left_out(self) -> list[dict[str, str]]:
+    """Tracks that are not in it: split, id, reason. Former caches tell none."""
+    path = self.directory / LEFT_OUT
+    if not path.is_file():
+      return []
+    try:
+      found = [json.loads(line) for line in path.read_bytes().splitlines()]
+    except ValueError as error:
+      raise errors.UserError(
+          f'{path} is damaged (no JSON); {_AGAIN}.') from error
+    for line in found:
+      files.require(path, line, _AGAIN, split=str, id=str, reason=str)
+    return found
 
   def check(self, stage: specs.StageSpec) -> None:
     """UserError where the specs differ, or a stream of the stage is missing."""

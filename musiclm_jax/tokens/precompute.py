@@ -1,41 +1,56 @@
-"""Audio to tokens on one machine: shard after shard into a token cache.
+"""Audio to tokens: shard after shard into a token cache, here or on workers.
 
 Writes what cache.py describes. Tracks are cut to whole seconds, so that the
 grids of codec, semantic tokens and MuLan windows coincide; the rest of the last
 second is dropped, and with it tracks under one second.
 
-The work is divided into shards (shards.py), each written under a temporary name
-and moved into place when complete: a run that was stopped goes on with the next
-shard.
+The work is divided into shards (pieces.py), which `workers.run` has done by
+threads of this process or by an engine of Beam. Each is written under a
+temporary name and moved into place when complete: a run that was stopped goes
+on with the shards that are missing, and a shard that fails costs itself alone.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
+import shutil
 import time
 from typing import Any
 
 import numpy as np
 
 from musiclm_jax import errors
+from musiclm_jax import figures
 from musiclm_jax import files
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax import workers
 from musiclm_jax.tokens import cache as cache_lib
-from musiclm_jax.tokens import shards as shards_lib
+from musiclm_jax.tokens import pieces as pieces_lib
 
 SHARD_SECONDS = 1200  # ours: audio in one shard, and at most lost by a kill
 _REPORT_SECONDS = 5.0
+_NAMED_FAILURES = 8  # in the line about shards that failed
+_DONE = '.shards'  # of a cache that is not finished: what workers.run keeps
+_SHORT = 'under a second'
 # All that is written into the folder of the streams.
 _STREAM_FILES = (cache_lib.COMPLETED, '*.tfrecord-?????-of-?????',
                  'index.*.npz', '.index.*.npz', 'info.*.json', 'stats.*.json')
+# What killed runs leave in it (files.temporary), and what the former program did.
+_LEFTOVERS = ('.*-??????.tmp*', '.index.*')
 
 
 def tokenize(
     tokenizers: Any, corpus: records.Corpus, cache_dir: str | pathlib.Path,
     progress: Callable[[str], None] | None = None, replace: bool = False,
-    shard_seconds: int = SHARD_SECONDS) -> cache_lib.Cache:
+    shard_seconds: int = SHARD_SECONDS,
+    options: workers.Options = workers.Options(),
+    load: Callable[[], Any] | None = None,
+    origin: Mapping[str, str] | None = None) -> cache_lib.Cache:
   """Tokenises every split of a corpus into a token cache.
 
   Args:
@@ -46,10 +61,15 @@ def tokenize(
     progress: a function of one line of text, called every few seconds.
     replace: whether a cache of other parts in cache_dir is removed.
     shard_seconds: audio in one shard, about.
+    options: where the work is done. Here it is one thread unless they say
+      otherwise, since the models use all cores.
+    load: gives the same tokenizers in another process, and is pickled; needed
+      where the work is not done in this one.
+    origin: entries of the cache's provenance.json, such as the command.
 
   Raises:
-    UserError: cache_dir holds another cache or other files, or the corpus has
-      another rate or no track of a second.
+    UserError: cache_dir holds another cache or other files, the corpus has
+      another rate or no track of a second, or shards failed.
   """
   refuse_file(cache_dir)
   cache_dir = pathlib.Path(cache_dir)
@@ -61,30 +81,65 @@ def tokenize(
   about = _about(tokenizers, corpus, shard_seconds)
   _refuse_strange(cache_dir)
   if _finished(cache_dir, about, replace):
+    _clear(cache_dir)
     return cache_lib.Cache(cache_dir)
-  plan = {name: shards_lib.plan(corpus.split(name), shard_seconds)
-          for name in corpus.splits}
-  plan = {name: shards for name, shards in plan.items() if shards}
-  if not plan:
+  streams = cache_dir / cache_lib.STREAMS_TASK
+  pieces = pieces_lib.plan(corpus, streams, shard_seconds)
+  if not pieces:
     raise errors.UserError(
         f'the corpus {corpus.directory} has no track of a second or more.')
-  streams = cache_dir / cache_lib.STREAMS_TASK
   streams.mkdir(parents=True, exist_ok=True)
   records.write_json(cache_dir / cache_lib.PLAN, about)
-  meter = _Meter(plan, progress)
-  for name, shards in plan.items():
-    split = corpus.split(name)
-    indices = [
-        _write_shard(tokenizers, split, name, i, shards, streams, meter)
-        for i in range(len(shards))]
-    _write_split_info(streams, name, indices, tokenizers)
-    about['splits'][name] = dict(
-        tracks=sum(map(len, indices)),
-        seconds=int(sum(i.seconds.sum() for i in indices)),
-        left_out=len(split) - sum(map(len, indices)))
-  _finish(cache_dir, streams, about, tokenizers)
-  meter.close()
+  done = _work(tokenizers, pieces, cache_dir, options, load, progress)
+  _write_splits(corpus, done, cache_dir, about, tokenizers)
+  _finish(cache_dir, about, tokenizers, corpus, origin)
   return cache_lib.Cache(cache_dir)
+
+
+def _work(tokenizers, pieces, cache_dir, options, load, progress):
+  """[(piece, what was written)], once all are done; UserError before."""
+  folder = cache_dir / _DONE
+  meter = _Meter(pieces, _done_before(pieces, folder), progress)
+  if options.runner == workers.LOCAL:
+    options = dataclasses.replace(options, workers=options.workers or 1)
+    write = functools.partial(
+        pieces_lib.write, lambda: tokenizers, done=meter.add)
+    said = lambda done, total: None
+  else:
+    write, said = functools.partial(pieces_lib.write, load), meter.reach
+  done = workers.run(write, pieces, folder, options, said)
+  meter.close()
+  if done.failed:
+    raise errors.UserError(_failures(done.failed, len(pieces), cache_dir))
+  return [(pieces[name], pieces_lib.written(pieces[name], value))
+          for name, value in done.values.items()]
+
+
+def _done_before(pieces, folder):
+  """Names of pieces that are done; those whose file is gone are forgotten."""
+  names = set()
+  for path in folder.glob('*.json'):
+    piece = pieces.get(path.stem)
+    try:
+      there = piece and pieces_lib.is_there(
+          piece, json.loads(path.read_bytes())['value'])
+    except (KeyError, IndexError, TypeError, ValueError):  # it is damaged
+      there = False
+    if there:
+      names.add(path.stem)
+    else:
+      path.unlink()
+  return names
+
+
+def _failures(failed, count, cache_dir):
+  """The line about shards that failed."""
+  named = [f'{name} ({why.rstrip(".")})' for name, why in failed.items()]
+  more = len(named) - _NAMED_FAILURES
+  return (f'{len(failed)} of {count} shards of {cache_dir} failed: '
+          f'{"; ".join(named[:_NAMED_FAILURES])}'
+          f'{f"; and {more} more" if more > 0 else ""}. The others are kept; '
+          f'run the command again for these.')
 
 
 def refuse_file(cache_dir: str | pathlib.Path) -> None:
@@ -121,9 +176,18 @@ def _about(tokenizers, corpus, shard_seconds):
 
 def corpus_hash(corpus: records.Corpus) -> str:
   """Of what the corpus says of its tracks: changes with any of them."""
-  source = hashlib.sha256((corpus.directory / 'manifest.json').read_bytes())
-  for name in corpus.splits:
-    source.update((corpus.directory / name / 'tracks.jsonl').read_bytes())
+  source = hashlib.sha256()
+  manifest = corpus.directory / 'manifest.json'
+  if manifest.is_file():
+    source.update(manifest.read_bytes())
+    for name in corpus.splits:
+      source.update((corpus.directory / name / 'tracks.jsonl').read_bytes())
+  else:  # a dataset that TFDS wrote has no index
+    for name in corpus.splits:
+      for track in corpus.split(name):
+        source.update(json.dumps(
+            [name, track.id, track.num_samples, track.meta],
+            sort_keys=True).encode())
   return source.hexdigest()[:16]
 
 
@@ -175,41 +239,58 @@ def _remove(cache_dir):
   for pattern in _STREAM_FILES:
     for path in streams.glob(pattern):
       path.unlink()
-  for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, cache_lib.PLAN):
+  for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, cache_lib.LEFT_OUT,
+               cache_lib.PROVENANCE):
     (cache_dir / name).unlink(missing_ok=True)
+  _clear(cache_dir)
 
 
-def _write_shard(tokenizers, split, name, number, shards, streams_dir, meter):
-  """Writes one shard unless it is there; returns its `cache.Index`."""
-  shard = shards[number]
-  path = streams_dir / cache_lib.shard_name(name, number, len(shards))
-  index_path = streams_dir / f'.index.{name}-{number:05d}.npz'
-  if path.is_file() and index_path.is_file():
-    index = cache_lib.Index.load(index_path)
-    if len(index) == len(shard) and path.stat().st_size >= max(index.ends()):
-      meter.skip(sum(seconds for _, seconds in shard))
-      return index
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  payloads = shards_lib.serialise(tokenizers, split, shard, meter.add)
-  index = shards_lib.index(number, shard, payloads)
-  files.sweep(path)  # this cache is ours alone
-  with files.whole(path) as temporary:
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
-      for payload in payloads:
-        writer.write(payload)
-    index.save(index_path)
-  return index
+def _write_splits(corpus, done, cache_dir, about, tokenizers):
+  """Each split's index, info and stats, and the tracks that are left out.
+
+  Args:
+    corpus: a `records.Corpus`.
+    done: [(Piece, Written)], split after split.
+    cache_dir: of the cache.
+    about: gets its counts.
+    tokenizers: a `loading.Tokenizers`.
+  """
+  lines, rate = [], corpus.sample_rate_hz
+  for name in corpus.splits:
+    split = corpus.split(name)
+    parts = [made for piece, made in done if piece.split == name]
+    left = [dict(split=name, id=track.id, reason=_SHORT)
+            for track in split if track.num_samples < rate]
+    unusable = [dict(split=name, **dataclasses.asdict(track))
+                for made in parts for track in made.left_out]
+    lines += left + unusable
+    index = cache_lib.Index.join([made.index for made in parts]) if parts else ()
+    if not len(index):
+      continue
+    _write_split_info(cache_dir / cache_lib.STREAMS_TASK, name, index,
+                      len(parts), tokenizers)
+    about['splits'][name] = dict(
+        tracks=len(index), seconds=int(index.seconds.sum()),
+        left_out=len(split) - len(index))
+    if unusable:
+      about['splits'][name]['unusable'] = len(unusable)
+  if not about['splits']:
+    raise errors.UserError(
+        f'no track of {corpus.directory} could be tokenised; the last one, '
+        f'{lines[-1]["id"]}: {lines[-1]["reason"]}')
+  records.write_text(cache_dir / cache_lib.LEFT_OUT, ''.join(
+      json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
 
 
-def _write_split_info(streams_dir, name, indices, tokenizers):
+def _write_split_info(streams_dir, name, index, num_shards, tokenizers):
   """The split's index, and info and stats as seqio reads them."""
   import seqio  # pylint: disable=g-import-not-at-top
-  index, tokens = cache_lib.Index.join(indices), tokenizers.tokens
   index.save(streams_dir / f'index.{name}.npz')
-  codec, seconds = tokens.codec, int(index.seconds.sum())
+  tokens, seconds = tokenizers.tokens, int(index.seconds.sum())
+  codec = tokens.codec
   per_second = codec.frame_rate_hz * codec.num_codebooks
   records.write_json(streams_dir / f'info.{name}.json', dict(
-      num_shards=len(indices), features=cache_lib.features(
+      num_shards=num_shards, features=cache_lib.features(
           tokens, tokenizers.melody is not None),
       seqio_version=seqio.__version__))
   records.write_json(streams_dir / f'stats.{name}.json', dict(
@@ -219,29 +300,51 @@ def _write_split_info(streams_dir, name, indices, tokenizers):
       semantic_tokens=seconds * tokens.semantic.frame_rate_hz))
 
 
-def _finish(cache_dir, streams_dir, about, tokenizers):
+def _finish(cache_dir, about, tokenizers, corpus, origin):
   """Writes what makes a cache a finished one; leaves no temporary file."""
-  np.savez(cache_dir / cache_lib.CODEBOOKS, **tokenizers.codebooks())
-  (streams_dir / cache_lib.COMPLETED).touch()
+  with files.whole(cache_dir / cache_lib.CODEBOOKS) as temporary:
+    with open(temporary, 'wb') as file:
+      np.savez(file, **tokenizers.codebooks())
+  records.write_json(cache_dir / cache_lib.PROVENANCE, dict(
+      origin or {}, corpus=dict(about['corpus'],
+                                directory=str(corpus.directory),
+                                licence=corpus.manifest.get('licence', '')),
+      bundle=about['bundle'], fingerprint=about['fingerprint'],
+      splits=about['splits'], **figures.context()))
+  (cache_dir / cache_lib.STREAMS_TASK / cache_lib.COMPLETED).touch()
   records.write_json(cache_dir / cache_lib.FINGERPRINT, about)
-  (cache_dir / cache_lib.PLAN).unlink()
-  for path in streams_dir.glob('.index.*'):
+  _clear(cache_dir)
+
+
+def _clear(cache_dir):
+  """Removes what a cache has only until it is finished.
+
+  The plan goes last: without it and the fingerprint, files are no cache's.
+  """
+  streams = cache_dir / cache_lib.STREAMS_TASK
+  for path in [p for pattern in _LEFTOVERS for p in streams.glob(pattern)]:
     path.unlink()
+  for name in (cache_lib.FINGERPRINT, cache_lib.CODEBOOKS, cache_lib.LEFT_OUT,
+               cache_lib.PROVENANCE, cache_lib.PLAN):
+    files.sweep(cache_dir / name)
+  if (cache_dir / _DONE).is_dir():
+    shutil.rmtree(cache_dir / _DONE)
+  (cache_dir / cache_lib.PLAN).unlink(missing_ok=True)
 
 
 class _Meter:
   """Says how fast audio is tokenised, and when it will be done."""
 
-  def __init__(self, plan, progress):
-    self._total = sum(s for shards in plan.values() for shard in shards
-                      for _, s in shard)
+  def __init__(self, pieces, done_before, progress):
+    self._total = sum(piece.seconds for piece in pieces.values())
+    self._skipped = sum(pieces[name].seconds for name in done_before)
     self._progress = progress or (lambda line: None)
-    self._done = self._skipped = 0
+    self._done = 0
     self._start = self._reported = time.monotonic()
 
-  def skip(self, seconds):
-    """Counts audio that an earlier run has tokenised."""
-    self._skipped += seconds
+  def reach(self, done, total):
+    """Is told how many pieces are done, which is all that engines tell."""
+    self.add(max(0, self._total * done / total - self._skipped - self._done))
 
   def add(self, seconds):
     self._done += seconds

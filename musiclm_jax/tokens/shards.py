@@ -4,19 +4,25 @@
 
 A shard is a list of (track, whole seconds). Nothing here opens a file but to
 read audio, and what comes out depends on the arguments alone, so a loop on one
-machine (precompute.py) and workers on many can do the shards in any order and
-get the same bytes.
+machine and workers on many (pieces.py) can do the shards in any order and get
+the same bytes.
 
 Tracks of like length are encoded together. For the codec, which is causal, and
 for MuLan's windows they are zero-padded to a multiple of `_BUCKET_SECONDS`, so
 that few shapes are compiled; what is cut off afterwards cannot have changed the
 rest. w2v-BERT sees its whole window, so it gets tracks of exactly one length at
-a time (tokenizers/loading.py).
+a time (tokenizers/loading.py). Tracks longer than `LONG_SECONDS` are encoded
+alone, stretch by stretch (tokenizers/stretches.py).
+
+A track that cannot be read, or whose codes are not what the specs say, costs
+itself: a `LeftOut` stands in its place.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -27,11 +33,31 @@ from musiclm_jax.tokens import cache as cache_lib
 
 _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
 _BATCH_SECONDS = 320  # ours: audio encoded at once, padding included
+LONG_SECONDS = 600  # ours: the longest track that is encoded in one go
+_PEAK = 32767.0  # an int16 sample that `records` reads as 1
+_VALUES_AT_ONCE = 1 << 16  # numbers that are Python objects at one time
 
 Shard = list[tuple[records.Track, int]]
 # (acoustic [T, Q], semantic [T'], mulan [W, D]) and, with a melody embedder,
 # melody [W', Q'].
 Streams = tuple[np.ndarray, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+  """A track that is in no cache, and why."""
+
+  id: str
+  reason: str
+
+
+def padded(seconds: int) -> int:
+  """Seconds that a track has in a batch.
+
+  >>> padded(5), padded(6)
+  (5, 10)
+  """
+  return -(-seconds // _BUCKET_SECONDS) * _BUCKET_SECONDS
 
 
 def plan(split: records.Split, shard_seconds: int) -> list[Shard]:
@@ -56,18 +82,18 @@ def batches(shard: Shard) -> Iterator[tuple[int, int, list[int]]]:
   """
   buckets = {}
   for number, (_, seconds) in enumerate(shard):
-    padded = -(-seconds // _BUCKET_SECONDS) * _BUCKET_SECONDS
-    buckets.setdefault(padded, []).append(number)
-  for padded, numbers in sorted(buckets.items()):
-    most = 1 << max(0, (_BATCH_SECONDS // padded).bit_length() - 1)
+    buckets.setdefault(padded(seconds), []).append(number)
+  for length, numbers in sorted(buckets.items()):
+    most = 1 << max(0, (_BATCH_SECONDS // length).bit_length() - 1)
     for first in range(0, len(numbers), most):
       chosen = numbers[first:first + most]
-      yield padded, 1 << (len(chosen) - 1).bit_length(), chosen
+      yield length, 1 << (len(chosen) - 1).bit_length(), chosen
 
 
 def encode(
     tokenizers: Any, split: records.Split, shard: Shard,
-    done: Callable[[int], None] = lambda seconds: None) -> list[Streams]:
+    done: Callable[[int], None] = lambda seconds: None
+) -> list[Streams | LeftOut]:
   """The streams of a shard's tracks, in its order.
 
   Args:
@@ -75,23 +101,71 @@ def encode(
     split: reads the tracks' audio.
     shard: of `plan`.
     done: is told the seconds of audio of each batch.
-
-  Raises:
-    ValueError: the tokenizers gave other shapes or codes than their specs say.
   """
+  found = [None] * len(shard)
+  for length, rows, numbers in batches(shard):
+    tracks = [shard[number] for number in numbers]
+    if length > LONG_SECONDS:
+      made = [_alone(tokenizers, split, *track) for track in tracks]
+    else:
+      made = _together(tokenizers, split, tracks, rows, length)
+    for number, streams in zip(numbers, made):
+      found[number] = streams
+    done(sum(seconds for _, seconds in tracks))
+  return found
+
+
+def _together(tokenizers, split, tracks, rows, length):
+  """`encode` of tracks that are padded to one length."""
   rate = split.sample_rate_hz
-  streams = [()] * len(shard)
-  for padded, rows, numbers in batches(shard):
-    audio = np.zeros((rows, padded * rate), np.float32)
-    for row, number in enumerate(numbers):
-      track, seconds = shard[number]
+  audio = np.zeros((rows, length * rate), np.float32)
+  found = {}
+  for row, (track, seconds) in enumerate(tracks):
+    try:
       audio[row, :seconds * rate] = split.read(track, 0, seconds * rate)
-    lengths = [shard[number][1] for number in numbers]
-    encoded = tokenizers.encode(audio, lengths)
-    for number, length, found in zip(numbers, lengths, encoded):
-      streams[number] = check(tokenizers.tokens, length, found)
-    done(sum(lengths))
-  return streams
+      check_samples(split, track)
+    except ValueError as error:
+      # Its row stays what it was: a batch of other rows has other shapes.
+      audio[row] = 0
+      found[row] = LeftOut(track.id, str(error))
+  if len(found) == len(tracks):
+    return [found[row] for row in range(len(tracks))]
+  lengths = [seconds for _, seconds in tracks]
+  for row, streams in enumerate(tokenizers.encode(audio, lengths)):
+    if row not in found:
+      found[row] = _checked(tokenizers, *tracks[row], streams)
+  return [found[row] for row in range(len(tracks))]
+
+
+def _alone(tokenizers, split, track, seconds):
+  """`encode` of a long track."""
+  try:
+    check_samples(split, track)
+    streams = tokenizers.encode_long(
+        lambda start, count: split.read(track, start, count), seconds)
+  except ValueError as error:
+    return LeftOut(track.id, str(error))
+  return _checked(tokenizers, track, seconds, streams)
+
+
+def _checked(tokenizers, track, seconds, streams):
+  try:
+    return check(tokenizers.tokens, seconds, streams)
+  except ValueError as error:
+    return LeftOut(track.id, str(error))
+
+
+def check_samples(split: records.Split, track: records.Track) -> None:
+  """ValueError unless samples are those that the corpus has a checksum of."""
+  expected = track.meta.get('checksum')
+  if not expected:
+    return
+  found, size = hashlib.sha256(), 60 * split.sample_rate_hz
+  for start in range(0, track.num_samples, size):
+    audio = split.read(track, start, min(size, track.num_samples - start))
+    found.update(np.round(audio * _PEAK).astype('<i2').tobytes())
+  if found.hexdigest() != expected:
+    raise ValueError('its samples have another checksum than the corpus says.')
 
 
 def check(
@@ -127,21 +201,28 @@ def example(
     melody: np.ndarray | None = None) -> bytes:
   """One serialised tf.train.Example, as `cache.features` describes it."""
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  ints = lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=v))
-  texts = lambda v: tf.train.Feature(bytes_list=tf.train.BytesList(
-      value=[t.encode('utf-8') for t in v]))
-  floats = lambda v: tf.train.Feature(
-      float_list=tf.train.FloatList(value=v.reshape(-1).tolist()))
-  rest = {} if melody is None else {
-      'melody': ints(melody.reshape(-1).tolist())}
-  return tf.train.Example(features=tf.train.Features(feature={
-      'id': texts([track.id]),
-      'seconds': ints([seconds]),
-      'captions': texts(track.captions),
-      'acoustic': ints(acoustic.reshape(-1).tolist()),
-      'semantic': ints(semantic.reshape(-1).tolist()),
-      'mulan': floats(mulan), 'mulan_text': floats(text), **rest,
-  })).SerializeToString(deterministic=True)
+  made = tf.train.Example()
+  feature = made.features.feature
+  for name, texts in (('id', [track.id]), ('captions', track.captions)):
+    feature[name].bytes_list.value.extend(t.encode('utf-8') for t in texts)
+  # An empty list is one of its kind, and not a feature that is missing.
+  feature['captions'].bytes_list.SetInParent()
+  ints = dict(seconds=np.array([seconds]), acoustic=acoustic, semantic=semantic)
+  if melody is not None:
+    ints['melody'] = melody
+  for name, values in ints.items():
+    _extend(feature[name].int64_list, values)
+  for name, values in dict(mulan=mulan, mulan_text=text).items():
+    _extend(feature[name].float_list, values)
+  return made.SerializeToString(deterministic=True)
+
+
+def _extend(listed, values):
+  """Adds an array, part by part: a track of hours has millions of numbers."""
+  listed.SetInParent()
+  flat = values.reshape(-1)
+  for start in range(0, len(flat), _VALUES_AT_ONCE):
+    listed.value.extend(flat[start:start + _VALUES_AT_ONCE].tolist())
 
 
 def embed_captions(tokenizers: Any, shard: Shard) -> dict[str, np.ndarray]:
@@ -156,25 +237,32 @@ def embed_captions(tokenizers: Any, shard: Shard) -> dict[str, np.ndarray]:
 
 def serialise(
     tokenizers: Any, split: records.Split, shard: Shard,
-    done: Callable[[int], None] = lambda seconds: None) -> list[bytes]:
+    done: Callable[[int], None] = lambda seconds: None
+) -> list[bytes | LeftOut]:
   """The records of a shard: one serialised tf.train.Example a track.
 
-  Args and errors are those of `encode`.
+  Args are those of `encode`.
   """
   encoded = encode(tokenizers, split, shard, done)
   texts = embed_captions(tokenizers, shard)
-  return [example(track, seconds, texts[track.id], *streams)
-          for (track, seconds), streams in zip(shard, encoded)]
+  return [found if isinstance(found, LeftOut) else
+          example(track, seconds, texts[track.id], *found)
+          for (track, seconds), found in zip(shard, encoded)]
 
 
-def index(
-    number: int, shard: Shard, payloads: Sequence[bytes]) -> cache_lib.Index:
-  """Where the records of shard `number` stand once they are a TFRecord file."""
-  lengths = np.array([len(payload) for payload in payloads], np.int64)
+def index(number: int, seconds: Sequence[int], lengths: Sequence[int]
+          ) -> cache_lib.Index:
+  """Where the records of shard `number` stand in its TFRecord file.
+
+  Args:
+    number: of the shard.
+    seconds: of each record's track.
+    lengths: of each record, in bytes.
+  """
+  lengths = np.array(lengths, np.int64)
   whole = (cache_lib.RECORD_HEADER_BYTES + lengths +
            cache_lib.RECORD_FOOTER_BYTES)
   return cache_lib.Index(
-      shard=np.full(len(shard), number, np.int32),
+      shard=np.full(len(lengths), number, np.int32),
       offset=np.cumsum(whole) - whole + cache_lib.RECORD_HEADER_BYTES,
-      length=lengths,
-      seconds=np.array([seconds for _, seconds in shard], np.int32))
+      length=lengths, seconds=np.array(seconds, np.int32))

@@ -125,7 +125,9 @@ def test_shards_alone_and_in_any_order_give_the_bytes_of_the_cache(
     made = shards.serialise(tokenizers, split, shard)
     first = sum(map(len, plan[:number]))
     assert made == [stored.read(first + i) for i in range(len(shard))]
-    found, whole = shards.index(number, shard, made), cache.index('train')
+    found, whole = shards.index(
+        number, [seconds for _, seconds in shard], list(map(len, made))), (
+            cache.index('train'))
     mine = slice(first, first + len(shard))
     np.testing.assert_array_equal(found.offset, whole.offset[mine])
     np.testing.assert_array_equal(found.length, whole.length[mine])
