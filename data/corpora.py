@@ -59,7 +59,7 @@ def write(out_dir: str | os.PathLike, name: str, licence: str,
         continue
       for piece in decoded:
         count += 1
-        _add(writer, track, piece, licence)
+        _add(writer, track, piece)
     if not count:
       raise errors.UserError(_nothing(name, found, rejects))
     _note(writer.folder, found, rejects)
@@ -72,12 +72,12 @@ def write(out_dir: str | os.PathLike, name: str, licence: str,
   return summary
 
 
-def _add(writer, track, piece, licence):
+def _add(writer, track, piece):
+  own = dict(licence=track.licence) if track.licence else {}
   writer.add(
       track.split, piece.id, piece.audio, captions=list(track.captions),
       aspects=list(track.aspects), source=files_lib.encodable(track.sound.name),
-      licence=track.licence or licence, start_seconds=piece.start_seconds,
-      **track.about)
+      start_seconds=piece.start_seconds, **own, **track.about)
 
 
 def _check_ids(name, found):
