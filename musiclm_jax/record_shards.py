@@ -3,7 +3,7 @@
 A record is a tf.train.Example whose last feature is the audio, so that a track's
 samples are at a known place of its file (`musiclm_jax/tfds_layout.py` has the
 features). `ShardWriter` makes a file of them and gives the lines of the index;
-`complete` puts files in their places and says what there is.
+`describe` says what there is.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 from typing import BinaryIO
 
 import numpy as np
 
 from musiclm_jax import files
+from musiclm_jax import places
 from musiclm_jax import record_index
 from musiclm_jax import tfds_layout
 from musiclm_jax import tfrecords
@@ -35,8 +35,15 @@ class ShardWriter:
     num_bytes: of all records, without what is around them.
   """
 
-  def __init__(self, file: BinaryIO):
-    self._file = file
+  def __init__(self, file: BinaryIO, licence: str = ''):
+    """Begins.
+
+    Args:
+      file: open, for bytes.
+      licence: of tracks that come without one; records hold it, and the index
+        does not, since the manifest does.
+    """
+    self._file, self._licence = file, licence
     self.count = self.samples = self.num_bytes = 0
 
   def add(self, track_id: str, pcm: np.ndarray, meta: dict) -> dict[str, Any]:
@@ -60,6 +67,7 @@ class ShardWriter:
     values = dict(id=[track_id], captions=meta['captions'],
                   aspects=meta['aspects'], about=[_json(rest)])
     values |= {name: [meta.get(name, '')] for name in record_index.TEXTS}
+    values['licence'] = [meta.get('licence') or self._licence]
     payload = tfrecords.example(
         {name: [_encoded(text) for text in texts]
          for name, texts in sorted(values.items())} | {tfds_layout.AUDIO: [data]})
@@ -83,67 +91,68 @@ def line(entry: dict[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """A file of records that has no name yet.
+  """What a file of records holds.
 
   Attributes:
-    path: of the file.
-    lines: path of its lines of the index.
+    lines: path or URL of its lines of the index.
     tracks: records in it.
     samples: of all of them.
     num_bytes: of all records, without what is around them.
   """
 
-  path: str
   lines: str
   tracks: int
   samples: int
   num_bytes: int
 
 
-def complete(folder: str | os.PathLike, manifest: dict[str, Any],
+def names(corpus: str, split: str, count: int) -> list[str]:
+  """The names of the `count` files of a split of the corpus of that name."""
+  name = tfds_layout.dataset_name(corpus)
+  return [tfds_layout.shard_name(name, split, number, count)
+          for number in range(count)]
+
+
+def describe(folder: str | os.PathLike, manifest: dict[str, Any],
              splits: Mapping[str, Sequence[Shard]]) -> None:
-  """Makes a corpus of files of records: names them and says what there is.
+  """Makes a corpus of a folder of files of records, by saying what they hold.
 
   Args:
-    folder: gets the files.
-    manifest: as `records.Corpus` reads it, without its splits.
-    splits: {name: shards in order}; they are moved into the folder.
+    folder: path or URL of the folder where they stand, under their `names`.
+    manifest: as `records.Corpus` reads it, without its splits; it is written
+      last.
+    splits: {name: shards in order}.
   """
-  folder, counts = pathlib.Path(folder), {}
-  name = tfds_layout.dataset_name(manifest['name'])
+  counts, rate = {}, manifest['sample_rate_hz']
   for split, shards in sorted(splits.items()):
-    names = [tfds_layout.shard_name(name, split, number, len(shards))
-             for number in range(len(shards))]
+    named = names(manifest['name'], split, len(shards))
     counts[split] = tfds_layout.Shards(
-        tuple(names), tuple(shard.tracks for shard in shards),
+        tuple(named), tuple(shard.tracks for shard in shards),
         sum(shard.num_bytes for shard in shards))
-    (folder / split).mkdir(exist_ok=True)
-    with files.whole(folder / split / record_index.INDEX) as temporary:
-      with open(temporary, 'w', encoding='utf-8',
-                errors='backslashreplace') as index:
-        for named, shard in zip(names, shards):
-          _add_lines(index, named, shard)
-    for named, shard in zip(names, shards):
-      os.replace(shard.path, folder / named)
-      os.unlink(shard.lines)
-  rate = manifest['sample_rate_hz']
+    with places.whole(places.join(folder, split, record_index.INDEX)) as made:
+      with open(made, 'w', encoding='utf-8', errors='backslashreplace') as index:
+        for name, shard in zip(named, shards):
+          _add_lines(index, name, shard)
+  described = tfds_layout.contents(
+      tfds_layout.dataset_name(manifest['name']), rate,
+      files.encodable(str(manifest.get('licence', ''))), counts)
+  for name, value in described.items():
+    places.write(places.join(folder, name), _encoded(tfds_layout.as_json(value)))
   manifest = manifest | dict(splits={
       split: dict(tracks=sum(shard.tracks for shard in shards), seconds=round(
           sum(shard.samples for shard in shards) / rate, 3))
       for split, shards in sorted(splits.items())})
-  described = tfds_layout.contents(
-      name, rate, files.encodable(str(manifest.get('licence', ''))), counts)
-  for named, value in described.items():
-    files.write_text(folder / named, tfds_layout.as_json(value))
-  files.write_json(folder / MANIFEST, manifest)
+  places.write(places.join(folder, MANIFEST), _encoded(
+      json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'))
 
 
-def _add_lines(index, named, shard):
-  with open(shard.lines, encoding='utf-8', newline='\n') as lines:
-    for text in lines:
-      entry = json.loads(text)
-      entry['shard'] = named
-      index.write(line(entry))
+def _add_lines(index, name, shard):
+  with places.local(shard.lines) as path:
+    with open(path, encoding='utf-8', newline='\n') as lines:
+      for text in lines:
+        entry = json.loads(text)
+        entry['shard'] = name
+        index.write(line(entry))
 
 
 def _encoded(text):

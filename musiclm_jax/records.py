@@ -95,8 +95,13 @@ class Writer:
       split.close()
     if kind is not None:
       return
-    record_shards.complete(self._partial, self._manifest, {
+    for name, split in self._splits.items():
+      split.place(self._partial, record_shards.names(
+          self._manifest['name'], name, len(split.shards)))
+    record_shards.describe(self._partial, self._manifest, {
         name: split.shards for name, split in self._splits.items()})
+    for split in self._splits.values():
+      split.clear()
 
   def add(self, split: str, track_id: str, audio: np.ndarray,
           **meta: Any) -> None:
@@ -110,16 +115,17 @@ class Writer:
         and `aspects` one of short tags.
     """
     if split not in self._splits:
-      self._splits[split] = _SplitWriter(self._partial / split)
+      self._splits[split] = _SplitWriter(
+          self._partial / split, str(self._manifest.get('licence', '')))
     self._splits[split].add(track_id, _to_int16(audio), meta)
 
 
 class _SplitWriter:
   """The shards of one split; their lines of the index wait beside them."""
 
-  def __init__(self, directory):
+  def __init__(self, directory, licence):
     directory.mkdir(parents=True)
-    self._directory = directory
+    self._directory, self._licence = directory, licence
     self._stack = contextlib.ExitStack()
     self._file = self._lines = self._writer = None
     self.shards = []
@@ -134,19 +140,33 @@ class _SplitWriter:
 
   def _open(self):
     self.close()
-    path = self._directory / f'{len(self.shards):05d}'
+    path = self._path(len(self.shards))
     self._file = self._stack.enter_context(open(path, 'wb'))
     self._lines = self._stack.enter_context(
         open(f'{path}.jsonl', 'w', encoding='utf-8', errors='backslashreplace'))
-    self._writer = record_shards.ShardWriter(self._file)
+    self._writer = record_shards.ShardWriter(self._file, self._licence)
+
+  def _path(self, number):
+    return self._directory / f'{number:05d}'
 
   def close(self):
+    """Closes the shard that is open, if any."""
     if self._writer is not None:
-      self.shards.append(record_shards.Shard(self._file.name, self._lines.name,
-                               self._writer.count, self._writer.samples,
-                               self._writer.num_bytes))
+      self.shards.append(record_shards.Shard(
+          self._lines.name, self._writer.count, self._writer.samples,
+          self._writer.num_bytes))
       self._writer = None
     self._stack.close()
+
+  def place(self, folder, names):
+    """Gives the shards their names."""
+    for number, name in enumerate(names):
+      os.replace(self._path(number), folder / name)
+
+  def clear(self):
+    """Removes the lines, which the index has now."""
+    for shard in self.shards:
+      os.unlink(shard.lines)
 
 
 class Corpus:

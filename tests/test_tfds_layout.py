@@ -71,7 +71,10 @@ def test_without_its_index_it_is_read_all_the_same(tmp_path, monkeypatch):
   for name in ('manifest.json', 'train/tracks.jsonl', 'test/tracks.jsonl'):
     (tmp_path / 'c' / name).unlink()
   bare = records.Corpus(tmp_path / 'c')
-  assert _as_read(bare) == expected
+  found = _as_read(bare)
+  # Each record holds the licence, and the index none that all have.
+  assert {meta.pop('licence') for _, meta in found.values()} == {'CC0 \u00e9'}
+  assert found == expected
   assert bare.manifest['splits'] == corpus.manifest['splits']
   assert bare.fingerprint != fingerprint and len(bare.fingerprint) == 64
 
@@ -138,6 +141,7 @@ def test_tfds_opens_what_was_written(tmp_path, monkeypatch):
     assert [c.decode() for c in values['captions']] == ['one', 'zwölf']
     assert list(values['aspects']) == [b'slow'][:i]
     assert values['source'] == b's%d.wav' % i
+    assert values['licence'].decode() == 'CC0 \u00e9'
     assert values['checksum'].decode() == hashlib.sha256(
         _pcm(i, 1000 + i).tobytes()).hexdigest()
     assert json.loads(values['about']) == _ABOUT
