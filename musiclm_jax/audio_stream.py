@@ -20,6 +20,7 @@ from musiclm_jax import errors
 from musiclm_jax import files
 
 KINDS = 'WAV, FLAC, OGG, Opus, AIFF or MP3'
+CODED_SUFFIXES = audio_files.CODED_SUFFIXES  # those that ffmpeg decodes
 RATES_HZ = (4_000, 768_000)  # what recordings have, with room on either side
 _TAGS = ('title', 'artist', 'album', 'genre')
 _MAX_CHANNELS = 2

@@ -5,12 +5,14 @@ import dataclasses
 import os
 import pathlib
 
-SOUND = ('.wav', '.wave', '.w64', '.flac', '.ogg', '.oga', '.opus', '.mp3',
-         '.aiff', '.aif', '.aifc', '.caf', '.au')
+from musiclm_jax import audio_stream
+
+SOUND = ('.wav', '.wave', '.w64', '.rf64', '.flac', '.ogg', '.oga', '.opus',
+         '.mp3', '.aiff', '.aif', '.aifc', '.caf', '.au',
+         *audio_stream.CODED_SUFFIXES)
 # Sound by their names, of formats that the decoder does not know.
-OTHER_SOUND = ('.m4a', '.m4b', '.aac', '.mp4', '.wma', '.ape', '.wv', '.mpc',
-               '.mka', '.webm', '.amr', '.ac3', '.dts', '.dsf', '.dff', '.tta',
-               '.alac', '.ra', '.3gp')
+OTHER_SOUND = ('.ape', '.wv', '.mpc', '.amr', '.ac3', '.dts', '.dsf', '.dff',
+               '.tta', '.alac', '.ra')
 HIDDEN, LINKED, BROKEN, CLOSED, NO_SOUND = (
     'hidden', 'linked twice', 'broken link', 'folder that cannot be opened',
     'no sound by its name')

@@ -18,7 +18,7 @@ from musiclm_jax.audio_files import ogg
 from musiclm_jax.audio_files import view
 from musiclm_jax.audio_files import wav
 
-NoDecoder = coded.NoDecoder
+NoDecoder, CODED_SUFFIXES = coded.NoDecoder, coded.SUFFIXES
 _KINDS = (wav, flac, ogg, mp3)  # mp3 last: it has no sure beginning
 
 

@@ -13,6 +13,7 @@ from musiclm_jax import records
 from musiclm_jax.data import audio_folder
 from musiclm_jax.data.audio_folder import corpus as corpus_lib
 from musiclm_jax.data.audio_folder import labels as labels_lib
+from musiclm_jax.data.audio_folder import splits as splits_lib
 
 
 def _tone(seconds, rate, hertz=440.0, level=0.5):
@@ -75,7 +76,7 @@ def test_rejects_are_listed_with_reasons(tmp_path):
   slow = io.BytesIO()
   soundfile.write(slow, _tone(4, 24000), 1, format='WAV')
   (folder / 'slow.wav').write_bytes(slow.getvalue())
-  (folder / 'song.m4a').write_bytes(b'any')
+  (folder / 'song.ape').write_bytes(b'any')
   (folder / 'notes.txt').write_text('not even an audio name')
   (folder / '.trash').mkdir()
   soundfile.write(folder / '.trash/good.wav', _tone(4, 24000, 220), 24000)
@@ -87,7 +88,7 @@ def test_rejects_are_listed_with_reasons(tmp_path):
       'text.wav': 'unreadable', 'zero.wav': 'unreadable',
       'nothing.wav': 'empty', 'nan.wav': 'nan', 'three.wav': 'channels',
       'short.wav': 'too short', 'silent.wav': 'silent', 'slow.wav': 'rate',
-      'song.m4a': 'format'}
+      'song.ape': 'format'}
   assert all(line['detail'] for line in lines)
   assert summary['files'] == 10 and summary['used'] == 1
   assert sum(summary['rejected'].values()) == 9
@@ -157,7 +158,7 @@ def test_what_the_decoder_reads_is_used(tmp_path, capsys):
     soundfile.write(
         folder / f'{number}.{suffix}', _tone(3.5, 24000, 300 + 40 * number),
         24000, format=kind, subtype='OPUS' if suffix == 'opus' else None)
-  (folder / 'x.aac').write_bytes(b'any')
+  (folder / 'x.ape').write_bytes(b'any')
   (folder / 'captions.jsonl').write_text(
       '{"file": "0.wav", "captions": ["\\u200b", "A slow air.", ""]}\n'
       '{"file": "none.wav", "caption": "Of nothing."}\n')
@@ -183,12 +184,12 @@ def test_user_errors(tmp_path):
     _build(folder, out)
   with pytest.raises(errors.UserError, match='inside the audio folder'):
     _build(folder, folder / 'corpus')
-  (folder / 'song.m4a').write_bytes(b'x')
+  (folder / 'song.ape').write_bytes(b'x')
   with pytest.raises(errors.UserError, match='(1 format, 1 unreadable)'):
     _build(folder, out)
   (folder / 'text.wav').unlink()
   with pytest.raises(errors.UserError, match=(
-      'no .wav.*there are: 1 .m4a, which is not decoded here')):
+      'no .wav.*there are: 1 .ape, which is not decoded here')):
     _build(folder, out)
   (folder / 'text.wav').write_text('words')
   with pytest.raises(errors.UserError, match='captions file'):
@@ -198,20 +199,20 @@ def test_user_errors(tmp_path):
 
 def test_splits_are_stable_and_always_train():
   groups = [f'g{i}' for i in range(400)]
-  split = corpus_lib.assign_splits(groups)
+  split = splits_lib.assign_splits(groups)
   counts = {s: list(split.values()).count(s) for s in set(split.values())}
   assert 330 <= counts['train'] <= 385 and min(counts.values()) >= 5
   # A file added later moves no other.
-  assert {g: s for g, s in corpus_lib.assign_splits(groups + ['new']).items()
+  assert {g: s for g, s in splits_lib.assign_splits(groups + ['new']).items()
           if g != 'new'} == split
   for count in (1, 2, 3):
     for start in range(100):
-      few = corpus_lib.assign_splits([f's{start}.{i}' for i in range(count)])
+      few = splits_lib.assign_splits([f's{start}.{i}' for i in range(count)])
       assert sorted(few.values()) == sorted(
           ['train', 'validation', 'test'][:count])
 
 
-def test_training_split_survives_unusable_files(tmp_path, monkeypatch):
+def test_what_is_left_is_shared_out(tmp_path):
   # All but one file look fine until they are decoded.
   folder = tmp_path / 'music'
   folder.mkdir()
@@ -220,17 +221,6 @@ def test_training_split_survives_unusable_files(tmp_path, monkeypatch):
     if i:
       audio[50] = np.nan
     soundfile.write(folder / f'{i}.wav', audio, 24000, subtype='FLOAT')
-  # Whatever the hashes say, put the good file's group last in line for train.
-  good = corpus_lib._group(folder / '0.wav', folder, 'file')
-  real = corpus_lib.assign_splits
-
-  def unlucky(groups):
-    split = real(groups)
-    if len(split) == 3:
-      split = {g: 'test' if g == good else 'train' for g in split}
-    return split
-
-  monkeypatch.setattr(corpus_lib, 'assign_splits', unlucky)
   _build(folder, tmp_path / 'out')
   corpus = records.Corpus(tmp_path / 'out')
   assert corpus.splits == ['train']
@@ -252,7 +242,12 @@ def test_copies_stay_together_and_albums_too(tmp_path):
   where = {k: s.directory.name for k, (s, _) in
            _all_tracks(tmp_path / 'albums').items()}
   assert len({where[f'x/{i}.wav'] for i in range(3)}) == 1
-  assert where['x/0.wav'] != where['y/0.wav']
+  # The other album holds the same, and neither may be tested with the other.
+  assert set(where) == {f'x/{i}.wav' for i in range(3)}
+  rejects = [json.loads(line) for line in
+             (tmp_path / 'albums/rejects.jsonl').read_text().splitlines()]
+  assert [(r['file'], r['reason']) for r in rejects] == [
+      (f'y/{i}.wav', 'duplicate') for i in range(3)]
 
 
 def test_same_corpus_for_any_number_of_workers(tmp_path):
@@ -291,7 +286,7 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path):
   os.makedirs(folder + b'/\xe8')
   for name in (b'/\xe8/caf\xe9.wav', b'/good.wav'):
     with open(folder + name, 'wb') as file:
-      soundfile.write(file, _tone(4, 24000), 24000, format='WAV')
+      soundfile.write(file, _tone(4, 24000, 300 + len(name)), 24000, format='WAV')
   with open(folder + b'/bad\xff.wav', 'wb') as file:
     file.write(b'words')
   for split_by in ('file', 'folder'):

@@ -27,11 +27,11 @@ def _names(found, root):
 
 
 def test_by_names_and_in_their_order(folder):
-  root = folder('music/b/x.MP3', 'music/b.wav', 'music/a/y.opus', 'music/z.m4a',
+  root = folder('music/b/x.MP3', 'music/b.wav', 'music/a/y.opus', 'music/z.ape',
                 'music/cover.jpg', 'music/README')
   found = files.find(root)
   assert _names(found.sound, root) == ['a/y.opus', 'b.wav', 'b/x.MP3']
-  assert _names(found.other_sound, root) == ['z.m4a']
+  assert _names(found.other_sound, root) == ['z.ape']
   assert found.passed_over == {files.NO_SOUND: 2}
 
 
