@@ -71,8 +71,6 @@ class TaskBatches(trainable.BatchSource):
   Attributes:
     cache_dir: what `musiclm_jax.commands.precompute` wrote; several with commas
       between them are one mixture.
-    cache_rates: of several, how often each is drawn from in training; () counts
-      crops, and so does evaluation.
     stage: the stage whose sequences to build, with its crop and conditions.
     batch_size: sequences in a batch, of all devices together.
     task_name: the seqio task, 'musiclm_<stage>'; '' stands for the stage's own.
@@ -85,10 +83,11 @@ class TaskBatches(trainable.BatchSource):
     eval_batches_count: evaluation batches; the same ones each time.
     conditioning: what training does to the conditions; evaluation sees them as
       they are.
+    cache_rates: of several caches, how often each is drawn from in training; ()
+      counts crops, and so does evaluation.
   """
 
   cache_dir: str = ''
-  cache_rates: Sequence[float] = ()
   stage: specs.StageSpec = specs.StageSpec()
   batch_size: int = 8
   task_name: str = ''
@@ -99,6 +98,7 @@ class TaskBatches(trainable.BatchSource):
   eval_batches_count: int = 4
   conditioning: conditioning_lib.Conditioning = (
       conditioning_lib.Conditioning())
+  cache_rates: Sequence[float] = ()
 
   @functools.cached_property
   def cache(self) -> cache_lib.Cache | mixture.Mixture:
