@@ -12,6 +12,7 @@ is one only where the numbers also follow each other as in the other recording
 """
 
 import collections
+import itertools
 
 import numpy as np
 
@@ -27,7 +28,8 @@ _FAN = 5  # peaks after an anchor that constellations are made with
 _BLOCK_SECONDS = 30
 _SCRAMBLE = np.uint32(2654435761)  # odd, so that no two numbers become one
 _MOST_ALIKE = 64  # recordings with one number; it tells nothing of more
-_LEAST_NUMBERS = 24  # a steady tone has fewer: nothing to know it by
+_LEAST_NUMBERS = 24
+_LEAST_BINS = 6  # of all peaks; a steady tone has fewer: nothing to know it by
 _LEAST_VOTES, _LEAST_SHARE = 6, 0.06
 _JITTER_FRAMES = 2
 
@@ -50,9 +52,10 @@ class Printer:
     """[n, 2] uint32 of n <= MOST: (scrambled number, frame), in order."""
     if self._count >= _WINDOW:
       self._take()
-    if not self._peaks:
+    peaks = np.concatenate([np.zeros((0, 2), np.int64), *self._peaks])
+    if len(np.unique(peaks[:, 1])) < _LEAST_BINS:
       return np.zeros((0, 2), np.uint32)
-    numbers, frames = _constellations(np.concatenate(self._peaks))
+    numbers, frames = _constellations(peaks)
     with np.errstate(over='ignore'):
       numbers = numbers * _SCRAMBLE
     numbers, first = np.unique(numbers, return_index=True)
@@ -130,8 +133,8 @@ def alike(prints: list[np.ndarray]) -> list[tuple[int, int, float]]:
   found = collections.Counter()
   for first, length in zip(edges[:-1][runs > 1], runs[runs > 1]):
     if length <= _MOST_ALIKE:
-      members = owners[first:first + length].tolist()
-      found.update((i, j) for k, i in enumerate(members) for j in members[k + 1:])
+      members = owners[first:first + length].tolist()  # in order, each once
+      found.update(itertools.combinations(members, 2))
   pairs = []
   for (i, j), shared in sorted(found.items()):
     if shared >= _LEAST_VOTES:

@@ -134,9 +134,9 @@ def _pattern(path, captions):
 
 def _store(url, captions):
   """The recordings below a URL."""
-  prefix = url.rstrip('/') + '/'
+  bare = lambda u: u.partition('://')[2].strip('/')  # a store may say it otherwise
   urls = places.under(url)
-  sound = {u.removeprefix(prefix): u for u in urls
+  sound = {bare(u).removeprefix(bare(url) + '/'): u for u in urls
            if pathlib.PurePosixPath(u).suffix.lower() in folder_files.SOUND}
   if not sound:
     raise errors.UserError(
