@@ -72,6 +72,8 @@ def tokenize(
       another rate or no track of a second, or shards failed.
   """
   refuse_file(cache_dir)
+  if load is None and options.runner != workers.LOCAL:
+    raise ValueError(f'runner {options.runner} needs `load`, for its workers.')
   cache_dir = pathlib.Path(cache_dir)
   rate = tokenizers.tokens.audio.sample_rate_hz
   if corpus.sample_rate_hz != rate:

@@ -37,11 +37,6 @@ def cache_fixture(corpus, tmp_path_factory):
   return make(corpus, tmp_path_factory.mktemp('made') / 'cache')[0]
 
 
-def content(directory):
-  return {p.relative_to(directory): p.read_bytes()
-          for p in directory.rglob('*') if p.is_file()}
-
-
 def read(cache, split):
   stored = cache.records(split)
   return [{k: v.numpy() for k, v in
@@ -145,22 +140,22 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(errors.UserError, match='not a finished token cache'):
       cache_lib.Cache(tmp_path / f'{stop_after}')
     resumed, tokenizers = make(corpus, tmp_path / f'{stop_after}')
-    assert content(resumed.directory) == content(cache.directory)
+    assert fake_tokens.content(resumed.directory) == fake_tokens.content(cache.directory)
     if stop_after:  # the first shard, 45 s, was not encoded again
       assert (1, 45 * fake_tokens.RATE_HZ) not in tokenizers.codec.shapes
 
 
 def test_a_finished_cache_is_left_alone(corpus, tmp_path):
   make(corpus, tmp_path / 'c')
-  before = content(tmp_path / 'c')
+  before = fake_tokens.content(tmp_path / 'c')
   _, tokenizers = make(corpus, tmp_path / 'c')
   assert not tokenizers.codec.shapes
-  assert content(tmp_path / 'c') == before
+  assert fake_tokens.content(tmp_path / 'c') == before
 
 
 def test_a_cut_shard_is_named_and_made_again_when_asked(corpus, tmp_path):
   make(corpus, tmp_path / 'c')
-  before = content(tmp_path / 'c')
+  before = fake_tokens.content(tmp_path / 'c')
   shard = next((tmp_path / 'c').rglob('train.tfrecord-*'))
   shard.write_bytes(shard.read_bytes()[:1000])
   with pytest.raises(errors.UserError, match=(
@@ -168,7 +163,7 @@ def test_a_cut_shard_is_named_and_made_again_when_asked(corpus, tmp_path):
     make(corpus, tmp_path / 'c')
   precompute.tokenize(fake_tokens.tokenizers(), corpus, tmp_path / 'c',
                       shard_seconds=60, replace=True)
-  assert content(tmp_path / 'c') == before
+  assert fake_tokens.content(tmp_path / 'c') == before
 
 
 def test_another_bundle_is_refused_by_name(corpus, tmp_path):

@@ -5,6 +5,7 @@ Code q of a codec frame is mark + q, a semantic token mark + 5, both modulo 16; 
 embedding of a window is a fixed random vector chosen by the window's mark.
 """
 
+import json
 import zlib
 
 import numpy as np
@@ -102,6 +103,16 @@ def tokenizers(**codec_options):
   return loading.Tokenizers(
       Codec(**codec_options), Semantic(), Joint(), TOKENS,
       dict(codec='a', w2vbert='b', mulan='c'))
+
+
+def content(directory):
+  """{name: bytes} of a cache; the commit may change while tests run."""
+  found = {str(p.relative_to(directory)): p.read_bytes()
+           for p in directory.rglob('*') if p.is_file()}
+  if 'provenance.json' in found:
+    about = json.loads(found['provenance.json'])
+    found['provenance.json'] = dict(about, git_commit='')
+  return found
 
 
 def residual_codes(vector):
