@@ -2,11 +2,13 @@
 
   musiclm inspect bundle [DIR]       (default: the shipped one)
   musiclm inspect corpus DIR
-  musiclm inspect cache DIR
+  musiclm inspect cache DIR [--picture FILE.png]
+  musiclm inspect cache DIR --decode SEED [--bundle DIR] -o FILE.wav
   musiclm inspect audio FILE
 """
 
 import argparse
+import collections
 import json
 import pathlib
 
@@ -14,6 +16,7 @@ from musiclm_jax import errors
 from musiclm_jax import files
 
 KINDS = ('bundle', 'corpus', 'cache', 'audio')
+_SHOWN_REASONS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,18 +24,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('kind', choices=KINDS)
   parser.add_argument('path', nargs='?')
   parser.add_argument('--json', metavar='FILE', help='write the figures there')
+  parser.add_argument('--picture', metavar='FILE.png',
+                      help='cache: how its codes are used, drawn')
+  parser.add_argument('--decode', type=int, metavar='SEED',
+                      help='cache: decode a part of it, drawn with this seed')
+  parser.add_argument('--bundle', metavar='DIR',
+                      help='cache: whose codec made it (default: the shipped one)')
+  parser.add_argument('-o', '--output', metavar='FILE',
+                      help='cache: .wav or .flac, what was decoded')
 
 
 def run(args: argparse.Namespace) -> None:
   """Prints the figures of one thing, and writes them as JSON if asked."""
   if args.path is None and args.kind != 'bundle':
     raise errors.UserError(f'inspect {args.kind} needs a path.')
+  _check_cache_options(args)
   if args.json:
     files.check_output(args.json, what='--json')
   figures = globals()[f'print_{args.kind}'](args.path)
+  if args.kind == 'cache':
+    figures |= _print_use(args)
   if args.json:
     from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top
     figures_lib.write(args.json, figures)
+
+
+def _check_cache_options(args):
+  """UserError before any work where options do not fit together."""
+  given = [option for option in ('picture', 'decode', 'bundle', 'output')
+           if getattr(args, option) is not None]
+  if given and args.kind != 'cache':
+    raise errors.UserError(
+        f'--{given[0]} goes with `inspect cache`, not with {args.kind}.')
+  if (args.decode is None) != (args.output is None):
+    raise errors.UserError(
+        '--decode SEED and -o FILE.wav go together; give both or none.')
+  if args.decode is not None and args.decode < 0:
+    raise errors.UserError(
+        f'--decode is {args.decode}; expected a seed of 0 or more.')
+  if args.picture:
+    files.check_output(args.picture, ('.png',), '--picture')
+  if args.output:
+    from musiclm_jax import audio  # pylint: disable=g-import-not-at-top
+    audio.check_output(args.output)
 
 
 def print_bundle(path: str | pathlib.Path | None = None) -> dict[str, float]:
@@ -112,6 +146,43 @@ def print_cache(path: str | pathlib.Path) -> dict[str, float]:
   description = cache.describe(path)
   print(json.dumps(description, indent=2))
   return {k: v for k, v in description.items() if isinstance(v, (int, float))}
+
+
+def _print_use(args):
+  """How a cache's codes are used, what is left out of it, a part of it decoded.
+  """
+  import importlib.util  # pylint: disable=g-import-not-at-top
+
+  from musiclm_jax.tokens import cache as cache_lib  # pylint: disable=g-import-not-at-top
+  cache = cache_lib.Cache(args.path)
+  reasons = collections.Counter(
+      left['reason'] for left in cache.left_out)
+  for reason, count in reasons.most_common(_SHOWN_REASONS):
+    print(f'left out: {count} ({reason.rstrip(".")})')
+  if importlib.util.find_spec('tensorflow') is None and not (
+      args.picture or args.output):
+    print('how codes are used is told where TensorFlow is installed: pip '
+          'install "musiclm_jax[train]"')
+    return {}
+  from musiclm_jax.evaluation import token_cache  # pylint: disable=g-import-not-at-top
+  found = token_cache.use(cache)
+  print(token_cache.table(found))
+  if args.picture:
+    token_cache.draw(pathlib.Path(args.picture), found)
+    print(f'wrote {args.picture}')
+  if args.output:
+    _decode(cache, args)
+  return token_cache.figures(found)
+
+
+def _decode(cache, args):
+  from musiclm_jax import audio as audio_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import bundle as bundle_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.evaluation import token_cache  # pylint: disable=g-import-not-at-top
+  bundle = bundle_lib.Bundle(args.bundle or bundle_lib.shipped())
+  audio, text = token_cache.example(cache, bundle, args.decode)
+  audio_lib.write(args.output, audio, cache.tokens.audio.sample_rate_hz)
+  print(f'wrote {args.output}: {text}')
 
 
 def print_audio(path: str | pathlib.Path, rate_hz: int | None = None
