@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import yaml
 
 from musiclm_jax import bundle
 from musiclm_jax import configs
+from musiclm_jax import workers
+from musiclm_jax.commands import cli
 from musiclm_jax.training import hosts
 
 LAUNCH = pathlib.Path(__file__).parent.parent / 'launch'
@@ -422,3 +425,54 @@ def test_jobset_starts_what_it_names(stand_in, tmp_path):
   assert "--gin.CACHE_DIR='/data/cache'" in done.stdout
   assert stand_in.calls() == ['git clone -q repo musiclm_jax',
                               'git -C musiclm_jax checkout -q c0ffee']
+
+
+# ---- Dataflow ----
+
+_CLOUD = dict(PROJECT='music', REGION='us-east1', BUCKET='gs://music')
+
+
+def _dataflow(*words, **environment):
+  code, out, err = run('dataflow.sh', *words, **{
+      'DRY_RUN': '1', **_CLOUD, **environment})
+  return code, shlex.split(out[0]) if out else [], err
+
+
+def test_dataflow_dry_run():
+  """What Beam makes of the flags is what the script was told."""
+  from apache_beam.options import pipeline_options as options  # pylint: disable=g-import-not-at-top
+  code, words, _ = _dataflow(
+      'gs://music/recordings', '--out', 'gs://music/corpus', MOST_WORKERS='7')
+  assert code == 0 and words[2:6] == [
+      'ingest', 'gs://music/recordings', '--out', 'gs://music/corpus']
+  args, _ = cli._parse(words[2:])  # pylint: disable=protected-access
+  given = workers.from_arguments(args)
+  assert given.runner == 'DataflowRunner'
+  runner, made = workers._runner(given)  # pylint: disable=protected-access
+  assert runner == 'DataflowRunner'
+  cloud = made.view_as(options.GoogleCloudOptions)
+  assert (cloud.project, cloud.region) == ('music', 'us-east1')
+  assert cloud.temp_location == 'gs://music/tmp'
+  worker = made.view_as(options.WorkerOptions)
+  assert (worker.max_num_workers, worker.machine_type) == (7, 'n2-standard-8')
+  setup = pathlib.Path(made.view_as(options.SetupOptions).setup_file)
+  assert setup == LAUNCH.parent / 'setup.py'
+  # None is a flag that Beam would pass over in silence.
+  known = made.get_all_options(drop_default=True, retain_unknown_options=False)
+  assert len(known) >= len(given.flags)
+
+
+def test_dataflow_takes_an_image():
+  _, words, _ = _dataflow('gs://a/b', '--out', 'gs://a/c', IMAGE='repo/musiclm:1')
+  assert '--sdk_container_image=repo/musiclm:1' in words[-1].split()
+  assert 'setup_file' not in words[-1]
+
+
+@pytest.mark.parametrize('words, environment, expected', [
+    ([], {}, 'no source'),
+    (['gs://a/b', '--out', '/data/c'], {}, '/data/c is a path of this machine'),
+    (['gs://a/b'], dict(BUCKET='music'), 'expected one such as gs://music'),
+    (['gs://a/b'], dict(PROJECT=''), 'PROJECT is not set')])
+def test_dataflow_mistakes(words, environment, expected):
+  code, _, err = _dataflow(*words, **environment)
+  assert code == 2 and expected in err and err.count('\n') == 1
