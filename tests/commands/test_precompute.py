@@ -140,7 +140,8 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(errors.UserError, match='not a finished token cache'):
       cache_lib.Cache(tmp_path / f'{stop_after}')
     resumed, tokenizers = make(corpus, tmp_path / f'{stop_after}')
-    assert fake_tokens.content(resumed.directory) == fake_tokens.content(cache.directory)
+    assert fake_tokens.content(resumed.directory) == (
+        fake_tokens.content(cache.directory))
     if stop_after:  # the first shard, 45 s, was not encoded again
       assert (1, 45 * fake_tokens.RATE_HZ) not in tokenizers.codec.shapes
 

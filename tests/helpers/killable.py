@@ -42,7 +42,7 @@ def main():
   try:
     precompute.tokenize(
         load(notes), records.Corpus(corpus), cache, shard_seconds=SHARD_SECONDS,
-        options=workers.Options(runner, workers=2 if runner == 'beam' else 1),
+        options=workers.Options(runner, workers=3 if runner == 'beam' else 1),
         load=functools.partial(load, notes))
   except errors.UserError as error:
     sys.exit(str(error))
