@@ -1,4 +1,4 @@
-"""A track as TensorFlow Datasets has it, and what its builders share.
+"""A recording as TensorFlow Datasets has it, and what its builders share.
 
 A builder is a folder with NAME_dataset_builder.py, a `Builder` in it that says
 how the data set is walked, and `build`, which needs none of this. What both write
@@ -11,16 +11,19 @@ from collections.abc import Iterator
 import inspect
 import json
 import pathlib
+import tempfile
 from typing import Any
 
 from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
-from musiclm_jax import files
-from musiclm_jax import record_shards
-from musiclm_jax.data import corpora
-from musiclm_jax.data import sounds
+from musiclm_jax.data import downloads
+from musiclm_jax.data.audio_folder import corpus as folder_corpus
+from musiclm_jax.data.audio_folder import hear
+from musiclm_jax.data.audio_folder import items
+
+_Example = dict[str, Any]
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -35,24 +38,35 @@ def features() -> tfds.features.FeaturesDict:
           shape=(None,), dtype=np.int16, encoding='bytes')))
 
 
-def example(track: sounds.Track, piece: sounds.Piece, licence: str
-            ) -> dict[str, Any]:
-  """A record of `features`.
+def examples(item: items.Item, licence: str, min_seconds: float
+             ) -> Iterator[_Example] | downloads.Reject:
+  """The records of one recording, or why there is none.
 
   Args:
-    track: of a walk.
-    piece: of it.
-    licence: of the data set, where the track has none.
+    item: of a walk.
+    licence: of the data set, where the recording has none.
+    min_seconds: less than this is no recording.
   """
-  pcm = piece.audio.astype('<i2')
-  about = dict(track.about, start_seconds=piece.start_seconds)
-  return dict(
-      id=piece.id, audio=pcm, captions=list(track.captions),
-      aspects=list(track.aspects),
-      source=files.encodable(track.sound.name),
-      licence=track.licence or licence,
-      checksum=record_shards.checksum(pcm.tobytes()),
-      about=json.dumps(about, ensure_ascii=False))
+  limits = hear.Limits(min_seconds, folder_corpus.MAX_SECONDS)
+  with tempfile.TemporaryDirectory() as folder:
+    part = str(pathlib.Path(folder) / 'part')
+    told, = hear.hear(([item], limits, part))
+    if 'reason' in told:
+      return downloads.Reject(item.split, item.id, told['reason'], told['detail'])
+    pcm = np.fromfile(part + hear.PCM, '<i2')
+  return _examples(item, licence, told['pieces'], pcm)
+
+
+def _examples(item, licence, pieces, pcm):
+  for k, (start, stop, checksum) in enumerate(pieces):
+    seconds = item.start_seconds + start / hear.SAMPLE_RATE_HZ
+    yield dict(
+        id=item.id if len(pieces) == 1 else f'{item.id}#{k:03d}',
+        audio=pcm[start:stop], captions=list(item.captions),
+        aspects=list(item.aspects), source=item.id,
+        licence=item.licence or licence, checksum=checksum,
+        about=json.dumps(dict(item.about, start_seconds=round(seconds, 3)),
+                         ensure_ascii=False))
 
 
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -74,7 +88,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # TFDS looks where the module's name says, but data/ need not be there.
     cls.pkg_dir_path = tfds.core.Path(inspect.getfile(cls)).parent
 
-  def walk(self, folder: pathlib.Path) -> Iterable[sounds.Track | sounds.Reject]:
+  def walk(self, folder: pathlib.Path) -> Iterable[items.Item | downloads.Reject]:
     """What the folder of --manual_dir has."""
     raise NotImplementedError
 
@@ -83,29 +97,29 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         builder=self, description=self.DESCRIPTION, features=features(),
         homepage=self.HOMEPAGE, citation=self.CITATION, license=self.LICENCE,
         metadata=tfds.core.MetadataDict(
-            sample_rate_hz=sounds.SAMPLE_RATE_HZ, licence=self.LICENCE))
+            sample_rate_hz=hear.SAMPLE_RATE_HZ, licence=self.LICENCE))
 
   def _split_generators(self, dl_manager):
     found = list(self.walk(pathlib.Path(dl_manager.manual_dir)))
-    tracks, reasons = {}, Counter()
-    for item in found:
-      if isinstance(item, sounds.Reject):
-        reasons[item.reason] += 1
+    by_split, reasons = {}, Counter()
+    for one in found:
+      if isinstance(one, downloads.Reject):
+        reasons[one.reason] += 1
       else:
-        tracks.setdefault(item.split, []).append(item)
+        by_split.setdefault(one.split, []).append(one)
     for reason, count in sorted(reasons.items()):
       logging.warning('%s: %d of %d recordings are left out: %s', self.name, count,
                       len(found), reason)
-    return {split: self._generate_examples(listed)
-            for split, listed in sorted(tracks.items())}
+    return {split: self._generate_examples(own)
+            for split, own in sorted(by_split.items())}
 
-  def _generate_examples(self, tracks: Iterable[sounds.Track]
-                         ) -> Iterator[tuple[str, dict[str, Any]]]:
-    for track in tracks:
-      decoded = sounds.decode(track, corpora.MIN_SECONDS)
-      if isinstance(decoded, sounds.Reject):
-        logging.warning('%s: %s is left out: %s (%s)', self.name, decoded.id,
-                        decoded.reason, decoded.detail)
+  def _generate_examples(self, recordings: Iterable[items.Item]
+                         ) -> Iterator[tuple[str, _Example]]:
+    for item in recordings:
+      made = examples(item, self.LICENCE, downloads.MIN_SECONDS)
+      if isinstance(made, downloads.Reject):
+        logging.warning('%s: %s is left out: %s (%s)', self.name, made.id,
+                        made.reason, made.detail)
         continue
-      for piece in decoded:
-        yield piece.id, example(track, piece, self.LICENCE)
+      for example in made:
+        yield example['id'], example

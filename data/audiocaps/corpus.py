@@ -11,10 +11,11 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import workers
 from musiclm_jax.data import clips
-from musiclm_jax.data import corpora
-from musiclm_jax.data import sounds
+from musiclm_jax.data import downloads
 from musiclm_jax.data import tables
+from musiclm_jax.data.audio_folder import items
 
 NAME = 'audiocaps'
 LICENCE = ('captions: for academic use; recordings: of those who put them on '
@@ -68,7 +69,7 @@ def read(folder: str | os.PathLike) -> dict[str, _Clip]:
 
 
 def walk(folder: str | os.PathLike, audio: str | os.PathLike
-         ) -> Iterator[sounds.Track | sounds.Reject]:
+         ) -> Iterator[items.Item | downloads.Reject]:
   """Yields a track, or why there is none, for each clip.
 
   Args:
@@ -78,25 +79,18 @@ def walk(folder: str | os.PathLike, audio: str | os.PathLike
   Raises:
     UserError: no folder of audio; what `read` raises.
   """
-  audio = pathlib.Path(files_lib.expand(audio))
-  if not audio.is_dir():
-    raise errors.UserError(f'--audio {audio} is not a folder.')
   rows = read(files_lib.expand(folder))
   found = clips.find(audio, {
       name: clips.Excerpt(clip.start_seconds, SECONDS)
       for name, clip in rows.items()})
   for name, clip in rows.items():
-    if name not in found.sounds:
-      yield found.reject(clip.split, name)
-      continue
-    yield sounds.Track(clip.split, name, found.sounds[name],
-                       tuple(dict.fromkeys(clip.captions)),
-                       about=dict(audiocap_ids=clip.caption_ids))
+    yield found.item(clip.split, name, dict.fromkeys(clip.captions),
+                     audiocap_ids=clip.caption_ids)
 
 
 def build(folder: str | os.PathLike, audio: str | os.PathLike,
-          out_dir: str | os.PathLike, workers: int | None = None,
+          out_dir: str | os.PathLike, runner: workers.Options | None = None,
           progress: bool = True) -> dict[str, Any]:
-  """Writes the corpus; arguments as of `walk` and `corpora.write`."""
-  return corpora.write(out_dir, NAME, LICENCE, walk(folder, audio), workers,
-                       progress, citation='Kim et al., NAACL 2019')
+  """Writes the corpus; arguments as of `walk` and `downloads.build`."""
+  return downloads.build(
+      out_dir, NAME, LICENCE, walk(folder, audio), runner, progress)

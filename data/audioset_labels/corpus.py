@@ -16,10 +16,11 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import workers
 from musiclm_jax.data import clips
-from musiclm_jax.data import corpora
-from musiclm_jax.data import sounds
+from musiclm_jax.data import downloads
 from musiclm_jax.data import tables
+from musiclm_jax.data.audio_folder import items
 
 NAME = 'audioset_labels'
 LICENCE = 'labels: CC-BY-4.0; recordings: of those who put them on YouTube'
@@ -70,7 +71,7 @@ def segments(path: str | os.PathLike) -> list[Segment]:
 
 
 def walk(folder: str | os.PathLike, audio: str | os.PathLike
-         ) -> Iterator[sounds.Track | sounds.Reject]:
+         ) -> Iterator[items.Item | downloads.Reject]:
   """Yields a track, or why there is none, for each segment.
 
   Args:
@@ -81,9 +82,7 @@ def walk(folder: str | os.PathLike, audio: str | os.PathLike
     UserError: a file is missing or not AudioSet's; a video is there twice; a
       label has no name.
   """
-  folder, audio = (pathlib.Path(files_lib.expand(p)) for p in (folder, audio))
-  if not audio.is_dir():
-    raise errors.UserError(f'--audio {audio} is not a folder.')
+  folder = files_lib.expand(folder)
   present = [name for name in SEGMENTS if (folder / name).is_file()]
   if not present:
     raise errors.UserError(
@@ -94,14 +93,10 @@ def walk(folder: str | os.PathLike, audio: str | os.PathLike
   _check_labels(folder, rows, names)
   found = clips.find(audio, {row.ytid: row.excerpt for row in rows})
   for row in rows:
-    split = SEGMENTS[row.file]
-    if row.ytid not in found.sounds:
-      yield found.reject(split, row.ytid)
-      continue
-    yield sounds.Track(
-        split, row.ytid, found.sounds[row.ytid],
-        aspects=tuple(names[label] for label in row.labels),
-        about=dict(audioset_labels=list(row.labels), segments=row.file))
+    yield found.item(
+        SEGMENTS[row.file], row.ytid,
+        aspects=[names[label] for label in row.labels],
+        audioset_labels=list(row.labels), segments=row.file)
 
 
 def _check_labels(folder, rows, names):
@@ -113,8 +108,8 @@ def _check_labels(folder, rows, names):
 
 
 def build(folder: str | os.PathLike, audio: str | os.PathLike,
-          out_dir: str | os.PathLike, workers: int | None = None,
+          out_dir: str | os.PathLike, runner: workers.Options | None = None,
           progress: bool = True) -> dict[str, Any]:
-  """Writes the corpus; arguments as of `walk` and `corpora.write`."""
-  return corpora.write(out_dir, NAME, LICENCE, walk(folder, audio), workers,
-                       progress, citation='Gemmeke et al., ICASSP 2017')
+  """Writes the corpus; arguments as of `walk` and `downloads.build`."""
+  return downloads.build(
+      out_dir, NAME, LICENCE, walk(folder, audio), runner, progress)

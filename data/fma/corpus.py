@@ -9,14 +9,14 @@ are aspects, and a sentence is made of all three (ours, not FMA's).
 
 from collections.abc import Iterator
 import os
-import pathlib
 from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import workers
 from musiclm_jax.data import archives
-from musiclm_jax.data import corpora
-from musiclm_jax.data import sounds
+from musiclm_jax.data import downloads
+from musiclm_jax.data.audio_folder import items
 from musiclm_jax.data.fma import metadata
 
 NAME = 'fma'
@@ -37,24 +37,22 @@ BROKEN = frozenset((
 
 
 def walk(folder: str | os.PathLike, subset: str = 'small', verify: bool = False
-         ) -> Iterator[sounds.Track | sounds.Reject]:
+         ) -> Iterator[items.Item | downloads.Reject]:
   """Yields a track, or why there is none, for each row of a subset.
-
-  Where an archive has its list of checksums, as all published ones do, a file
-  is held against it before it is decoded.
 
   Args:
     folder: has fma_metadata and fma_<subset>, as folders or zip files.
     subset: 'small', 'medium', 'large' (excerpts of 30 s) or 'full'.
-    verify: whether zip files are held against their published SHA-1, too,
-      which takes as long as reading them.
+    verify: whether zip files are held against their published SHA-1, and
+      unpacked files against the list of checksums that is among them; it takes
+      as long as reading them.
 
   Raises:
     UserError: an archive is missing, or is not FMA's.
   """
   if subset not in metadata.SUBSETS:
     raise errors.choice('subset', subset, metadata.SUBSETS)
-  folder = pathlib.Path(files_lib.expand(folder))
+  folder = files_lib.expand(folder)
   if not folder.is_dir():
     raise errors.UserError(f'--from {folder} is not a folder.')
   tables = archives.Archive(folder, METADATA)
@@ -64,7 +62,7 @@ def walk(folder: str | os.PathLike, subset: str = 'small', verify: bool = False
       if path.is_file():
         archives.check_sha1(path, SHA1[path.stem])
   rows = [row for row in metadata.read(tables) if row.in_subset(subset)]
-  sums = _checksums(archive)
+  sums = _checksums(archive) if verify and archive.path.is_dir() else {}
   for row in rows:
     yield _found(row, subset, archive, sums)
 
@@ -73,14 +71,17 @@ def _found(row, subset, archive, sums):
   name = f'{row.number:06d}'
   member = f'{name[:3]}/{name}.mp3'
   if subset != 'full' and row.number in BROKEN:
-    return sounds.Reject(row.split, name, 'known broken', (
+    return downloads.Reject(row.split, name, 'known broken', (
         'its excerpt begins after its end (mdeff/fma issue 8)'))
   if not archive.has(member):
-    return sounds.Reject(
-        row.split, name, sounds.MISSING, f'{archive.path.name} has no {member}')
-  return sounds.Track(
-      row.split, name, archive.sound(member, sums.get(member, '')),
-      (sentence(row),), row.genres, row.licence, about=dict(
+    return downloads.Reject(row.split, name, downloads.MISSING,
+                            f'{archive.path.name} has no {member}')
+  if member in sums and archives.sha1(archive.path / member) != sums[member]:
+    return downloads.Reject(row.split, name, 'checksum', (
+        f'{member} is not what FMA has; download it again'))
+  return items.Item(
+      name, archive.where(member), captions=(sentence(row),), aspects=row.genres,
+      licence=row.licence, split=row.split, about=dict(
           title=row.title, artist=row.artist, album=row.album,
           genres=list(row.genres), subset=row.subset,
           captions_from='title, artist and genres'))
@@ -108,8 +109,9 @@ def _checksums(archive):
 
 
 def build(folder: str | os.PathLike, out_dir: str | os.PathLike,
-          subset: str = 'small', workers: int | None = None,
-          progress: bool = True) -> dict[str, Any]:
-  """Writes the corpus; arguments as of `walk` and `corpora.write`."""
-  return corpora.write(out_dir, NAME, LICENCE, walk(folder, subset), workers,
-                       progress, citation='arXiv:1612.01840', subset=subset)
+          subset: str = 'small', verify: bool = False,
+          runner: workers.Options | None = None, progress: bool = True
+          ) -> dict[str, Any]:
+  """Writes the corpus; arguments as of `walk` and `downloads.build`."""
+  return downloads.build(out_dir, f'{NAME}_{subset}', LICENCE,
+                         walk(folder, subset, verify), runner, progress)

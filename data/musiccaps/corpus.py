@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 import os
-import pathlib
 from typing import Any
 
-from musiclm_jax import errors
 from musiclm_jax import files as files_lib
+from musiclm_jax import workers
 from musiclm_jax.data import clips
-from musiclm_jax.data import corpora
-from musiclm_jax.data import sounds
+from musiclm_jax.data import downloads
+from musiclm_jax.data.audio_folder import items
 from musiclm_jax.data.musiccaps import table
 
 NAME = 'musiccaps'
@@ -17,7 +16,7 @@ LICENCE = 'captions: CC-BY-SA-4.0; recordings: of those who put them on YouTube'
 
 
 def walk(csv: str | os.PathLike, audio: str | os.PathLike
-         ) -> Iterator[sounds.Track | sounds.Reject]:
+         ) -> Iterator[items.Item | downloads.Reject]:
   """Yields a track, or why there is none, for each row of the CSV.
 
   AudioSet's evaluation rows are 'test', the others 'train'.
@@ -29,26 +28,18 @@ def walk(csv: str | os.PathLike, audio: str | os.PathLike
   Raises:
     UserError: no folder, or a CSV that is not MusicCaps's.
   """
-  audio = pathlib.Path(files_lib.expand(audio))
-  if not audio.is_dir():
-    raise errors.UserError(f'--audio {audio} is not a folder.')
   rows = table.read(files_lib.expand(csv))
   found = clips.find(audio, {name: row.excerpt for name, row in rows.items()})
   for name, row in rows.items():
-    split = 'test' if row.is_eval else 'train'
-    if name not in found.sounds:
-      yield found.reject(split, name)
-      continue
-    yield sounds.Track(
-        split, name, found.sounds[name], (row.caption,), row.aspects, about=dict(
-            is_balanced_subset=row.is_balanced, is_audioset_eval=row.is_eval,
-            audioset_labels=list(row.labels),
-            author_id=row.fields['author_id']))
+    yield found.item(
+        'test' if row.is_eval else 'train', name, (row.caption,), row.aspects,
+        is_balanced_subset=row.is_balanced, is_audioset_eval=row.is_eval,
+        audioset_labels=list(row.labels), author_id=row.fields['author_id'])
 
 
 def build(csv: str | os.PathLike, audio: str | os.PathLike,
-          out_dir: str | os.PathLike, workers: int | None = None,
+          out_dir: str | os.PathLike, runner: workers.Options | None = None,
           progress: bool = True) -> dict[str, Any]:
-  """Writes the corpus; arguments as of `walk` and `corpora.write`."""
-  return corpora.write(out_dir, NAME, LICENCE, walk(csv, audio), workers, progress,
-                       citation='arXiv:2301.11325')
+  """Writes the corpus; arguments as of `walk` and `downloads.build`."""
+  return downloads.build(
+      out_dir, NAME, LICENCE, walk(csv, audio), runner, progress)

@@ -23,6 +23,7 @@ import importlib
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import workers
 from musiclm_jax.commands import parsers
 
 CORPORA = {name: f'musiclm_jax.data.{name}' for name in (
@@ -36,7 +37,7 @@ _HOURS_HELP = {'folk_gm': 'default: 20',
 _SPLITS = ('train', 'validation', 'test')
 # Arguments of a corpus's `build` that only some corpora have.
 _OWN = ('hours', 'seed', 'packages', 'debs', 'test_minutes', 'shares', 'csv',
-        'folder', 'audio', 'subset')
+        'folder', 'audio', 'subset', 'verify')
 
 
 def add_arguments(parser: parsers.Parser) -> None:
@@ -45,8 +46,6 @@ def add_arguments(parser: parsers.Parser) -> None:
   for name in CORPORA:
     kind = kinds.add_parser(name, description=__doc__)
     kind.add_argument('--out', required=True, metavar='DIR')
-    kind.add_argument('--workers', type=int, default=None,
-                      help='processes or threads (default: one a core)')
     _ADD[name](kind)
   _add_label(kinds.add_parser(LABEL, description=__doc__))
 
@@ -55,6 +54,8 @@ def _add_made(parser: parsers.Parser, name: str) -> None:
   parser.add_argument('--hours', type=float, default=None,
                       help=f'audio to make ({_HOURS_HELP[name]})')
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--workers', type=int, default=None,
+                      help='processes (default: one a core)')
 
 
 def _add_folk_gm(parser: parsers.Parser) -> None:
@@ -98,6 +99,9 @@ def _add_fma(parser: parsers.Parser) -> None:
             'or folders')
   parser.add_argument('--subset', choices=['small', 'medium', 'large', 'full'],
                       default='small', help='default: small')
+  parser.add_argument('--verify', action='store_true',
+                      help='hold what was downloaded against published checksums')
+  workers.add_arguments(parser)
 
 
 def _add_from(parser: parsers.Parser, what: str) -> None:
@@ -109,6 +113,7 @@ def _add_audio(parser: parsers.Parser) -> None:
   parser.add_argument('--audio', required=True, metavar='DIR',
                       help='files named by video, such as 0123456789a.wav or '
                       '[0123456789a]-[30-40].wav: excerpts, or whole')
+  workers.add_arguments(parser)
 
 
 def _add_label(parser: parsers.Parser) -> None:
@@ -135,9 +140,8 @@ def run(args: argparse.Namespace) -> None:
   if args.corpus == LABEL:
     _label(args)
   else:
-    extra = _extra(args)
     corpus = importlib.import_module(CORPORA[args.corpus])
-    corpus.build(out_dir=args.out, workers=args.workers, **extra)
+    corpus.build(out_dir=args.out, **_extra(args))
   from musiclm_jax.commands import inspect as inspection  # pylint: disable=g-import-not-at-top
   inspection.print_corpus(args.out)
 
@@ -158,15 +162,16 @@ def _extra(args: argparse.Namespace) -> dict[str, Any]:
   """What the corpus's own options say, as its `build` takes it."""
   extra = {option: getattr(args, option) for option in _OWN
            if getattr(args, option, None) is not None}
+  if args.corpus in _HOURS_HELP:  # made or fetched here
+    extra['workers'] = args.workers
+  else:
+    extra['runner'] = workers.from_arguments(args)
   if args.corpus in _HOURS:
     extra.setdefault('hours', _HOURS[args.corpus])
   if 'hours' in extra and not 0 < extra['hours'] <= MAX_HOURS:
     raise errors.UserError(
         f'--hours is {extra["hours"]:g}; expected above 0, at most '
         f'{MAX_HOURS:g}.')
-  if args.workers is not None and args.workers < 1:
-    raise errors.UserError(
-        f'--workers is {args.workers}; expected at least 1.')
   if 'packages' in extra:
     extra['packages'] = [
         name.strip() for name in extra['packages'].split(',') if name.strip()]

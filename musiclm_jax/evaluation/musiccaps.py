@@ -86,8 +86,8 @@ def load(directory: str | pathlib.Path) -> tuple[
         f'{next(iter(rows), "<ytid>")}.wav ({error})') from error
   found = excerpts.match(files, {n: row.excerpt for n, row in rows.items()})
   return rows, {
-      name: dataclasses.replace(files[sound.path], sound=sound.read)
-      for name, sound in found.sounds.items()}
+      name: dataclasses.replace(files[place.path], sound=place.read)
+      for name, place in found.places.items()}
 
 
 def chosen(rows: dict[str, table.Row],

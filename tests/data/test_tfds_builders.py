@@ -10,14 +10,13 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('dill')  # of tfds.testing
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from musiclm_jax import records
 from musiclm_jax import tfds_layout
 from musiclm_jax.data import features
 from musiclm_jax.data import musiccaps
-from musiclm_jax.data import sounds
+from musiclm_jax.data.audio_folder import items
 from musiclm_jax.data.audiocaps import audiocaps_dataset_builder
 from musiclm_jax.data.audioset_labels import audioset_labels_dataset_builder
 from musiclm_jax.data.fma import fma_dataset_builder
@@ -85,18 +84,23 @@ def test_a_dataset_is_a_corpus(tmp_path):
     tracks = {t.id: t for t in made.split(name)}
     assert set(tracks) == {t.id for t in ours.split(name)}
     for track in ours.split(name):
-      assert tracks[track.id].meta == track.meta
+      assert tracks[track.id].meta == dict(
+          track.meta, licence=ours.manifest['licence'])
       assert (made.split(name).read(tracks[track.id]) ==
               ours.split(name).read(track)).all()
 
 
-def test_what_a_record_says():
-  track = sounds.Track('train', 'a', sounds.Sound(pathlib.Path('a.wav')), ('A.',),
-                       ('b',), about=dict(genre='x'))
-  piece = sounds.Piece('a#001', np.arange(3, dtype=np.int16), 1.5)
-  made = features.example(track, piece, 'CC0')
-  assert made.pop('audio').tolist() == [0, 1, 2]
-  assert json.loads(made.pop('about')) == dict(genre='x', start_seconds=1.5)
-  assert made == dict(
-      id='a#001', captions=['A.'], aspects=['b'], source='a.wav', licence='CC0',
-      checksum=hashlib.sha256(bytes([0, 0, 1, 0, 2, 0])).hexdigest())
+def test_what_a_record_says(tmp_path, monkeypatch):
+  monkeypatch.setattr(features.folder_corpus, 'MAX_SECONDS', 2.0)
+  path = downloads.write_tone(tmp_path / 'a.wav', 6.0, rate=24_000)
+  item = items.Item('a', str(path), captions=('A.',), aspects=('b',), split='test',
+                    start_seconds=1.0, end_seconds=5.0, about=dict(genre='x'))
+  one, two = features.examples(item, 'CC0', 1.0)
+  for made, name, start in ((one, 'a#000', 1.0), (two, 'a#001', 3.0)):
+    pcm = made.pop('audio')
+    assert len(pcm) == 48_000
+    assert json.loads(made.pop('about')) == dict(genre='x', start_seconds=start)
+    assert made == dict(id=name, captions=['A.'], aspects=['b'], source='a',
+                        licence='CC0', checksum=hashlib.sha256(pcm).hexdigest())
+  reject = features.examples(item, 'CC0', 5.0)
+  assert reject.reason == 'too short' and reject.split == 'test'

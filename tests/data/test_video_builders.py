@@ -21,13 +21,15 @@ def _tracks(corpus):
 
 
 def _build(builder, *arguments):
-  return builder.build(*arguments, workers=2, progress=False)
+  return builder.build(*arguments, progress=False)
 
 
 def test_musiccaps(tmp_path):
   out = tmp_path / 'out'
   summary = _build(musiccaps, *downloads.musiccaps(tmp_path / 'in'), out)
-  assert summary == dict(rows=4, used=3, tracks=3, rejected={'missing': 1})
+  assert summary == dict(
+      rows=4, there=3, not_there={'missing': 1}, splits=dict(
+          test=dict(rows=2, there=2), train=dict(rows=2, there=1)))
   tracks = _tracks(out)
   assert {name: split for name, (split, _, _) in tracks.items()} == {
       '-abcdefghij': 'test', '0123456789a': 'test', 'A_cdefghi-k': 'train'}
@@ -40,10 +42,10 @@ def test_musiccaps(tmp_path):
   assert meta['aspects'] == ['slow', 'sad']
   assert meta['is_balanced_subset'] is True and meta['is_audioset_eval'] is True
   assert meta['audioset_labels'] == ['/m/04rlf', '/m/0xzly']
-  assert meta['start_seconds'] == 30.0
+  assert meta['video_seconds'] == 30.0 and meta['start_seconds'] == 0.0
   assert 'CC-BY-SA' in records.Corpus(out).manifest['licence']
   assert tracks['A_cdefghi-k'][2].meta['is_balanced_subset'] is False
-  assert records.Corpus(out).manifest['source'] == summary
+  assert tracks['0123456789a'][2].meta['start_seconds'] == 10.0
 
 
 def test_what_is_there_and_what_is_missing(tmp_path):
@@ -57,7 +59,7 @@ def test_what_is_there_and_what_is_missing(tmp_path):
       tracks={'-abcdefghij': 'there', '0123456789a': 'there',
               'A_cdefghi-k': 'there', 'gone_4567_9': 'unreadable'})
   reject, = map(json.loads, (tmp_path / 'out/rejects.jsonl').read_text().splitlines())
-  assert reject['id'] == 'gone_4567_9' and 'not readable' in reject['detail']
+  assert reject['file'] == 'gone_4567_9' and 'not readable' in reject['detail']
 
 
 @pytest.mark.parametrize('rows, message', [
@@ -91,7 +93,7 @@ def test_more_columns_do_no_harm(tmp_path):
 def test_audiocaps(tmp_path):
   out = tmp_path / 'out'
   summary = _build(audiocaps, *downloads.audiocaps(tmp_path / 'in'), out)
-  assert summary['used'] == 3
+  assert summary['there'] == 3
   tracks = _tracks(out)
   assert {split: track.captions for split, _, track in tracks.values()} == {
       'train': ['A dog barks'], 'validation': ['Rain falls', 'It rains'],
@@ -138,7 +140,7 @@ def test_folders_without_tables_or_audio(tmp_path, builder, make):
   with pytest.raises(errors.UserError, match='--audio .* is not a folder'):
     _build(builder, folder, tmp_path / 'none', tmp_path / 'out')
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(errors.UserError, match='none of the . recordings .* missing'):
+  with pytest.raises(errors.UserError, match=r'is there .[23] missing'):
     _build(builder, folder, tmp_path / 'empty', tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
@@ -148,11 +150,11 @@ def test_from_the_shell(tmp_path, capsys):
   out = tmp_path / 'out'
   code, printed, _ = command_line.run(
       capsys, 'data', 'musiccaps', '--csv', csv, '--audio', audio, '--out', out)
-  assert code == 0 and 'musiccaps: 3 of 4 recordings' in printed
-  assert '1 missing (listed in rejects.jsonl)' in printed
+  assert code == 0 and 'musiccaps: 3 of 4 recordings; 1 missing' in printed
+  (audio / '0123456789a.flac').unlink()
   code, _, told = command_line.run(
       capsys, 'data', 'musiccaps', '--csv', csv, '--audio', audio, '--out', out)
-  assert code == 2 and 'exists already' in told
+  assert code == 2 and 'exists already, and is not of this source' in told
   code, _, told = command_line.run(
       capsys, 'data', 'musiccaps', '--csv', tmp_path / 'no.csv', '--audio', audio,
       '--out', tmp_path / 'new')
