@@ -5,8 +5,6 @@ named `audio` where metadata.json tells sample_rate_hz. Its captions are texts
 named caption, captions or text. Only this file of an ingest needs TensorFlow.
 """
 
-from collections.abc import Iterator
-import contextlib
 import functools
 import itertools
 import os
@@ -15,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax import audio_stream
 from musiclm_jax import errors
-from musiclm_jax.data.audio_folder import hear
 from musiclm_jax.data.audio_folder import items as items_lib
 
 _CAPTIONS, _ASPECTS = ('captions', 'caption', 'text'), ('aspects', 'tags')
@@ -61,16 +57,8 @@ class Reader:
   def __init__(self):
     self._next, self._examples = None, iter(())
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *unused_error):
-    self._examples = iter(())
-
-  @contextlib.contextmanager
-  def open(self, item: items_lib.Item
-           ) -> Iterator[tuple[audio_stream.Source, dict[str, Any]]]:
-    """(the sound, dict(captions, aspects) of what the example says)."""
+  def read(self, item: items_lib.Item) -> tuple[np.ndarray, int, dict[str, Any]]:
+    """([N] or [N, channels] float, its rate in Hz, dict(captions, aspects))."""
     builder = _builder(item.where)
     if self._next != (item.where, item.part):
       split, number = item.part
@@ -83,10 +71,8 @@ class Reader:
     if np.issubdtype(audio.dtype, np.integer):
       # TFDS hands 16-bit samples on as 64-bit ones.
       audio = audio.astype(np.float32) / np.float32(32767)
-    says = dict(captions=_texts(example, _CAPTIONS),
-                aspects=_texts(example, _ASPECTS))
-    with hear.opened_array(audio, rate_hz) as source:
-      yield source, says
+    return audio, rate_hz, dict(captions=_texts(example, _CAPTIONS),
+                                aspects=_texts(example, _ASPECTS))
 
 
 def _texts(example, names):

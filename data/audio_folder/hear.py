@@ -67,9 +67,8 @@ def hear(part: tuple[list[items_lib.Item], Limits, str]) -> list[dict[str, Any]]
   """
   recordings, limits, to = part
   told, found = [], []
-  with places.whole(to + PCM) as made, open(made, 'wb') as out, (
-      contextlib.ExitStack()) as stack:
-    openers = _openers(stack)
+  openers = _openers()
+  with places.whole(to + PCM) as made, open(made, 'wb') as out:
     for item in recordings:
       begin = out.tell()
       try:
@@ -192,17 +191,23 @@ def pieces(num_samples: int, max_seconds: float) -> list[tuple[int, int]]:
   return list(zip(edges[:-1], edges[1:]))
 
 
-def _openers(stack):
+def _openers():
   """{reader: function of an item that opens it, as (source, what it says)}."""
 
   @functools.cache
   def datasets_reader():
     # It brings TensorFlow, which nothing else here needs.
     from musiclm_jax.data.audio_folder import datasets  # pylint: disable=g-import-not-at-top
-    return stack.enter_context(datasets.Reader())
+    return datasets.Reader()
+
+  @contextlib.contextmanager
+  def open_example(item):
+    audio, rate_hz, says = datasets_reader().read(item)
+    with _opened_array(audio, rate_hz) as source:
+      yield source, says
 
   return {items_lib.FILE: _open_file, items_lib.CORPUS: _open_track,
-          items_lib.TFDS: lambda item: datasets_reader().open(item)}
+          items_lib.TFDS: open_example}
 
 
 @contextlib.contextmanager
@@ -216,12 +221,12 @@ def _open_file(item):
 def _open_track(item):
   split = _split(item.where, item.part[0])
   audio = split.read(split[item.part[1]])
-  with opened_array(audio, split.sample_rate_hz) as source:
+  with _opened_array(audio, split.sample_rate_hz) as source:
     yield source, {}
 
 
 @contextlib.contextmanager
-def opened_array(audio: np.ndarray, rate_hz: int
+def _opened_array(audio: np.ndarray, rate_hz: int
                  ) -> Iterator[audio_stream.Source]:
   """[N] or [N, channels] as what a file of it would be: checked and resampled."""
   import soundfile  # pylint: disable=g-import-not-at-top

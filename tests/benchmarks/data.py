@@ -1,27 +1,35 @@
 """How fast the data paths are; prints, and never asserts.
 
   python tests/benchmarks/data.py [--bundle DIR] [--json FILE]
+                                  [--only pipeline|ingest|precompute]
 
   coarse_sequences_per_s   input pipeline of the coarse stage, paper grids:
                            sequences of 2,264 tokens from tracks of 3 minutes
   coarse_tokens_per_s      the same in tokens
   resume_seconds           first batch at step 1,000,000 less that at step 0
+  ingest_xrt               `musiclm ingest`, x real time of a core's own time, of
+                           stereo at 44.1 kHz, a third each WAV, FLAC and MP3;
+                           the first files are not counted
   precompute_xrt           tokenising with --bundle, x real time; the first
                            minute, which compiles, is not counted
 """
 
 import argparse
+import functools
 import itertools
 import pathlib
 import tempfile
 import time
 
 import numpy as np
+import soundfile
 
 from musiclm_jax import bundle as bundle_lib
 from musiclm_jax import figures
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax import workers
+from musiclm_jax.data import audio_folder
 from musiclm_jax.tokenizers import loading
 from musiclm_jax.tokens import crops
 from musiclm_jax.tokens import precompute
@@ -31,6 +39,7 @@ _TRACKS = 40
 _TRACK_SECONDS = 180
 _REPEATS = 5
 _BATCH_SIZE = 16
+_INGESTED = 18  # files of a minute
 
 
 class RandomTokenizers(loading.Tokenizers):
@@ -101,6 +110,22 @@ def pipeline(root):
               resume_seconds=float(resume))
 
 
+def ingesting(root):
+  """x real time of `musiclm ingest` with one worker."""
+  options = workers.Options(workers=1)
+  for name, tracks in (('first', 3), ('ingested', _INGESTED)):
+    (root / name).mkdir()
+    for i in range(tracks):
+      rng = np.random.default_rng(i)
+      sound = np.cumsum(0.02 * rng.standard_normal((60 * 44_100, 2)), 0) % 1 - 0.5
+      soundfile.write(root / name / f'{i}.{("wav", "flac", "mp3")[i % 3]}',
+                      0.8 * sound, 44_100)
+    start = time.process_time()
+    audio_folder.build(root / name, root / f'{name}_corpus', runner=options,
+                       progress=False)
+  return dict(ingest_xrt=_INGESTED * 60 / (time.process_time() - start))
+
+
 def tokenising(root, bundle_dir):
   """x real time of `musiclm precompute` on tracks of 30 s."""
   tokenizers = loading.Tokenizers.load(bundle_dir)
@@ -116,13 +141,20 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--bundle', default=str(bundle_lib.shipped()))
   parser.add_argument('--json', metavar='FILE')
+  parts = dict(pipeline=pipeline, ingest=ingesting, precompute=tokenising)
+  parser.add_argument('--only', choices=parts, help='one part of them')
   args = parser.parse_args()
+  found = {}
   with tempfile.TemporaryDirectory() as root:
-    found = pipeline(pathlib.Path(root))
-    if (pathlib.Path(args.bundle) / 'manifest.json').is_file():
-      found.update(tokenising(pathlib.Path(root), args.bundle))
-    else:
-      print(f'precompute_xrt: no bundle at {args.bundle}')
+    for name, part in parts.items():
+      if args.only not in (None, name):
+        continue
+      if part is tokenising:
+        if not (pathlib.Path(args.bundle) / 'manifest.json').is_file():
+          print(f'precompute_xrt: no bundle at {args.bundle}')
+          continue
+        part = functools.partial(tokenising, bundle_dir=args.bundle)
+      found |= part(pathlib.Path(root))
   for name, value in found.items():
     print(f'{name}: {value:.4g}')
   if args.json:
