@@ -33,7 +33,7 @@ _EXTRAS = {
         'tensorflow-text>=2.20', 'seqio>=0.0.20', 'tensorflow-datasets>=4.9.8',
         'protobuf>=5.28',
     ],
-    'data': ['music21>=9.7', 'pretty_midi>=0.2.10', 'mido>=1.3'],
+    'data': ['music21>=9.7', 'pretty_midi>=0.2.10', 'mido>=1.3', 'fsspec>=2024.6'],
     # T5X itself has no release: the commits are in locks/t5x_commits.txt, to be
     # installed without what they declare (`launch/local.sh t5x` does it).
     't5x': [
@@ -58,7 +58,7 @@ _EXTRAS = {
     'visqol': ['visqol-python>=3.8'],  # compiles libsvm: needs a C compiler
     'bench': ['torch>=2.6', 'transformers>=5.0', 'encodec>=0.1.1'],
     'test': [
-        'pytest>=8.3', 'pytest-xdist>=3.6', 'hypothesis>=6.100',
+        'pytest>=8.3', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'dill>=0.3.8',
         'matplotlib>=3.9',
     ],
     'lint': ['ruff>=0.17'],

@@ -73,7 +73,7 @@ def build(out_dir: str | os.PathLike, name: str, licence: str,
         json.dumps(_row(item)) + '\n' for item in found
         if isinstance(item, items.Item)), encoding='utf-8')
     audio_folder.build(path, out_dir, min_seconds=MIN_SECONDS, licence=licence,
-                       progress=progress, runner=runner)
+                       progress=progress, runner=runner, name=name)
   where = out_dir if places.is_remote(out_dir) else files_lib.expand(out_dir)
   lines = places.read(places.join(where, folder_corpus.REJECTS)).decode()
   available = _available(found, {

@@ -44,7 +44,7 @@ _BY = ('file', 'folder')
 
 def build(source, out_dir, captions=None, min_seconds=MIN_SECONDS,
           max_seconds=MAX_SECONDS, split_by='file', licence=_UNKNOWN_LICENCE,
-          workers=None, progress=True, data_dir=None, runner=None):
+          workers=None, progress=True, data_dir=None, runner=None, name=NAME):
   """Writes a corpus of every usable recording of a source.
 
   Args:
@@ -62,6 +62,7 @@ def build(source, out_dir, captions=None, min_seconds=MIN_SECONDS,
     progress: False: print nothing.
     data_dir: of a dataset of TFDS.
     runner: `workers.Options`, where it is not threads of this process.
+    name: what the corpus calls itself.
 
   Returns:
     dict(files, used, tracks, rejected: {reason: count}, passed_over: {reason:
@@ -85,7 +86,7 @@ def build(source, out_dir, captions=None, min_seconds=MIN_SECONDS,
   if split_by == 'file':
     found.items = [dataclasses.replace(i, folder='') for i in found.items]
   job = _Job(out, found, hear.Limits(min_seconds, max_seconds), licence, split_by,
-             runner or workers_lib.Options(workers=workers), progress)
+             runner or workers_lib.Options(workers=workers), progress, name)
   with job.claimed():
     there = job.there()
     if there is not None:
@@ -134,6 +135,7 @@ class _Job:
   split_by: str
   runner: workers_lib.Options
   progress: bool
+  name: str
 
   @property
   def work(self):
@@ -300,7 +302,7 @@ class _Job:
     plans = {}
     for split, own in sorted(tracks.items()):
       divided = shards.divide(own)
-      names = record_shards.names(NAME, split, len(divided))
+      names = record_shards.names(self.name, split, len(divided))
       for number, (name, some) in enumerate(zip(names, divided)):
         plans[f'{split}-{number:05d}'] = shards.Plan(
             places.join(self.made, name),
@@ -337,7 +339,7 @@ class _Job:
       places.write(places.join(self.made, name), ''.join(
           json.dumps(line, ensure_ascii=False) + '\n' for line in lines).encode())
     record_shards.describe(self.made, dict(
-        format=records.FORMAT, name=NAME, sample_rate_hz=SAMPLE_RATE_HZ,
+        format=records.FORMAT, name=self.name, sample_rate_hz=SAMPLE_RATE_HZ,
         licence=self.licence, folder=self.found.name, **self.found.about,
         split_by=self.split_by, source=summary,
         ingest=self.fingerprints()[0]), written)

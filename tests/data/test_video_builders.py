@@ -44,6 +44,7 @@ def test_musiccaps(tmp_path):
   assert meta['audioset_labels'] == ['/m/04rlf', '/m/0xzly']
   assert meta['video_seconds'] == 30.0 and meta['start_seconds'] == 0.0
   assert 'CC-BY-SA' in records.Corpus(out).manifest['licence']
+  assert records.Corpus(out).name == 'musiccaps'
   assert tracks['A_cdefghi-k'][2].meta['is_balanced_subset'] is False
   assert tracks['0123456789a'][2].meta['start_seconds'] == 10.0
 
