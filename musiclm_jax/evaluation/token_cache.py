@@ -180,6 +180,7 @@ def draw(path: pathlib.Path, found: Use) -> None:
     right.bar(places, [level.entropy_bits for level in levels],
               color='#8fbdec')
     right.set_ylabel('bits')
+    right.set_xlim(0.4, max(12, len(levels)) + 0.6)
     share = right.twinx()
     share.plot(places, [100 * level.repeat_share for level in levels], 'o',
                color='#b8510f', markersize=4)
