@@ -34,6 +34,6 @@ else
   flags+=" --setup_file=$root/setup.py"
 fi
 command=(bash "$root/launch/local.sh" ingest "$@"
-  --runner DataflowRunner --runner-flags "$flags")
+  --runner DataflowRunner --runner-flags="$flags")
 if [ "${DRY_RUN:-}" = 1 ]; then echo "${command[*]@Q}"; exit; fi
 exec "${command[@]}"

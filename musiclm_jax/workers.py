@@ -128,7 +128,8 @@ def add_arguments(parser: Any) -> None:
   parser.add_argument('--workers', type=int, metavar='N',
                       help='threads, or with beam processes (default: one a core)')
   parser.add_argument('--runner-flags', default='', metavar="'--A=B --C=D'",
-                      help="options of Beam's engine")
+                      help="options of Beam's engine; write them after a `=`, "
+                      "as in --runner-flags='--region=us-east1'")
 
 
 def from_arguments(args: Any) -> Options:
