@@ -127,7 +127,9 @@ class _SplitWriter:
     directory.mkdir(parents=True)
     self._directory, self._licence = directory, licence
     self._stack = contextlib.ExitStack()
-    self._file = self._lines = self._writer = None
+    self._file: Any = None  # these three are of the shard that is open
+    self._lines: Any = None
+    self._writer: Any = None
     self.shards = []
 
   def add(self, track_id, pcm, meta):
@@ -175,6 +177,7 @@ class Corpus:
   def __init__(self, directory: str | os.PathLike):
     self.directory = pathlib.Path(directory)
     self._found = None  # {split: tracks} where there is no index
+    self.manifest: dict[str, Any]
     path = self.directory / MANIFEST
     if path.is_file():
       self.manifest = files.read_json(path, _AGAIN)
