@@ -7,7 +7,8 @@
   licence, split                   of this recording
   start_s, end_s                   the part of the file that is meant
 
-Other columns are kept with the track. A recording with several captions may have
+Other columns are kept with the track, but for the names that records have of their
+own (`RESERVED`), which are refused. A recording with several captions may have
 several lines that differ in the caption alone.
 """
 
@@ -18,7 +19,6 @@ import json
 import math
 import os
 import pathlib
-import re
 
 from musiclm_jax import errors
 from musiclm_jax import files
@@ -29,7 +29,9 @@ from musiclm_jax.data.audio_folder import items as items_lib
 SUFFIXES = ('.csv', '.jsonl')
 _KNOWN = ('path', 'url', 'id', 'caption', 'captions', 'aspects', 'licence',
           'license', 'split', 'start_s', 'end_s')
-_SPLIT = re.compile(r'[a-z][\w-]*')
+_SPLITS = ('train', 'validation', 'test')
+# What the index of a corpus says of every track.
+RESERVED = ('shard', 'offset', 'num_samples', 'checksum', 'start_seconds')
 
 
 def find(place: str) -> items_lib.Found:
@@ -84,8 +86,8 @@ def _csv(place, text):
         twice = {name for name in columns if columns.count(name) > 1}
         if twice or not {'path', 'url'} & set(columns):
           raise errors.UserError(
-              f'{place} has columns {", ".join(columns)[:200]}; expected path or '
-              f'url among them, each once.')
+              f'{place} has columns {", ".join(columns)[:200] or "of no name"}; '
+              f'expected path or url among them, each once.')
       elif any(field.strip() for field in row):
         if len(row) > len(columns):
           raise errors.UserError(
@@ -133,20 +135,39 @@ def _item(where, place, row):
   captions = tuple(dict.fromkeys(
       text.strip() for text in texts if not text_lib.is_blank(text)))
   split = str(row.get('split', '')).strip()
-  if split and not _SPLIT.fullmatch(split):
+  if split and split not in _SPLITS:
     raise errors.UserError(
         f'{where}: split {split!r}; expected train, validation or test.')
+  about = _about(where, row)
   size = stamp = 0
   if not places.is_remote(path) and os.path.exists(path):
     size, stamp = os.stat(path).st_size, os.stat(path).st_mtime_ns
   return items_lib.Item(
-      str(row.get('id') or named.strip() + (f'@{start:g}' if start else '')),
+      str(row.get('id') or files.encodable(named.strip()) + (
+          f'@{start:g}' if start else '')),
       path, captions=captions, aspects=_aspects(where, row), split=split,
       licence=str(row.get('licence') or row.get('license') or ''),
       folder=named.strip().rpartition('/')[0], start_seconds=start or 0.0,
-      end_seconds=end, size=size, stamp=stamp,
-      about={key: value for key, value in row.items() if key not in _KNOWN}
+      end_seconds=end, size=size, stamp=stamp, about=about
   ), len(texts) - sum(not text_lib.is_blank(text) for text in texts)
+
+
+def _about(where, row):
+  """The columns that are not ours; UserError for what no track can keep."""
+  for key in RESERVED:
+    if key in row:
+      raise errors.UserError(
+          f'{where}: {key} is a name that records have of their own; call the '
+          f'column otherwise.')
+  if not isinstance(row.get('source', ''), str):
+    raise errors.UserError(f'{where}: source must be text.')
+  # Paths may go beyond UTF-8, as file names do.
+  kept = {key: value for key, value in row.items() if key not in ('path', 'url')}
+  text = json.dumps(kept, ensure_ascii=False)
+  if files.encodable(text) != text:
+    raise errors.UserError(
+        f'{where}: a text holds half a character; write the whole one.')
+  return {key: value for key, value in row.items() if key not in _KNOWN}
 
 
 def _seconds(where, row, key):

@@ -43,27 +43,56 @@ def find(source: str | os.PathLike, captions: str | os.PathLike | None = None,
     UserError: there is nothing of the kind, or no sound in it.
   """
   text = str(source)
-  if text.startswith(_TFDS):
-    from musiclm_jax.data.audio_folder import datasets  # pylint: disable=g-import-not-at-top
-    return datasets.find(text.removeprefix(_TFDS), data_dir)
-  is_list = text.lower().endswith(manifests.SUFFIXES)
-  if places.is_remote(text):
-    return manifests.find(text) if is_list else _store(text, captions)
+  if not text.strip():
+    raise errors.UserError(
+        'SOURCE is empty; expected a folder, a pattern, a list, a store, a corpus '
+        "or tfds:NAME ('.' is the folder here).")
+  if data_dir is not None and not text.startswith(_TFDS):
+    raise errors.UserError(
+        f'--data-dir goes with tfds:NAME, not with {text}; leave it out.')
   # '.' has no name, and the manifest and labels want one.
   path = pathlib.Path(os.path.abspath(files_lib.expand(source)))
+  if _says_captions(text, path):
+    if captions is not None:
+      raise errors.UserError(
+          f'--captions goes with a folder, a pattern or a store; {text} says '
+          f'captions itself. Leave it out.')
+    return _with_captions(text, path, data_dir)
+  if places.is_remote(text):
+    return _store(text, captions)
   if any(c in text for c in _MAGIC) and not path.exists():
     return _pattern(path, captions)
-  if is_list and path.is_file():
-    return manifests.find(str(path))
   if not path.is_dir():
-    what = 'is a file; name its folder' if path.exists() else 'does not exist'
-    raise errors.UserError(f'audio folder {path} {what}.')
-  if tfds_layout.is_here(path) and not tfds_layout.holds_records(path):
-    from musiclm_jax.data.audio_folder import datasets  # pylint: disable=g-import-not-at-top
-    return datasets.find(str(path), data_dir)
-  if tfds_layout.is_here(path) or _is_corpus(path):
-    return _corpus(path)
+    if path.exists():
+      raise errors.UserError(
+          f'{path} is a file, and no list (.csv or .jsonl); name its folder.')
+    raise errors.UserError(f'audio folder {path} does not exist.')
   return _folder(path, captions)
+
+
+def _says_captions(text, path):
+  """Whether it is a list, a corpus or a dataset."""
+  if text.startswith(_TFDS):
+    return True
+  if text.lower().endswith(manifests.SUFFIXES):
+    if places.is_remote(text) or path.is_file():
+      return True
+  return not places.is_remote(text) and path.is_dir() and (
+      tfds_layout.is_here(path) or _is_corpus(path))
+
+
+def _with_captions(text, path, data_dir):
+  """What a list, a corpus or a dataset holds."""
+  from musiclm_jax.data.audio_folder import datasets  # pylint: disable=g-import-not-at-top
+  if text.startswith(_TFDS):
+    return datasets.find(text.removeprefix(_TFDS), data_dir)
+  if places.is_remote(text):
+    return manifests.find(text)
+  if path.is_file():
+    return manifests.find(str(path))
+  if tfds_layout.is_here(path) and not tfds_layout.holds_records(path):
+    return datasets.find(str(path))
+  return _corpus(path)
 
 
 def _is_corpus(path):

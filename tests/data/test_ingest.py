@@ -181,11 +181,40 @@ def test_a_list(music, tmp_path):
     ('path,caption\na.wav,one, two\n', 'line 2: 3 fields, expected 2'),
     ('path,caption\n"a.wav\n', 'not CSV'),
     ('path,split\na.wav,../x\n', "split '../x'; expected train"),
+    ('path,split\na.wav,val\n', "split 'val'; expected train"),
+    ('path,offset\na.wav,3\n', 'line 2: offset is a name that records have'),
+    ('path,start_seconds\na.wav,3\n', 'line 2: start_seconds is a name'),
+    ('\n', 'columns of no name; expected path or url'),
     ('path\n', 'names no recording')])
 def test_a_list_that_is_none(tmp_path, text, words):
   (tmp_path / 'list.csv').write_text(text)
   with pytest.raises(errors.UserError, match=words):
     _build(tmp_path / 'list.csv', tmp_path / 'c')
+  assert [p.name for p in tmp_path.iterdir()] == ['list.csv']
+
+
+@pytest.mark.parametrize('row, words', [
+    ({'source': 3}, 'line 1: source must be text'),
+    ({'caption': 'a \ud800 b'}, 'line 1: a text holds half a character'),
+    ({'genre': ['\ud800']}, 'line 1: a text holds half a character')])
+def test_a_row_that_no_track_can_keep(tmp_path, row, words):
+  (tmp_path / 'list.jsonl').write_text(json.dumps(dict(row, path='a.wav')))
+  with pytest.raises(errors.UserError, match=words):
+    _build(tmp_path / 'list.jsonl', tmp_path / 'c')
+  assert [p.name for p in tmp_path.iterdir()] == ['list.jsonl']
+
+
+def test_what_would_be_passed_over_is_refused(music, unbroken, tmp_path):
+  (tmp_path / 'list.csv').write_text(f'path\n{music}/000.wav\n')
+  for source in (tmp_path / 'list.csv', unbroken):
+    with pytest.raises(errors.UserError, match='--captions goes with a folder'):
+      _build(source, tmp_path / 'c', captions=tmp_path / 'captions.csv')
+  with pytest.raises(errors.UserError, match='--data-dir goes with tfds:NAME'):
+    _build(music, tmp_path / 'c', data_dir=tmp_path)
+  with pytest.raises(errors.UserError, match='SOURCE is empty'):
+    _build('', tmp_path / 'c')
+  with pytest.raises(errors.UserError, match='000.wav is a file, and no list'):
+    _build(music / '000.wav', tmp_path / 'c')
   assert [p.name for p in tmp_path.iterdir()] == ['list.csv']
 
 
