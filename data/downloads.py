@@ -105,8 +105,11 @@ def _check(name, found):
 
 def _row(item):
   """A recording as a line of a list."""
+  # The list stands elsewhere, and what it names is found from its place.
+  where = item.where if places.is_remote(item.where) else os.path.abspath(
+      item.where)
   return dict(
-      item.about, path=item.where, id=item.id, captions=list(item.captions),
+      item.about, path=where, id=item.id, captions=list(item.captions),
       aspects=list(item.aspects), licence=item.licence, split=item.split,
       start_s=item.start_seconds, end_s=item.end_seconds)
 

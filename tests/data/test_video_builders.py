@@ -63,6 +63,14 @@ def test_what_is_there_and_what_is_missing(tmp_path):
   assert reject['file'] == 'gone_4567_9' and 'not readable' in reject['detail']
 
 
+def test_a_folder_of_audio_named_from_here(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  csv, audio = (path.relative_to(tmp_path)
+                for path in downloads.musiccaps(tmp_path / 'in'))
+  assert _build(musiccaps, csv, audio, 'out')['there'] == 3
+  assert len(_tracks('out')) == 3
+
+
 @pytest.mark.parametrize('rows, message', [
     ([('id', 'caption')], 'lacks the columns ytid, start_s, end_s'),
     ([downloads.MUSICCAPS_COLUMNS, downloads.musiccaps_row('a')[:-1]],
