@@ -22,6 +22,18 @@ def is_remote(path: str | os.PathLike) -> bool:
   return '://' in str(path)
 
 
+def check_lasting(path: str | os.PathLike, what: str) -> None:
+  """UserError where what is written there goes with the process.
+
+  Args:
+    path: path or URL.
+    what: how the message calls it.
+  """
+  if str(path).startswith('memory://'):
+    raise errors.UserError(
+        f'{what} {path} ends with this command; choose a folder or a store.')
+
+
 def join(folder: str | os.PathLike, *names: str) -> str:
   """
   >>> join('gs://bucket/music/', 'a', 'b.wav')

@@ -190,7 +190,7 @@ class Corpus:
     if self.manifest.get('format') not in (FORMAT, _FORMER):
       raise errors.UserError(
           f'{path} has format {self.manifest.get("format")!r}, expected '
-          f'{FORMAT!r}.')
+          f'{FORMAT!r}; {_AGAIN}.')
     files.require(path, self.manifest, _AGAIN, name=str, sample_rate_hz=int,
                   splits=dict)
 
@@ -215,8 +215,15 @@ class Corpus:
   def split(self, name: str) -> 'Split':
     if name not in self.manifest['splits']:
       raise errors.choice(f'split of {self.directory}', name, self.splits)
-    return Split(self.directory / name, self.sample_rate_hz,
-                 None if self._found is None else self._found[name])
+    split = Split(self.directory / name, self.sample_rate_hz,
+                  None if self._found is None else self._found[name])
+    said = self.manifest['splits'][name]
+    expected = said.get('tracks') if isinstance(said, dict) else None
+    if isinstance(expected, int) and len(split) != expected:
+      raise errors.UserError(
+          f'{split.directory / record_index.INDEX} has {len(split)} tracks, and '
+          f'{MANIFEST} says {expected}; {_AGAIN}.')
+    return split
 
 
 def _scanned(directory):

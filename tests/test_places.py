@@ -54,3 +54,9 @@ def test_unknown_stores_are_one_line(path, monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 's3fs', None)
   with pytest.raises(errors.UserError, match='no way to open'):
     places.read(path)
+
+
+def test_what_goes_with_the_process_is_no_output():
+  places.check_lasting('gs://bucket/a', '--out')
+  with pytest.raises(errors.UserError, match='--out memory://a ends with this'):
+    places.check_lasting('memory://a', '--out')

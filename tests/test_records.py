@@ -149,6 +149,16 @@ def test_damage_is_named_when_a_corpus_is_opened(
   assert str(told.value).startswith(str(corpus.directory))
 
 
+def test_a_lost_line_of_the_index_is_missed(corpus):
+  path = corpus.directory / 'train/tracks.jsonl'
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(b''.join(lines[1:]))
+  with pytest.raises(errors.UserError, match=(
+      f'tracks.jsonl has {len(lines) - 1} tracks, and manifest.json says '
+      f'{len(lines)}; make or copy')):
+    corpus.split('train')
+
+
 def test_lines_of_an_index_end_at_line_feeds_alone(tmp_path):
   caption = 'one\u2028two\u0085three\x0bfour\rfive\nsix \U0001f3b5'
   with records.Writer(tmp_path / 'c', 'test', 100) as writer:

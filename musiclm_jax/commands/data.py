@@ -23,6 +23,7 @@ import importlib
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import places
 from musiclm_jax import workers
 from musiclm_jax.commands import parsers
 
@@ -137,13 +138,20 @@ _ADD = {'folk_gm': _add_folk_gm, 'debian_music': _add_debian_music,
 
 def run(args: argparse.Namespace) -> None:
   """Builds the corpus and says what it holds."""
+  places.check_lasting(args.out, '--out')
+  remote = places.is_remote(args.out)
+  if remote and (args.corpus == LABEL or args.corpus in _HOURS_HELP):
+    raise errors.UserError(
+        f'--out {args.out} is a URL; {args.corpus} is made in a folder. Copy it '
+        f'where it is wanted afterwards.')
   if args.corpus == LABEL:
     _label(args)
   else:
     corpus = importlib.import_module(CORPORA[args.corpus])
     corpus.build(out_dir=args.out, **_extra(args))
-  from musiclm_jax.commands import inspect as inspection  # pylint: disable=g-import-not-at-top
-  inspection.print_corpus(args.out)
+  if not remote:
+    from musiclm_jax.commands import inspect as inspection  # pylint: disable=g-import-not-at-top
+    inspection.print_corpus(args.out)
 
 
 def _label(args: argparse.Namespace) -> None:

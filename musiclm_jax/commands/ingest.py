@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Builds the corpus and says what it holds."""
   from musiclm_jax import places  # pylint: disable=g-import-not-at-top
+  places.check_lasting(args.out, '--out')
   from musiclm_jax.data import audio_folder  # pylint: disable=g-import-not-at-top
   given = {name: getattr(args, name)
            for name in ('licence', 'min_seconds', 'max_seconds')
