@@ -16,11 +16,13 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import importlib.util
 import json
 import multiprocessing
 import os
 import pathlib
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,7 @@ from musiclm_jax import places
 LOCAL, BEAM = 'local', 'beam'
 MOST_TRIES = 3  # ours: so often may a piece end its worker
 _POLL_SECONDS = 0.5
+_SAID, _SHOWN_LINES = 'said', 20  # what Beam's workers say, kept to its end
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Function = Callable[[Any], Any]
@@ -58,6 +61,12 @@ class Options:
     if self.workers is not None and self.workers < 1:
       raise errors.UserError(
           f'{self.workers} workers; expected at least 1.')
+    name = self.runner.lower()
+    if self.runner not in (LOCAL, BEAM) and not (
+        '.' in name or name.endswith('runner')):  # Beam knows whether there is one
+      raise errors.UserError(
+          f"--runner is {self.runner!r}; expected local, beam, or Beam's name of "
+          f'an engine, such as DataflowRunner.')
     if self.runner == LOCAL and self.flags:
       raise errors.UserError(
           f'{" ".join(self.flags)}: options for Beam; name a --runner for them.')
@@ -205,13 +214,10 @@ def _locally(do, pieces, folder, options, said):
 
 def _by_beam(do, pieces, folder, options, said):
   """Rounds of a pipeline, until nothing is left or nothing more gets done."""
-  try:
-    import apache_beam  # pylint: disable=g-import-not-at-top
-    del apache_beam
-  except ModuleNotFoundError as error:
+  if importlib.util.find_spec('apache_beam') is None:
     raise errors.UserError(
         f'--runner {options.runner} needs Beam; run `pip install '
-        f'"musiclm_jax[beam]"`.') from error
+        f'"musiclm_jax[beam]"`.')
   while True:
     left = {name: pieces[name] for name in _left(pieces, folder)
             if not places.exists(places.join(folder, name + '.failed'))}
@@ -240,6 +246,8 @@ def _round(do, left, folder, options, said):
         said()
         if process.is_alive() and _one_is_gone(numbers / 'workers'):
           process.join(5)  # it may have ended in the meantime, as it should
+          if process.is_alive():
+            _show_end(numbers / _SAID)
           break
     finally:
       _end(process)
@@ -254,10 +262,13 @@ def _pipeline(do, left, options, numbers, parent):
   """Runs Beam's pipeline; the body of a process."""
   os.setsid()  # so that its workers can be ended with it
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+  if options.runner == BEAM:
+    # Its workers tell of each of their steps, and take no option not to.
+    with open(os.path.join(numbers, _SAID), 'wb') as said:
+      os.dup2(said.fileno(), 2)
   import logging  # pylint: disable=g-import-not-at-top
-
+  logging.getLogger().setLevel(logging.ERROR)  # it says much on its way in
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
-  logging.getLogger().setLevel(logging.ERROR)
   try:
     runner, settings = _runner(options)
     at_hand = os.path.join(numbers, 'workers') if options.runner == BEAM else ''
@@ -293,6 +304,13 @@ def _runner(options):
   from apache_beam.runners.portability.fn_api_runner import fn_runner  # pylint: disable=g-import-not-at-top
   return fn_runner.FnApiRunner(), pipeline_options.PipelineOptions(flags, **dict(
       direct_num_workers=options.count, direct_running_mode='multi_processing'))
+
+
+def _show_end(path):
+  """The last words of workers of which one is gone."""
+  with contextlib.suppress(FileNotFoundError):
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    print('\n'.join(lines[-_SHOWN_LINES:]), file=sys.stderr, flush=True)
 
 
 def _one_is_gone(folder):

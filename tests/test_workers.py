@@ -59,15 +59,18 @@ def test_results_may_be_kept_in_a_store(tmp_path):
 
 @pytest.mark.parametrize('options, words', [
     (dict(workers=0), 'at least 1'),
+    (dict(runner='nonsense'), "--runner is 'nonsense'; expected local, beam, or"),
+    (dict(runner='Beam'), "--runner is 'Beam'; expected local, beam, or"),
     (dict(flags=('--project=a',)), 'name a --runner')])
 def test_impossible_options(options, words):
   with pytest.raises(errors.UserError, match=words):
     workers.Options(**options)
 
 
-def test_beam_does_what_threads_do(tmp_path):
+def test_beam_does_what_threads_do(tmp_path, capfd):
   work = {f'p{i}': i for i in range(4)}
   done = workers.run(pieces.odd_ones_fail, work, tmp_path, _BEAM)
+  assert not capfd.readouterr().err
   assert done == workers.run(pieces.odd_ones_fail, work, tmp_path / 'b', _TWO)
 
 
