@@ -113,6 +113,10 @@ def run(args: argparse.Namespace) -> None:
         f'--cache {args.cache} is a URL; a cache is a folder that all workers '
         f'see, such as a mounted bucket. Copy it where it is wanted afterwards.')
   files.check_folder(args.cache, '--cache')
+  if os.path.exists(os.path.join(args.cache, records.MANIFEST)):
+    raise errors.UserError(
+        f'--cache {args.cache} is a corpus or a bundle (it has '
+        f'{records.MANIFEST}); choose another folder.')
   precompute(args.bundle, args.corpus, args.cache, say, args.replace, adapters,
              workers.from_arguments(args))
   described = cache_lib.describe(args.cache)

@@ -288,3 +288,13 @@ def test_codebooks_of_the_tokenizers_that_tell_theirs():
   assert all(v.dtype == np.float32 for v in found.values())
   np.testing.assert_allclose(
       found['semantic'][0], parts.semantic.centroids, rtol=1e-6)
+
+
+def test_a_corpus_is_no_place_for_a_cache(corpus, capsys):
+  before = sorted(corpus.directory.rglob('*'))
+  with pytest.raises(SystemExit) as stop:
+    cli.main(['precompute', '--bundle', 'b', '--corpus', str(corpus.directory),
+              '--cache', str(corpus.directory)])
+  assert stop.value.code == 2
+  assert 'is a corpus or a bundle (it has manifest' in capsys.readouterr().err
+  assert sorted(corpus.directory.rglob('*')) == before
