@@ -35,6 +35,7 @@ LOCAL, BEAM = 'local', 'beam'
 MOST_TRIES = 3  # ours: so often may a piece end its worker
 _POLL_SECONDS = 0.5
 _SAID, _SHOWN_LINES = 'said', 20  # what Beam's workers say, kept to its end
+_WORKER = b'sdk_worker_main'  # as Beam starts it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Function = Callable[[Any], Any]
@@ -231,8 +232,8 @@ def _round(do, left, folder, options, said):
   """One pipeline in a process of its own; stopped where a worker dies.
 
   Beam's runner on this machine waits for ever for a worker that was killed. So
-  each worker leaves its number in a folder, and when one of them is gone while
-  the pipeline goes on, the pipeline is ended, to be run again for what is left.
+  when one of them is gone while the pipeline goes on, the pipeline is ended, to
+  be run again for what is left.
   """
   with tempfile.TemporaryDirectory() as numbers:
     numbers = pathlib.Path(numbers)
@@ -240,11 +241,14 @@ def _round(do, left, folder, options, said):
     process = context.Process(
         target=_pipeline, args=(do, left, options, str(numbers), os.getpid()))
     process.start()
+    seen = set()
     try:
       while process.is_alive():
         process.join(_POLL_SECONDS)
         said()
-        if process.is_alive() and _one_is_gone(numbers / 'workers'):
+        there = _workers_of(process.pid)
+        seen |= there
+        if process.is_alive() and seen - there:
           process.join(5)  # it may have ended in the meantime, as it should
           if process.is_alive():
             _show_end(numbers / _SAID)
@@ -271,11 +275,10 @@ def _pipeline(do, left, options, numbers, parent):
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
   try:
     runner, settings = _runner(options)
-    at_hand = os.path.join(numbers, 'workers') if options.runner == BEAM else ''
     with beam.Pipeline(runner=runner, options=settings) as pipeline:
       _ = (pipeline | 'pieces' >> beam.Create(sorted(left.items()))
            | 'shared out' >> beam.Reshuffle()
-           | 'done' >> beam.Map(functools.partial(_on_worker, do, at_hand)))
+           | 'done' >> beam.MapTuple(do))
   except Exception as error:  # pylint: disable=broad-except
     _keep(os.path.join(numbers, 'stopped'), errno=_errno(error), why=(
         f'--runner {options.runner} stopped: {_last_line(error)}'))
@@ -286,13 +289,6 @@ def _end_with(parent):
   while os.getppid() == parent:
     time.sleep(_POLL_SECONDS)
   os.killpg(0, signal.SIGKILL)
-
-
-def _on_worker(do, at_hand, named):
-  if at_hand:
-    os.makedirs(at_hand, exist_ok=True)
-    pathlib.Path(at_hand, str(os.getpid())).touch()
-  do(*named)
 
 
 def _runner(options):
@@ -313,17 +309,20 @@ def _show_end(path):
     print('\n'.join(lines[-_SHOWN_LINES:]), file=sys.stderr, flush=True)
 
 
-def _one_is_gone(folder):
-  return any(not _is_there(int(name)) for name in places.names(folder))
+def _workers_of(session):
+  """The numbers of the workers that a pipeline's process has started.
 
-
-def _is_there(number):
-  """Whether a process runs; one that has ended and is not reaped does not."""
-  try:
-    state = pathlib.Path(f'/proc/{number}/stat').read_text(encoding='utf-8')
-    return state.rsplit(')', 1)[1].split()[0] not in ('Z', 'X')
-  except (FileNotFoundError, ProcessLookupError):
-    return False
+  Those that have ended and are not reaped are not among them.
+  """
+  found = set()
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):
+      state, *numbers = (path / 'stat').read_text(
+          encoding='utf-8').rsplit(')', 1)[1].split()
+      if (int(numbers[2]) == session and state not in ('Z', 'X') and
+          _WORKER in (path / 'cmdline').read_bytes()):
+        found.add(int(path.name))
+  return found
 
 
 def _end(process):
