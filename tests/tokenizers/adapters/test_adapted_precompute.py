@@ -55,7 +55,7 @@ def test_the_spec_of_the_cache_is_the_adapters(cache):
   assert tokens.semantic.codebook_size == 16
   assert tokens.joint == specs.JointSpec(48_000, 12, 3, 8)
   assert tokens.codec_frames_per_semantic == 3
-  assert cache.codebooks.shape == (3, 8, 12)
+  assert cache.codebooks['mulan'].shape == (3, 8, 12)
   assert cache.stats('train') == dict(
       examples=3, seconds=19, acoustic_tokens=19 * 75 * 6,
       acoustic_max_tokens=12 * 75 * 6, semantic_tokens=19 * 25)
