@@ -96,8 +96,8 @@ def label(corpus: str | os.PathLike, sentences: Sequence[str],
       files_lib.expand(out_dir))
   if len(sentences) < plan.nearest:
     raise errors.UserError(
-        f'{len(sentences)} sentences; expected at least --nearest, '
-        f'{plan.nearest}.')
+        f'{len(sentences)} sentences; expected at least the {plan.nearest} of '
+        f'--nearest; give more, or a smaller --nearest.')
   kept = {k: v for k, v in source.manifest.items() if k not in (
       'format', 'name', 'sample_rate_hz', 'splits')}
   with records.Writer(out_dir, source.name, source.sample_rate_hz,

@@ -54,9 +54,15 @@ def load(cache_dir: str | os.PathLike,
       _alone(caches[0], rates))
 
 
-def tokens_of(cache_dir: str | os.PathLike) -> specs.TokenSpec:
-  """The TokenSpec of the caches, as `cache.tokens_of` gives it of one."""
-  return cache_lib.tokens_of(directories(cache_dir)[0])
+def tokens_of(cache_dir: str | os.PathLike,
+              rates: Sequence[float] = ()) -> specs.TokenSpec:
+  """The TokenSpec of the caches, as `cache.tokens_of` gives it of one.
+
+  A leaf asks for it first, so rates that do not fit are refused here already.
+  """
+  parts = directories(cache_dir)
+  _check_rates(tuple(map(float, rates)), len(parts))
+  return cache_lib.tokens_of(parts[0])
 
 
 def order(cache: 'cache_lib.Cache | Mixture', split: str, crop_seconds: int,

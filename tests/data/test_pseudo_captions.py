@@ -135,7 +135,7 @@ def test_sentences(tmp_path):
 @pytest.mark.parametrize('options, message', [
     (['--draws', '4', '--nearest', '3'], '--draws is 4 and --nearest 3'),
     (['--draws', '0'], '--draws is 0'), (['--seed', '-1'], '--seed is -1'),
-    (['--nearest', '3'], '2 sentences; expected at least --nearest, 3'),
+    (['--nearest', '3'], '2 sentences; expected at least the 3 of --nearest'),
     (['--bundle', 'nowhere'], 'no bundle at nowhere'),
     (['--sentences', 'nowhere'], 'sentences nowhere does not exist')])
 def test_wrong_options(tmp_path, capsys, options, message):

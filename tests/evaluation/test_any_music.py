@@ -86,7 +86,8 @@ def test_modelability_of_a_folder(
   figures = json.loads((tmp_path / 'm.json').read_text())
   assert figures['modelability_clips'] == 2  # the first and the sixth file
   assert 0 < figures['modelability_nats_per_second'] < 1000
-  assert figures['clips']['files']['refused'] == {'unreadable': 1, 'silent': 1}
+  assert figures['provenance']['clips']['files']['refused'] == {
+      'unreadable': 1, 'silent': 1}
 
 
 class _Codec:

@@ -139,6 +139,8 @@ def test_seqio_has_the_mixture(both):
 def test_impossible_rates(both, rates, words):
   with pytest.raises(errors.UserError, match=words):
     mixture.load(both, rates)
+  with pytest.raises(errors.UserError, match=words):
+    mixture.tokens_of(both, rates)
 
 
 def test_rates_of_one_cache(cache_dir):
