@@ -131,11 +131,21 @@ def test_a_bundle_for_the_rest(models, corpus, tmp_path, monkeypatch):
   """Only the codec is replaced; the grid stays that of the bundle."""
   from musiclm_jax import bundle  # pylint: disable=g-import-not-at-top
 
+  melody = bundle.Bundle(bundle.shipped()).tokens.melody
+
   class Own:
     codebooks = np.zeros((12, 1024, 128), np.float32)
+    centroids = None
 
-    def encode(self, audio):
+    def encode(self, audio, num_samples=None, stride_seconds=0):
+      del num_samples
+      if stride_seconds:  # as the melody embedder
+        count = max(1, audio.shape[1] // 24_000 - melody.window_seconds + 1)
+        return np.zeros((len(audio), count, melody.num_codebooks), np.int32)
       return np.zeros((len(audio), audio.shape[1] // 960), np.int32)
+
+    def embed_text(self, texts):
+      return np.ones((len(texts), 128), np.float32)
 
     def embed_audio_windows(self, audio):
       count = max(1, audio.shape[1] // 24_000 - 9)
