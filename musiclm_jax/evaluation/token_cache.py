@@ -119,10 +119,12 @@ def _add(levels, codes):
 
 def _streams(cache, stored):
   """(stream, K, [T, Q] codes) of some records."""
+  from musiclm_jax.tokens import preprocessors  # pylint: disable=g-import-not-at-top
   from musiclm_jax.tokens import tasks  # pylint: disable=g-import-not-at-top
   tokens, books = cache.tokens, cache.codebooks['mulan']
   found = [tasks.parse(record, cache.described()) for record in stored]
-  windows = [record['mulan'].numpy() for record in found]
+  windows = [preprocessors.vectors(record['mulan'], books.shape[-1]).numpy()
+             for record in found]
   # All at once, since tracks of each length would be a program of their own.
   codes = batching.by_batches(
       lambda rows: _quantize(rows, books),

@@ -19,14 +19,15 @@ One record is one track, cut to whole seconds:
   captions  [C] string
   acoustic  [T * Q] int32 codes, time outer, level inner; T = seconds * 50
   semantic  [seconds * 25] int32 codes
-  mulan     [W, 128] float32, an embedding per 10 s window, one window a second
-  mulan_text [C, 128] float32, an embedding per caption; not in a cache of
-            format v2, which is read as well
+  mulan     [W, 128] float16, an embedding per 10 s window, one window a second;
+            as bytes, little-endian
+  mulan_text [C, 128] float16, an embedding per caption; as bytes
   melody    [W, 24] int32 codes, a row per 4 s window, one window a second;
             where the bundle had a melody embedder
 
-The three stages' tasks read these same files. Neither TensorFlow nor seqio is
-needed here.
+Caches of former formats are read as well: v3 has float32 in lists, v2 has no
+mulan_text besides. The three stages' tasks read these same files. Neither
+TensorFlow nor seqio is needed here.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,8 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import specs
 
-FORMAT = 'musiclm_jax.tokens.v3'
+FORMAT = 'musiclm_jax.tokens.v4'
+_IN_FLOATS = 'musiclm_jax.tokens.v3'
 _WITHOUT_TEXT = 'musiclm_jax.tokens.v2'
 STREAMS_TASK = 'musiclm_tokens'
 FINGERPRINT = 'fingerprint.json'
@@ -60,13 +62,14 @@ RECORD_FOOTER_BYTES = 4
 
 
 def features(tokens: specs.TokenSpec, melody: bool = False,
-             text: bool = True) -> dict[str, dict]:
+             text: bool = True, halves: bool = True) -> dict[str, dict]:
   """A record under TokenSpec `tokens`: shapes and types as seqio states them.
 
   Args:
     tokens: the TokenSpec.
     melody: whether records hold melody codes.
     text: whether they hold the captions' embeddings.
+    halves: whether embeddings are bytes of float16, not lists of float32.
   """
   described = {
       'id': dict(shape=[], dtype='string'),
@@ -74,7 +77,8 @@ def features(tokens: specs.TokenSpec, melody: bool = False,
       'captions': dict(shape=[None], dtype='string'),
       'acoustic': dict(shape=[None], dtype='int32'),
       'semantic': dict(shape=[None], dtype='int32'),
-      'mulan': dict(shape=[None, tokens.joint.embedding_dim], dtype='float32'),
+      'mulan': dict(shape=[], dtype='string') if halves else dict(
+          shape=[None, tokens.joint.embedding_dim], dtype='float32'),
   }
   if text:
     described['mulan_text'] = described['mulan']
@@ -191,7 +195,7 @@ class Cache:
           f'{directory or "CACHE_DIR"} is not a finished token cache; make one '
           f'with `musiclm precompute --bundle DIR --corpus DIR --cache DIR`.')
     self.about = files.read_json(path, _AGAIN)
-    if self.about.get('format') not in (FORMAT, _WITHOUT_TEXT):
+    if self.about.get('format') not in (FORMAT, _IN_FLOATS, _WITHOUT_TEXT):
       raise errors.UserError(
           f'{path} has format {self.about.get("format")!r}, expected '
           f'{FORMAT!r}; {_AGAIN}.')
@@ -234,7 +238,8 @@ class Cache:
 
   def described(self) -> dict[str, dict]:
     """Shapes and types of a record, as of `features`."""
-    return features(self.tokens, self.has_melody, self.has_text)
+    return features(self.tokens, self.has_melody, self.has_text,
+                    self.about['format'] == FORMAT)
 
   @functools.cached_property
   def codebooks(self) -> dict[str, np.ndarray]:

@@ -93,6 +93,11 @@ class Mixture:
             f'the token caches {first.directory} and {other.directory} are of '
             f'other tokenizers: {"; ".join(lines)}. Precompute both with one '
             f'bundle.')
+      if other.about['format'] != first.about['format']:
+        raise errors.UserError(
+            f'the token caches {first.directory} and {other.directory} have the '
+            f'formats {first.about["format"]!r} and {other.about["format"]!r}; '
+            f'precompute the older one again.')
     names = [cache.about['corpus']['name'] for cache in self.caches]
     self.about = dict(first.about, corpus=dict(name='+'.join(names)))
 

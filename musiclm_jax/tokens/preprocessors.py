@@ -130,7 +130,8 @@ def crop_and_build(
           f'{", ".join(sorted(example))}.')
     if stream.kind == specs.CROP:
       codes = quantize(
-          _embedding(example, stream, start, seed, stage, conditioning),
+          _embedding(example, stream, start, seed, stage, conditioning,
+                     codebooks[stream.source].shape[-1]),
           codebooks[stream.source])
     else:
       codes = _CODES[stream.kind](example[stream.source], placed, start)
@@ -163,16 +164,24 @@ def _folded(seed, which):
       tf.cast(seed, tf.int32), which)
 
 
-def _embedding(example, stream, start, seed, stage, conditioning):
+def vectors(stored: tf.Tensor, dim: int) -> tf.Tensor:
+  """[n, dim] float32 of a feature: as it is, or out of bytes of float16."""
+  if stored.dtype != tf.string:
+    return stored
+  return tf.cast(tf.reshape(
+      tf.io.decode_raw(stored, tf.float16), [-1, dim]), tf.float32)
+
+
+def _embedding(example, stream, start, seed, stage, conditioning, dim):
   """[D] what the tokens of a 'crop' stream stand for: audio, or a caption."""
   embedding = crop_embedding(
-      example[stream.source], start, stage.crop_seconds, stream)
+      vectors(example[stream.source], dim), start, stage.crop_seconds, stream)
   if conditioning.noise:
     noise = tf.math.l2_normalize(tf.random.stateless_normal(
         tf.shape(embedding), _folded(seed, _NOISE_DRAW)))
     embedding = tf.math.l2_normalize(embedding + conditioning.noise * noise)
   if conditioning.text_share:
-    texts = example[f'{stream.source}_text']
+    texts = vectors(example[f'{stream.source}_text'], dim)
     draw, count = _draw(seed, _TEXT_DRAW), tf.shape(texts)[0]
     # Below the share the draw is uniform over the captions as well.
     which = tf.cast(draw / conditioning.text_share * tf.cast(

@@ -213,7 +213,7 @@ def example(
   for name, values in ints.items():
     _extend(feature[name].int64_list, values)
   for name, values in dict(mulan=mulan, mulan_text=text).items():
-    _extend(feature[name].float_list, values)
+    feature[name].bytes_list.value.append(values.astype('<f2').tobytes())
   return made.SerializeToString(deterministic=True)
 
 

@@ -1,6 +1,7 @@
 """What training does to conditions: shares, whose tokens, and nothing else."""
 
 import fake_tokens
+import former_cache
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from musiclm_jax import specs
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning
 from musiclm_jax.tokens import layout as layout_lib
+from musiclm_jax.tokens import mixture
 from musiclm_jax.tokens import preprocessors
 from musiclm_jax.tokens import source as source_lib
 from musiclm_jax.tokens import tasks
@@ -47,8 +49,9 @@ def within(found, share):
 
 def test_the_cache_holds_the_captions_embeddings(example):
   np.testing.assert_allclose(
-      example['mulan_text'],
-      [fake_tokens.text_embedding(text) for text in ('tune 0', 'lively')])
+      preprocessors.vectors(example['mulan_text'], 8),
+      [fake_tokens.text_embedding(text) for text in ('tune 0', 'lively')],
+      atol=5e-4)  # half precision
 
 
 def test_each_condition_has_draws_of_its_own(example):
@@ -121,18 +124,27 @@ def test_impossible_values(settings):
 
 def test_an_older_cache_trains_but_has_no_text(cache_dir, tmp_path):
   """Format v2: records without the captions' embeddings."""
-  import json  # pylint: disable=g-import-not-at-top
-  import shutil  # pylint: disable=g-import-not-at-top
-  shutil.copytree(cache_dir, tmp_path / 'cache')
-  path = tmp_path / 'cache' / cache_lib.FINGERPRINT
-  about = json.loads(path.read_text())
-  path.write_text(json.dumps(dict(about, format='musiclm_jax.tokens.v2')))
+  former_cache.write(cache_dir, tmp_path / 'cache', former_cache.V2)
   batches = lambda share: source_lib.TaskBatches(
       str(tmp_path / 'cache'), stage(), 2,
       conditioning=conditioning.Conditioning(text_share=share)).batches(0)
   next(batches(0.0))
   with pytest.raises(errors.UserError, match='older token cache'):
     next(batches(0.5))
+
+
+def test_a_cache_of_floats_trains_as_one_of_halves(cache_dir, tmp_path):
+  """Format v3: embeddings as lists of float32."""
+  former_cache.write(cache_dir, tmp_path / 'cache', former_cache.V3)
+  assert cache_lib.Cache(tmp_path / 'cache').described()['mulan']['shape'] == [
+      None, 8]
+  found = [next(source_lib.TaskBatches(
+      str(place), stage(), 4, conditioning=conditioning.Conditioning(
+          text_share=0.5)).batches(3)) for place in (cache_dir, tmp_path / 'cache')]
+  for name, values in found[0].items():
+    np.testing.assert_array_equal(values, found[1][name])
+  with pytest.raises(errors.UserError, match='precompute the older one again'):
+    mixture.load(f'{cache_dir},{tmp_path / "cache"}')
 
 
 def test_what_a_stage_can_go_without():
