@@ -18,6 +18,7 @@ from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
+from musiclm_jax import tfds_layout
 from musiclm_jax.data import downloads
 from musiclm_jax.data.audio_folder import corpus as folder_corpus
 from musiclm_jax.data.audio_folder import hear
@@ -28,14 +29,13 @@ _Example = dict[str, Any]
 
 def features() -> tfds.features.FeaturesDict:
   """What a record holds; `about` is JSON of whatever else is known."""
-  text = tfds.features.Text
-  return tfds.features.FeaturesDict(dict(
-      id=text(), source=text(), licence=text(), checksum=text(), about=text(),
-      captions=tfds.features.Sequence(text()),
-      aspects=tfds.features.Sequence(text()),
-      # One value of bytes, so that a reader can map the samples where they are.
-      audio=tfds.features.Tensor(
-          shape=(None,), dtype=np.int16, encoding='bytes')))
+  text, listed = tfds.features.Text, tfds.features.Sequence
+  # One value of bytes, so that a reader can map the samples where they are.
+  audio = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding='bytes')
+  return tfds.features.FeaturesDict(
+      {name: text() for name in tfds_layout.TEXTS} |
+      {name: listed(text()) for name in tfds_layout.LISTS} |
+      {tfds_layout.AUDIO: audio})
 
 
 def examples(item: items.Item, licence: str, min_seconds: float

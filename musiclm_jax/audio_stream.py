@@ -81,8 +81,7 @@ class Source:
       self._close()
       if isinstance(error, audio_files.NoDecoder):
         raise Unusable('format', str(error)) from error
-      if isinstance(error, OSError) and error.errno in (
-          errno.ENOSPC, errno.EDQUOT):
+      if isinstance(error, OSError) and error.errno in files.FULL:
         raise  # of what was decoded, not of the file
       if isinstance(error, (OSError, ValueError)) and not isinstance(
           error, errors.UserError):

@@ -30,7 +30,6 @@ import numpy as np
 from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax import specs
 from musiclm_jax.codecs import registry
 from musiclm_jax.tokenizers import tunes
@@ -143,7 +142,7 @@ def save_component(
     with files.replaced_folder(directory, (_CONFIG, _WEIGHTS)) as partial:
       safetensors.save_file(arrays, partial / _WEIGHTS)
       (partial / _WEIGHTS).chmod(0o644)  # saved for the owner alone
-      records.write_json(partial / _CONFIG, dict(
+      files.write_json(partial / _CONFIG, dict(
           kind=kind, config=config, spec_type=type(spec).__name__,
           spec=specs.to_dict(spec), fingerprint=specs.fingerprint(spec),
           weights_sha256=_digest(partial / _WEIGHTS), storage=storage,
@@ -442,7 +441,7 @@ def write_manifest(directory: str | pathlib.Path, tokens: specs.TokenSpec,
   directory = pathlib.Path(directory)
   training = {path.parent.name: _stored(path, 'metadata')
               for path in sorted(directory.glob('*/config.json'))}
-  records.write_json(directory / 'manifest.json', dict(
+  files.write_json(directory / 'manifest.json', dict(
       format=FORMAT, components=list(training), tokens=specs.to_dict(tokens),
       fingerprint=specs.fingerprint(tokens), **about, training=training))
 

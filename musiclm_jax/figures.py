@@ -8,7 +8,7 @@ import platform
 import subprocess
 from typing import Any
 
-from musiclm_jax import records
+from musiclm_jax import files
 
 
 def context() -> dict[str, str]:
@@ -25,7 +25,7 @@ def context() -> dict[str, str]:
 
 def write(path: str | os.PathLike, figures: Mapping[str, Any]) -> None:
   """Writes `figures` and their context, flat, to `path`."""
-  records.write_json(path, {**figures, **context()})
+  files.write_json(path, {**figures, **context()})
 
 
 def git_commit() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ from typing import Any
 
 from musiclm_jax import errors
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a disk or share that is full
 _MOST_OF_A_NAME = 40  # characters: a name within the limit stays within it
 _DRAWN = r'\d+-[0-9a-f]{6}\.tmp'
 LOCK = '.lock'

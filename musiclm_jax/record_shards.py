@@ -79,7 +79,7 @@ class ShardWriter:
                 num_samples=len(pcm), **meta)
 
 
-def checksum(pcm: bytes) -> str:
+def checksum(pcm: bytes | np.ndarray) -> str:
   """Of a track's samples: SHA-256 in hexadecimal digits."""
   return hashlib.sha256(pcm).hexdigest()
 

@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import pathlib
 from typing import Any
@@ -42,7 +43,6 @@ _PEAK = 32767.0
 _AGAIN = record_index.AGAIN
 
 Track = record_index.Track
-write_json, write_text = files.write_json, files.write_text
 
 
 class Writer:
@@ -208,9 +208,18 @@ class Corpus:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Of what the corpus says of itself, in hexadecimal digits."""
-    name = MANIFEST if self._found is None else tfds_layout.INFO
-    return hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
+    """Changes with what the corpus says of any track; 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    if self._found is None:
+      digest.update((self.directory / MANIFEST).read_bytes())
+      for name in self.splits:
+        digest.update((self.directory / name / record_index.INDEX).read_bytes())
+    else:
+      for name in self.splits:
+        for track in self._found[name]:
+          digest.update(json.dumps([name, track.id, track.num_samples, track.meta],
+                                   sort_keys=True).encode())
+    return digest.hexdigest()
 
   def split(self, name: str) -> 'Split':
     if name not in self.manifest['splits']:
@@ -314,19 +323,22 @@ class Split:
   def seconds(self) -> float:
     return sum(t.num_samples for t in self.tracks) / self.sample_rate_hz
 
-  def read(self, track: Track, start: int = 0,
-           num_samples: int | None = None) -> np.ndarray:
-    """[num_samples] float32 of `track` from `start`, zeros past its end."""
+  def pcm(self, track: Track) -> np.ndarray:
+    """[track.num_samples] int16 as they are stored, mapped and not yet read."""
     if track.shard not in self._shards:
       self._shards[track.shard] = np.memmap(
           self.directory / track.shard, np.uint8, mode='r')
+    stop = track.offset + record_index.SAMPLE_BYTES * track.num_samples
+    # A view of samples may begin at an odd byte.
+    return self._shards[track.shard][track.offset:stop].view('<i2')
+
+  def read(self, track: Track, start: int = 0,
+           num_samples: int | None = None) -> np.ndarray:
+    """[num_samples] float32 of `track` from `start`, zeros past its end."""
     stop = track.num_samples
     if num_samples is not None:
       stop = min(stop, start + num_samples)
-    first, last = (track.offset + record_index.SAMPLE_BYTES * place
-                   for place in (start, max(start, stop)))
-    # A view of samples may begin at an odd byte.
-    pcm = self._shards[track.shard][first:last].view('<i2')
+    pcm = self.pcm(track)[start:max(start, stop)]
     audio = np.asarray(pcm, np.float32) / _PEAK
     if num_samples is not None and len(audio) < num_samples:
       audio = np.pad(audio, (0, num_samples - len(audio)))

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import functools
 import importlib.util
 import json
@@ -29,6 +28,7 @@ import time
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import places
 
 LOCAL, BEAM = 'local', 'beam'
@@ -36,7 +36,6 @@ MOST_TRIES = 3  # ours: so often may a piece end its worker
 _POLL_SECONDS = 0.5
 _SAID, _SHOWN_LINES = 'said', 20  # what Beam's workers say, kept to its end
 _WORKER = b'sdk_worker_main'  # as Beam starts it
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Function = Callable[[Any], Any]
 
@@ -173,7 +172,7 @@ def _do(function, folder, name, piece):
   try:
     value = function(piece)
   except OSError as error:
-    if error.errno in _FULL:
+    if error.errno in files.FULL:
       raise
     _keep(where(name + '.failed'), why=_why(error))
   except Exception as error:  # pylint: disable=broad-except
@@ -256,7 +255,7 @@ def _round(do, left, folder, options, said):
     finally:
       _end(process)
     stopped = _read(str(numbers), 'stopped')
-  if stopped and stopped['errno'] in _FULL:
+  if stopped and stopped['errno'] in files.FULL:
     raise OSError(stopped['errno'], os.strerror(stopped['errno']), folder)
   if stopped:
     raise errors.UserError(stopped['why'])
@@ -336,7 +335,7 @@ def _end(process):
 def _errno(error):
   """Of a full disk, wherever in the text of a worker's error."""
   text = str(error)
-  for number in _FULL:
+  for number in files.FULL:
     if f'[Errno {number}]' in text or getattr(error, 'errno', None) == number:
       return number
   return 0

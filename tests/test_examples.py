@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from musiclm_jax import bundle as bundle_lib
-from musiclm_jax import records
+from musiclm_jax import files
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / 'examples'
 # Script -> (seconds of each file that it writes, what it says).
@@ -43,7 +43,7 @@ def _allow_guidance(path):
   """Lets a stage say that it went without its prompt at times, as ours does."""
   stored = json.loads(path.read_text())
   stored['metadata']['conditioning'] = {'dropout': {'mulan': 0.1}}
-  records.write_json(path, stored)
+  files.write_json(path, stored)
 
 
 def _seconds(folder):

@@ -9,7 +9,6 @@ became of it.
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import math
@@ -21,6 +20,7 @@ import numpy as np
 
 from musiclm_jax import audio_stream
 from musiclm_jax import errors
+from musiclm_jax import files as files_lib
 from musiclm_jax import places
 from musiclm_jax import records
 from musiclm_jax import specs
@@ -32,7 +32,6 @@ _SILENCE = 1e-4  # a peak below -80 dBFS
 _CLIPPED_SHARE = 0.1  # ours: one sample in ten stands still at full scale
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE_HZ
 _MEMORY_BYTES = 1 << 26  # of a recording that is kept in memory: 11 minutes
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 PCM, PRINTS = '.pcm', '.prints'
 
 
@@ -121,7 +120,7 @@ def _reasons():
   except audio_stream.Unusable as error:
     raise _Rejected(error.reason, str(error)) from error
   except OSError as error:
-    if error.errno in _FULL:
+    if error.errno in files_lib.FULL:
       raise
     raise _Rejected('unreadable', errors.of_system(error) or str(error)
                     ) from error

@@ -4,7 +4,10 @@ import collections
 import dataclasses
 import hashlib
 import json
+import os
 from typing import Any
+
+from musiclm_jax import places
 
 FILE, CORPUS, TFDS = 'file', 'corpus', 'tfds'
 
@@ -68,6 +71,17 @@ class Found:
   about: dict[str, Any] = dataclasses.field(default_factory=dict)
   blank_captions: int = 0
   meant: dict[str, str | None] = dataclasses.field(default_factory=dict)
+
+
+def of_file(where: str) -> dict[str, int]:
+  """`size` and `stamp` of an item, of a file that is here; else none."""
+  if places.is_remote(where):
+    return {}
+  try:
+    status = os.stat(where)
+  except OSError:
+    return {}  # whoever reads it will say
+  return dict(size=status.st_size, stamp=status.st_mtime_ns)
 
 
 def fingerprint(found: Found, options: dict[str, Any]) -> tuple[str, str]:

@@ -20,6 +20,7 @@ import unicodedata
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import text as text_lib
+from musiclm_jax.data import tables
 
 _COLUMNS = ('file', 'caption', 'aspects')
 _STEMS = ('captions', 'metadata', 'labels')
@@ -67,11 +68,7 @@ def load(folder, path=None):
     raise errors.UserError(
         f'captions file {path} has extension {path.suffix!r}; expected .csv '
         f'or .jsonl.')
-  try:
-    text = path.read_bytes().decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise errors.UserError(
-        f'captions file {path} is not UTF-8 text ({error}).') from error
+  text = tables.decoded(f'captions file {path}', path.read_bytes())
   labels = Labels(path)
   for line, name, captions, aspects in readers[path.suffix.lower()](path, text):
     labels.add(line, name, captions, aspects)

@@ -24,6 +24,7 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import places
 from musiclm_jax import text as text_lib
+from musiclm_jax.data import tables
 from musiclm_jax.data.audio_folder import items as items_lib
 
 SUFFIXES = ('.csv', '.jsonl')
@@ -44,12 +45,11 @@ def find(place: str) -> items_lib.Found:
     UserError: it is not what it should be; the line is named.
   """
   try:
-    text = places.read(place).decode('utf-8-sig')
+    data = places.read(place)
   except OSError as error:
     raise errors.UserError(f'{place} cannot be read ({error.strerror or error}).'
                            ) from error
-  except UnicodeDecodeError as error:
-    raise errors.UserError(f'{place} is not UTF-8 text ({error}).') from error
+  text = tables.decoded(place, data)
   rows = _csv if place.lower().endswith('.csv') else _jsonl
   made = items_lib.Found(files.encodable(pathlib.PurePath(place).stem), [])
   by_id = {}
@@ -139,16 +139,13 @@ def _item(where, place, row):
     raise errors.UserError(
         f'{where}: split {split!r}; expected train, validation or test.')
   about = _about(where, row)
-  size = stamp = 0
-  if not places.is_remote(path) and os.path.exists(path):
-    size, stamp = os.stat(path).st_size, os.stat(path).st_mtime_ns
   return items_lib.Item(
       str(row.get('id') or files.encodable(named.strip()) + (
           f'@{start:g}' if start else '')),
       path, captions=captions, aspects=_aspects(where, row), split=split,
       licence=str(row.get('licence') or row.get('license') or ''),
       folder=named.strip().rpartition('/')[0], start_seconds=start or 0.0,
-      end_seconds=end, size=size, stamp=stamp, about=about
+      end_seconds=end, about=about, **items_lib.of_file(path)
   ), len(texts) - sum(not text_lib.is_blank(text) for text in texts)
 
 

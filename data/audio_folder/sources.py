@@ -190,15 +190,9 @@ def _add(made, sound, labels):
   made.meant = {label: made.meant.get(label) for label in labels}
   made.blank_captions = labels.blank
   for name, where in sound.items():
-    size = stamp = 0
-    if not places.is_remote(where):
-      try:
-        status = os.stat(where)
-        size, stamp = status.st_size, status.st_mtime_ns
-      except OSError:
-        pass  # whoever reads it will say
     made.items.append(items_lib.Item(
-        name, where, folder=name.rpartition('/')[0], size=size, stamp=stamp,
+        name, where, folder=name.rpartition('/')[0],
+        **items_lib.of_file(where),
         **{kind: tuple(texts) for kind, texts in said[name].items()}))
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import dataclasses
 import hashlib
 
+from musiclm_jax.data import graphs
+
 NAME = 'audio_folder'
 # Upper ends of the hash ranges: about 5 % test, 5 % validation, the rest train.
 _TEST, _VALIDATION = 0.05, 0.10
@@ -101,28 +103,16 @@ def _group(recording, otherwise):
 
 def _families(recordings, alike):
   """([indices] of recordings that are the same, {index: largest share})."""
-  above = list(range(len(recordings)))
-
-  def top(i):
-    while above[i] != i:
-      above[i] = above[above[i]]
-      i = above[i]
-    return i
-
-  def join(i, j):
-    i, j = sorted((top(i), top(j)))
-    above[j] = i
-
-  shares, first = collections.defaultdict(float), {}
+  shares, first, pairs = collections.defaultdict(float), {}, []
   for i, recording in enumerate(recordings):
-    join(first.setdefault(recording.key, i), i)
+    pairs.append((first.setdefault(recording.key, i), i))
   for i, j, share in alike:
-    join(i, j)
+    pairs.append((i, j))
     for one in (i, j):
       shares[one] = max(shares[one], share)
   families = collections.defaultdict(list)
-  for i in range(len(recordings)):
-    families[top(i)].append(i)
+  for i, family in enumerate(graphs.components(len(recordings), pairs)):
+    families[family].append(i)
   return list(families.values()), shares
 
 

@@ -13,6 +13,8 @@ import hashlib
 import numpy as np
 from scipy import sparse
 
+from musiclm_jax.data import graphs
+
 _NOTE_GRAM, _GRID_GRAM = 5, 7
 _MIN_SHARE = 0.20
 _MIN_GRAMS = 12
@@ -76,23 +78,16 @@ def assign(tunes, min_share=_MIN_SHARE):
   Returns:
     Names, one a tune: the smallest id among the cluster's tunes.
   """
-  parent = list(range(len(tunes)))
-
-  def root(i):
-    while parent[i] != i:
-      parent[i] = parent[parent[i]]
-      i = parent[i]
-    return i
-
+  pairs = []
   for grams in (note_grams, grid_grams):
     rows, columns, share = share_matrix([grams(t) for t in tunes])
     keep = (rows < columns) & (share >= min_share)
-    for a, b in zip(rows[keep].tolist(), columns[keep].tolist()):
-      parent[root(a)] = root(b)
+    pairs += zip(rows[keep].tolist(), columns[keep].tolist())
+  found = graphs.components(len(tunes), pairs)
   names = {}
-  for i, tune in enumerate(tunes):
-    names[root(i)] = min(names.get(root(i), tune.id), tune.id)
-  return [names[root(i)] for i in range(len(tunes))]
+  for cluster, tune in zip(found, tunes):
+    names[cluster] = min(names.get(cluster, tune.id), tune.id)
+  return [names[cluster] for cluster in found]
 
 
 def split_of(cluster):

@@ -117,7 +117,6 @@ class Demo:
     if not self.out.parent.is_dir():
       raise errors.UserError(
           f'the folder {self.out.parent} for --out does not exist.')
-    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     began = self.out / 'began.json'
     mine = dict(preset=self.args.preset, seed=self.args.seed,
                 data=str(pathlib.Path(self.args.data).resolve())
@@ -135,7 +134,7 @@ class Demo:
             f'--out {self.out} holds {name} and no {began.name}, so it is no '
             f'demo of this program; choose another folder.')
     self.out.mkdir(exist_ok=True)
-    records.write_json(began, mine)
+    files.write_json(began, mine)
 
   def run(self) -> None:
     """All steps, in the order of the data flow."""
@@ -315,9 +314,8 @@ class _Log:
     return self._minutes.get(step, 0.0)
 
   def add(self, step, minutes):
-    from musiclm_jax import records  # pylint: disable=g-import-not-at-top
     self._minutes[step] = round(self.minutes(step) + minutes, 3)
-    records.write_json(self.path, self._minutes)
+    files.write_json(self.path, self._minutes)
 
 
 def _checkpoint_step(model_dir):

@@ -158,7 +158,6 @@ def _check_story_place(args):
 
 def _write_story(args, steering, settings, how):
   """The story beside the result, with how to make it again."""
-  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
   from musiclm_jax.systems.musiclm import story as story_lib  # pylint: disable=g-import-not-at-top
   output, path = pathlib.Path(args.output), _story_place(args)
   if path is None:
@@ -167,7 +166,7 @@ def _write_story(args, steering, settings, how):
       f'{_STORY_HEADER} --story {path.name} -o {output.name} '
       f'--seconds {settings.seconds:g} --seed {settings.seed}',
       how])
-  records.write_text(path, text)
+  files.write_text(path, text)
 
 
 def _write_report(path, result, paths, steering, bundle, how):

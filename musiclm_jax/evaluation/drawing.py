@@ -25,7 +25,6 @@ import numpy as np
 from musiclm_jax import audio as audio_lib
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax.systems.musiclm import pipeline as pipeline_lib
 from musiclm_jax.systems.musiclm import settings as settings_lib
 
@@ -152,7 +151,7 @@ def _claim(folder, asked):
           f'another --out, or remove it.')
     return
   folder.mkdir(parents=True, exist_ok=True)
-  records.write_json(path, asked)
+  files.write_json(path, asked)
 
 
 def _digest(captions):

@@ -24,7 +24,7 @@ import io
 import pathlib
 
 from musiclm_jax import errors
-from musiclm_jax import records
+from musiclm_jax import files
 from musiclm_jax.data import clips as excerpts
 from musiclm_jax.data.musiccaps import table
 from musiclm_jax.evaluation import captions as captions_lib
@@ -57,7 +57,7 @@ def run(asked: runnable.Asked) -> runnable.Outcome:
   source = chosen(rows, available, options.subset, options.clips)
   out = pathlib.Path(options.out)
   out.mkdir(parents=True, exist_ok=True)
-  records.write_text(out / 'available.csv', manifest(rows, available))
+  files.write_text(out / 'available.csv', manifest(rows, available))
   return captions_lib.draw_and_measure(asked, source)
 
 

@@ -10,7 +10,7 @@ import io
 import pathlib
 from typing import Any
 
-from musiclm_jax import records
+from musiclm_jax import files
 
 _STYLE = '''
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
@@ -119,7 +119,7 @@ def write(
                  f'src="data:image/png;base64,{data}">')
   if sounds and not listen_first:
     parts.append(_sounds(sounds))
-  records.write_text(path, '\n'.join(parts))
+  files.write_text(path, '\n'.join(parts))
 
 
 def _sounds(sounds):

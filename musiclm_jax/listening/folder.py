@@ -19,7 +19,6 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax.listening import design
 
 FORMAT = 'musiclm_jax.listening.v1'
@@ -97,9 +96,9 @@ class Test:
 def write(directory: pathlib.Path, shown: dict[str, Any],
           key: dict[str, Any], slots: Sequence[design.Slot]) -> None:
   """Writes both files into a folder that has the sounds already."""
-  records.write_json(directory / KEY, dict(
+  files.write_json(directory / KEY, dict(
       key, slots=[[s.clip, s.left, s.right, s.round] for s in slots]))
-  records.write_json(directory / SHOWN, dict(
+  files.write_json(directory / SHOWN, dict(
       shown, format=FORMAT, key_sha256=_sha256(directory / KEY)))
 
 

@@ -10,7 +10,7 @@ import os
 import statistics
 from typing import Any
 
-from musiclm_jax import records
+from musiclm_jax import files
 from musiclm_jax.evaluation import provenance
 from musiclm_jax.evaluation import report
 from musiclm_jax.listening import results as results_lib
@@ -138,7 +138,7 @@ def write_csv(path: str | os.PathLike, results: results_lib.Results) -> None:
         r.rater, r.clip, r.track, names[r.pair[0]], names[r.pair[1]], r.score,
         'A' if r.first_is_a else 'B', f'{r.said.heard_a:.1f}',
         f'{r.said.heard_b:.1f}', f'{r.said.took_seconds:.1f}', r.said.comment])
-  records.write_text(path, text.getvalue())
+  files.write_text(path, text.getvalue())
 
 
 def write_page(path: str | os.PathLike, results: results_lib.Results,

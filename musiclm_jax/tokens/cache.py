@@ -43,6 +43,8 @@ import numpy as np
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import specs
+from musiclm_jax import tfrecords
+from musiclm_jax.tokens import crops
 
 FORMAT = 'musiclm_jax.tokens.v4'
 _IN_FLOATS = 'musiclm_jax.tokens.v3'
@@ -55,10 +57,6 @@ PROVENANCE = 'provenance.json'
 COMPLETED = 'COMPLETED'
 _AGAIN = 'run `musiclm precompute` again with --replace'
 PLAN = '.plan.json'  # of a cache that is not finished
-# A TFRecord's payload stands between its length and the length's checksum (8 + 4
-# bytes) and its own checksum (4 bytes).
-RECORD_HEADER_BYTES = 12
-RECORD_FOOTER_BYTES = 4
 
 
 def features(tokens: specs.TokenSpec, melody: bool = False,
@@ -127,7 +125,7 @@ class Index:
 
   def ends(self) -> np.ndarray:
     """[n] where each track's record ends in its shard, in bytes."""
-    return self.offset + self.length + RECORD_FOOTER_BYTES
+    return self.offset + self.length + tfrecords.FOOT_BYTES
 
   @classmethod
   def join(cls, parts: Sequence['Index']) -> 'Index':
@@ -284,6 +282,10 @@ class Cache:
   def index(self, split: str) -> Index:
     self._check_split(split)
     return Index.load(self.streams_dir / f'index.{split}.npz')
+
+  def order(self, split: str, crop_seconds: int, seed: int) -> crops.Order:
+    """Which track and crop each example is: `example(index) -> (track, seed)`."""
+    return crops.Order(self.index(split).seconds, crop_seconds, seed)
 
   def records(self, split: str) -> Records:
     index = self.index(split)

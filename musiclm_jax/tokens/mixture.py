@@ -65,14 +65,6 @@ def tokens_of(cache_dir: str | os.PathLike,
   return cache_lib.tokens_of(parts[0])
 
 
-def order(cache: 'cache_lib.Cache | Mixture', split: str, crop_seconds: int,
-          seed: int) -> 'crops.Order | Order':
-  """Which track and crop each example is: `example(index) -> (track, seed)`."""
-  if isinstance(cache, Mixture):
-    return cache.order(split, crop_seconds, seed)
-  return crops.Order(cache.index(split).seconds, crop_seconds, seed)
-
-
 class Mixture:
   """Caches of the same tokenizers, with the tracks of all of them in a row.
 

@@ -91,7 +91,7 @@ def tokenize(
     raise errors.UserError(
         f'the corpus {corpus.directory} has no track of a second or more.')
   streams.mkdir(parents=True, exist_ok=True)
-  records.write_json(cache_dir / cache_lib.PLAN, about)
+  files.write_json(cache_dir / cache_lib.PLAN, about)
   done = _work(tokenizers, pieces, cache_dir, options, load, progress)
   _write_splits(corpus, done, cache_dir, about, tokenizers)
   _finish(cache_dir, about, tokenizers, corpus, origin)
@@ -177,20 +177,8 @@ def _about(tokenizers, corpus, shard_seconds):
 
 
 def corpus_hash(corpus: records.Corpus) -> str:
-  """Of what the corpus says of its tracks: changes with any of them."""
-  source = hashlib.sha256()
-  manifest = corpus.directory / 'manifest.json'
-  if manifest.is_file():
-    source.update(manifest.read_bytes())
-    for name in corpus.splits:
-      source.update((corpus.directory / name / 'tracks.jsonl').read_bytes())
-  else:  # a dataset that TFDS wrote has no index
-    for name in corpus.splits:
-      for track in corpus.split(name):
-        source.update(json.dumps(
-            [name, track.id, track.num_samples, track.meta],
-            sort_keys=True).encode())
-  return source.hexdigest()[:16]
+  """How a cache calls a corpus: the beginning of its fingerprint."""
+  return corpus.fingerprint[:16]
 
 
 def _finished(cache_dir, about, replace):
@@ -280,7 +268,7 @@ def _write_splits(corpus, done, cache_dir, about, tokenizers):
     raise errors.UserError(
         f'no track of {corpus.directory} could be tokenised; the last one, '
         f'{lines[-1]["id"]}: {lines[-1]["reason"]}')
-  records.write_text(cache_dir / cache_lib.LEFT_OUT, ''.join(
+  files.write_text(cache_dir / cache_lib.LEFT_OUT, ''.join(
       json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
 
 
@@ -291,11 +279,11 @@ def _write_split_info(streams_dir, name, index, num_shards, tokenizers):
   tokens, seconds = tokenizers.tokens, int(index.seconds.sum())
   codec = tokens.codec
   per_second = codec.frame_rate_hz * codec.num_codebooks
-  records.write_json(streams_dir / f'info.{name}.json', dict(
+  files.write_json(streams_dir / f'info.{name}.json', dict(
       num_shards=num_shards, features=cache_lib.features(
           tokens, tokenizers.melody is not None),
       seqio_version=seqio.__version__))
-  records.write_json(streams_dir / f'stats.{name}.json', dict(
+  files.write_json(streams_dir / f'stats.{name}.json', dict(
       examples=len(index), seconds=seconds,
       acoustic_tokens=seconds * per_second,
       acoustic_max_tokens=int(index.seconds.max()) * per_second,
@@ -307,14 +295,14 @@ def _finish(cache_dir, about, tokenizers, corpus, origin):
   with files.whole(cache_dir / cache_lib.CODEBOOKS) as temporary:
     with open(temporary, 'wb') as file:
       np.savez(file, **tokenizers.codebooks())
-  records.write_json(cache_dir / cache_lib.PROVENANCE, dict(
+  files.write_json(cache_dir / cache_lib.PROVENANCE, dict(
       origin or {}, corpus=dict(about['corpus'],
                                 directory=str(corpus.directory),
                                 licence=corpus.manifest.get('licence', '')),
       bundle=about['bundle'], fingerprint=about['fingerprint'],
       splits=about['splits'], **figures.context()))
   (cache_dir / cache_lib.STREAMS_TASK / cache_lib.COMPLETED).touch()
-  records.write_json(cache_dir / cache_lib.FINGERPRINT, about)
+  files.write_json(cache_dir / cache_lib.FINGERPRINT, about)
   _clear(cache_dir)
 
 

@@ -22,19 +22,19 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-import hashlib
 from typing import Any
 
 import numpy as np
 
+from musiclm_jax import record_shards
 from musiclm_jax import records
 from musiclm_jax import specs
+from musiclm_jax import tfrecords
 from musiclm_jax.tokens import cache as cache_lib
 
 _BUCKET_SECONDS = 5  # ours: at most this much padding for a track
 _BATCH_SECONDS = 320  # ours: audio encoded at once, padding included
 LONG_SECONDS = 600  # ours: the longest track that is encoded in one go
-_PEAK = 32767.0  # an int16 sample that `records` reads as 1
 _VALUES_AT_ONCE = 1 << 16  # numbers that are Python objects at one time
 
 Shard = list[tuple[records.Track, int]]
@@ -160,11 +160,7 @@ def check_samples(split: records.Split, track: records.Track) -> None:
   expected = track.meta.get('checksum')
   if not expected:
     return
-  found, size = hashlib.sha256(), 60 * split.sample_rate_hz
-  for start in range(0, track.num_samples, size):
-    audio = split.read(track, start, min(size, track.num_samples - start))
-    found.update(np.round(audio * _PEAK).astype('<i2').tobytes())
-  if found.hexdigest() != expected:
+  if record_shards.checksum(split.pcm(track)) != expected:
     raise ValueError('its samples have another checksum than the corpus says.')
 
 
@@ -260,9 +256,8 @@ def index(number: int, seconds: Sequence[int], lengths: Sequence[int]
     lengths: of each record, in bytes.
   """
   lengths = np.array(lengths, np.int64)
-  whole = (cache_lib.RECORD_HEADER_BYTES + lengths +
-           cache_lib.RECORD_FOOTER_BYTES)
+  whole = tfrecords.HEAD_BYTES + lengths + tfrecords.FOOT_BYTES
   return cache_lib.Index(
       shard=np.full(len(lengths), number, np.int32),
-      offset=np.cumsum(whole) - whole + cache_lib.RECORD_HEADER_BYTES,
+      offset=np.cumsum(whole) - whole + tfrecords.HEAD_BYTES,
       length=lengths, seconds=np.array(seconds, np.int32))

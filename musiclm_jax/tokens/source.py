@@ -120,8 +120,8 @@ class TaskBatches(trainable.BatchSource):
 
   def batches(self, start_step, share=shares.WHOLE):
     """Endless batches, the first one that of `start_step`."""
-    order = mixture.order(
-        self.cache, self.train_split, self.stage.crop_seconds, self.seed)
+    order = self.cache.order(
+        self.train_split, self.stage.crop_seconds, self.seed)
     yield from self._dataset(
         self.train_split, order, start_step, share=share,
         conditioning=self.conditioning)

@@ -15,7 +15,6 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax.training import consensus
 
 NAME = 'run.json'
@@ -118,7 +117,7 @@ def write(model_dir: str | pathlib.Path, record: Mapping[str, Any],
   """Writes `record` (of `make`) and the events so far."""
   if happened:
     record = dict(record, events=list(happened))
-  records.write_json(pathlib.Path(model_dir) / NAME, record)
+  files.write_json(pathlib.Path(model_dir) / NAME, record)
 
 
 def events(model_dir: str | pathlib.Path) -> list[dict[str, Any]]:

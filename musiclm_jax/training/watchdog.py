@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from musiclm_jax import records
+from musiclm_jax import files
 from musiclm_jax.training import consensus
 
 WAITING = 'waiting for data'
@@ -102,7 +102,7 @@ class Watchdog:
     path = self._directory / str(jax.process_index())
     with contextlib.suppress(OSError):  # a full disk is the loop's to report
       self._directory.mkdir(exist_ok=True)
-      records.write_text(path, json.dumps(dict(self._note, idle=self._idle)))
+      files.write_text(path, json.dumps(dict(self._note, idle=self._idle)))
 
   def _bark(self):
     self._write()

@@ -15,6 +15,7 @@ import pytest
 from musiclm_jax import audio
 from musiclm_jax import audio_stream
 from musiclm_jax import bundle
+from musiclm_jax import files
 from musiclm_jax import process
 from musiclm_jax import records
 from musiclm_jax import specs
@@ -120,7 +121,7 @@ def _array(place):
     lambda place: audio.write(place / 'a.wav', np.zeros(50_000), 24_000),
     lambda place: audio.write(place / 'a.flac', np.random.default_rng(0).random(
         50_000), 24_000),
-    lambda place: records.write_json(place / 'a.json', ['x'] * 50_000),
+    lambda place: files.write_json(place / 'a.json', ['x'] * 50_000),
     lambda place: bundle.save_component(
         place / 'mulan', 'mulan', {}, specs.JointSpec(), {'w': np.zeros(9999)}),
     _sink, _corpus, _codes, _array])

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from musiclm_jax import tfrecords
 from musiclm_jax.tokens import cache as cache_lib
 
 V2, V3 = 'musiclm_jax.tokens.v2', 'musiclm_jax.tokens.v3'
@@ -24,9 +25,9 @@ def write(cache_dir, out, version):
         for track in np.flatnonzero(index.shard == number):
           payload = _of(stored.read(track), version)
           writer.write(payload)
-          offsets[track] = end + cache_lib.RECORD_HEADER_BYTES
+          offsets[track] = end + tfrecords.HEAD_BYTES
           lengths[track] = len(payload)
-          end = offsets[track] + len(payload) + cache_lib.RECORD_FOOTER_BYTES
+          end = offsets[track] + len(payload) + tfrecords.FOOT_BYTES
     cache_lib.Index(index.shard, offsets, lengths, index.seconds).save(
         out / cache_lib.STREAMS_TASK / f'index.{split}.npz')
   path = out / cache_lib.FINGERPRINT

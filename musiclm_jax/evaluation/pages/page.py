@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from musiclm_jax import records
+from musiclm_jax import files
 from musiclm_jax.evaluation.pages import beside
 from musiclm_jax.evaluation.pages import cells
 from musiclm_jax.evaluation.pages import charts
@@ -51,7 +51,7 @@ def write(path: str | os.PathLike, found: folder_lib.Folder,
                players.html(items, shares.pop(0), tokens))
            for name, items in groups]
   body += [_skipped(found)]
-  records.write_text(path, '<!doctype html>\n' + tag(
+  files.write_text(path, '<!doctype html>\n' + tag(
       'html', tag('head', tag('meta', charset='utf-8'),
                   tag('meta', name_='viewport',
                       content='width=device-width, initial-scale=1'),

@@ -17,7 +17,6 @@ import numpy as np
 from musiclm_jax import contracts
 from musiclm_jax import errors
 from musiclm_jax import files
-from musiclm_jax import records
 from musiclm_jax.tokens import cache as cache_lib
 
 FOLDER = 'fits'
@@ -86,7 +85,7 @@ def save(cache_dir: str | pathlib.Path, component: str, made_key: str,
         {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()},
         temporary)
     temporary.chmod(0o644)
-  records.write_json(about, dict(
+  files.write_json(about, dict(
       key=made_key, digest=digest(arrays), report=report))
 
 
