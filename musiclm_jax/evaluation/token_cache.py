@@ -24,7 +24,7 @@ from musiclm_jax.nn import quantize
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import frequencies
 
-MOST_TRACKS = 1000  # ours: 13 h of tunes, read in a quarter of a minute
+MOST_TRACKS = 1000  # ours
 EXAMPLE_SECONDS = 20
 _TRACKS_AT_ONCE = 50
 _WINDOW_COUNTS = (64, 1024)
