@@ -66,6 +66,7 @@ class DecoderConfig:
   head_dim: int = 64  # paper
   mlp_dim: int = 4096  # paper
   dropout_rate: float = 0.1  # paper
+  dropout_by_sequence: bool = False  # T5X: True
   num_buckets: int = 32  # paper (T5)
   max_distance: int = 128  # paper (T5)
   head: str = 'vocab'  # paper

@@ -1,16 +1,21 @@
-"""Bidirectional attention of the encoders; decoders have nn/causal.py."""
+"""Bidirectional attention of the encoders; decoders have nn/causal.py.
 
-from collections.abc import Callable
+This is the plain form; a platform may have others (nn/kernels/dispatch.py).
+"""
 
 import jax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import dropping
+from musiclm_jax.nn.kernels import dispatch
+
 _MASKED = -1e9
 
 
+@dispatch.operation
 def attend(query: jax.Array, key: jax.Array, value: jax.Array,
            mask: jax.Array | None = None,
-           drop: Callable | None = None) -> jax.Array:
+           drop: dropping.WeightDropout | None = None) -> jax.Array:
   """Every query over all keys: softmax(q . k / sqrt(D)) v.
 
   The softmax divides after the product with the values, [Tq, D] numbers rather
@@ -22,7 +27,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
     key: [B, Tk, H, D].
     value: [B, Tk, H, D].
     mask: [B, Tk] bool, True where there is something to look at; None: all.
-    drop: None, or dropout as a function of the weights.
+    drop: of the weights, or None.
 
   Returns:
     [B, Tq, H, D].

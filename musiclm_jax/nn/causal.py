@@ -10,16 +10,19 @@ the plain forms; a platform may have others (nn/kernels/dispatch.py). One that
 wants its biases otherwise has a form of `near_biases` too.
 """
 
-from collections.abc import Callable
 import functools
 import math
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.nn import dropping
+from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import dispatch
 
+OUT = 'attention_out'  # the name of its results, for `jax.checkpoint`
 NEGATIVE = -1e9  # added to the logit of a key that must not be seen
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -55,17 +58,6 @@ def distance_bias(table: jax.Array, num_positions: int,
   return jnp.take(table, buckets, axis=1)
 
 
-def toeplitz(values: jax.Array, rows: int, columns: int) -> jax.Array:
-  """[H, rows + columns - 1] -> [H, rows, columns]: v[column - row + rows - 1].
-
-  Reshapes only, so that the gradient is a sum and not a scatter.
-  """
-  heads, width = values.shape
-  tiled = jnp.broadcast_to(values[:, None], (heads, rows, width))
-  flat = tiled.reshape(heads, -1)[:, rows - 1:rows - 1 + rows * (width - 1)]
-  return flat.reshape(heads, rows, width - 1)[:, :, :columns]
-
-
 @dispatch.operation
 def near_biases(bias: jax.Array, chunk: int = 256,
                 flat: int | None = None) -> jax.Array:
@@ -92,7 +84,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
   reach = min(rows, bias.shape[1] + chunk - 1)
   past = jnp.pad(bias, ((0, 0), (0, max(0, reach - bias.shape[1]))))
   future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
-  return toeplitz(
+  return toeplitz.matrices(
       jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
 
 
@@ -100,7 +92,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, near: jax.Array,
     key_mask: jax.Array, remat: bool = False,
-    dropout: Callable | None = None) -> jax.Array:
+    dropout: dropping.WeightDropout | None = None) -> jax.Array:
   """Softmax attention over the past, a chunk of queries at a time.
 
   Args:
@@ -110,11 +102,12 @@ def attention(
     near: [H, chunk, R] of `near_biases`; it says how long a chunk is.
     key_mask: [B, L] float32, 0 or NEGATIVE, added to the logits of each key.
     remat: whether the gradient recomputes the probabilities of each chunk.
-    dropout: None or a function of (probabilities, index of the chunk).
+    dropout: of the probabilities, or None.
 
   Returns:
     [B, H, L, D] in the type of `value`; softmax in float32.
   """
+  value, dropout = dropping.of_values(value, dropout)
   batch, _, length, _ = query.shape
   _, chunk, reach = near.shape
 
@@ -144,7 +137,7 @@ def attention(
     parts.append(attend(
         index, query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop],
         bias, key_mask[:, :stop]))
-  return jnp.concatenate(parts, axis=2)
+  return checkpoint_name(jnp.concatenate(parts, axis=2), OUT)
 
 
 def reversed_bias(bias: jax.Array, block: int) -> jax.Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from musiclm_jax import errors
 from musiclm_jax.nn import attention
+from musiclm_jax.nn import dropping
 
 POSITIONS = ('none', 'rotary')
 
@@ -57,7 +58,10 @@ class SelfAttention(nn.Module):
         for name in ('query', 'key', 'value'))
     if self.position == 'rotary':
       query, key = rotary(query), rotary(key)
-    drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+    drop = None
+    if self.dropout_rate and not deterministic:
+      drop = dropping.WeightDropout(
+          self.make_rng('dropout'), self.dropout_rate)
     x = attention.attend(query, key, value, mask, drop)
     x = nn.DenseGeneral(dim, axis=(-2, -1), name='out')(x)
     return nn.Dropout(self.dropout_rate)(x, deterministic)

@@ -35,9 +35,11 @@ from jax.ad_checkpoint import checkpoint_policies
 import jax.numpy as jnp
 
 from musiclm_jax.nn import causal
+from musiclm_jax.nn import dropping
 from musiclm_jax.nn import layer_stacks
 from musiclm_jax.nn import packed as packed_lib
 from musiclm_jax.nn import partitioning
+from musiclm_jax.nn.kernels import platforms
 
 # Where activations lie. Left to itself XLA may split them as it does the weights
 # of an FSDP mesh, and sums them over all devices in every product.
@@ -45,10 +47,18 @@ _RESIDUAL = (partitioning.BATCH, partitioning.LENGTH, partitioning.EMBED)
 _BY_HEAD = (partitioning.BATCH, partitioning.LENGTH, partitioning.HEADS,
             partitioning.KV)
 _INNER = (partitioning.BATCH, partitioning.LENGTH, partitioning.MLP)
-# What the gradient computes again instead of keeping, from least to most.
-REMATS = ('none', 'attention', 'dots', 'full')
+# Positions of bfloat16 that a TPU keeps together; where they are whole, arrays by
+# sequence and by token lie alike, and kernels take them without a copy.
+_TILE = 16
+# What the gradient computes again instead of keeping, from least to most. With
+# 'dots' all that is no product and no attention, with 'attention_out' all but
+# the results of attention.
+REMATS = ('none', 'attention', 'dots', 'attention_out', 'full')
+_SAVED = checkpoint_policies.save_only_these_names(causal.OUT)
 _POLICIES = {
-    'dots': checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'dots': checkpoint_policies.save_from_both_policies(
+        checkpoint_policies.dots_with_no_batch_dims_saveable, _SAVED),
+    'attention_out': _SAVED,
     'full': checkpoint_policies.nothing_saveable,
 }
 
@@ -121,11 +131,9 @@ class Attention(nn.Module):
     """[B, L, E], biases of `causal.near_biases`, [B, L] -> [B, L, E]."""
     config, dropout = self.config, None
     if config.dropout_rate and not deterministic:
-      rng, rate = self.make_rng('dropout'), config.dropout_rate
-      def dropout(weights, index):
-        keep = jax.random.bernoulli(
-            jax.random.fold_in(rng, index), 1.0 - rate, weights.shape)
-        return jnp.where(keep, weights / (1.0 - rate), 0.0)
+      dropout = dropping.WeightDropout(
+          self.make_rng('dropout'), config.dropout_rate,
+          config.dropout_by_sequence)
 
     def attend(query, key, value):
       return causal.attention(query, key, value, near, key_mask,
@@ -209,8 +217,7 @@ class FeedForward(nn.Module):
       up = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_1')(x)
       project = Kernel(dim, config.mlp_dim**-0.5, into[::-1], dtype, name='wo')
     x = _constrained(gelu(gate) * up, _INNER)
-    x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
-    return project(x)
+    return project(_dropout(config, deterministic)(x))
 
 
 class Block(nn.Module):
@@ -236,7 +243,7 @@ class Block(nn.Module):
   @nn.compact
   def _around(self, x, attend, deterministic=True):
     """The layer; `attend` calls its attention: y -> (y, kept)."""
-    drop = nn.Dropout(self.config.dropout_rate, deterministic=deterministic)
+    drop = _dropout(self.config, deterministic)
     x = _constrained(x, _RESIDUAL)
     y = RMSNorm(self.packed, name='pre_self_attention_layer_norm')(x)
     y, kept = attend(
@@ -259,7 +266,7 @@ class Transformer(nn.Module):
 
   Attributes:
     config: has num_layers, num_heads, head_dim, mlp_dim, dropout_rate,
-      num_buckets, max_distance, attention_chunk, remat, scan_layers and dtype.
+      dropout_by_sequence, num_buckets, max_distance, attention_chunk, remat, scan_layers and dtype.
     packed: the parameters are of `packed_params`.
   """
 
@@ -273,7 +280,11 @@ class Transformer(nn.Module):
       near = self._near(table, x, self.config.max_distance)
       return self._blocks(x, near, key_mask, deterministic), None
 
-    return self._around(x, through, deterministic)[0]
+    length = x.shape[1]
+    more = -length % _TILE if platforms.platform() == 'tpu' else 0
+    x = jnp.pad(x, ((0, 0), (0, more), (0, 0)))
+    key_mask = jnp.pad(key_mask, ((0, 0), (0, more)))
+    return self._around(x, through, deterministic)[0][:, :length]
 
   def prefill(self, x: jax.Array,
               key_mask: jax.Array) -> tuple[jax.Array, tuple]:
@@ -317,7 +328,7 @@ class Transformer(nn.Module):
         nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
         (config.num_heads, config.num_buckets), jnp.float32,
         axes=(partitioning.HEADS, partitioning.CODE))
-    drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
+    drop = _dropout(config, deterministic)
     x, kept = through(table, drop(x.astype(jnp.dtype(config.dtype))))
     x = RMSNorm(name='decoder_norm')(x)
     return drop(x).astype(jnp.float32), kept
@@ -381,6 +392,13 @@ def packed_params(params: dict, config: Any,
                            layer['pre_mlp_layer_norm']),
                  wo=plain(mlp['wo'])))
   return found
+
+
+def _dropout(config, deterministic):
+  """Of activations [B, L, F]; by sequence it drops features at all positions."""
+  return nn.Dropout(
+      config.dropout_rate, deterministic=deterministic,
+      broadcast_dims=(1,) if config.dropout_by_sequence else ())
 
 
 def _constrained(x, axes):

@@ -1,5 +1,7 @@
 """Every form of an operation beside the plain one, values and gradients."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,15 @@ import pytest
 
 from musiclm_jax import errors
 from musiclm_jax.nn import assignments
+from musiclm_jax.nn import attention
 from musiclm_jax.nn import causal
 from musiclm_jax.nn import conv
+from musiclm_jax.nn import dropping
 from musiclm_jax.nn import packed
 from musiclm_jax.nn.kernels import dispatch
+from musiclm_jax.nn.kernels import platforms
+from musiclm_jax.nn.kernels import tpu
+from musiclm_jax.nn.kernels import tpu_attention
 
 
 def _random(*shape, seed=0, dtype=np.float32):
@@ -23,26 +30,61 @@ def _convolution(x, kernel, *geometry):
           (_random(*x), _random(*kernel)), True)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Dropped(dropping.WeightDropout):
+  """Drops what the kernels for TPUs do, by `tpu_attention.kept`, for all forms."""
+
+  length: int = 0
+  chunk: int = 0
+
+  def __call__(self, weights, index=0):
+    batch, heads, rows, columns = weights.shape
+    block = tpu._block(self.length)
+    plan = tpu_attention.Plan(self.length, 64, block, 0, True, self.rate, True)
+
+    def kept(row, head):
+      seed = tpu_attention.head_seed(
+          jnp.array([*self.rng, 0, 0], jnp.uint32), jnp.int32(row),
+          jnp.int32(head))
+      part = lambda key, query: tpu_attention.kept(
+          plan, seed, jnp.int32(key * block), jnp.int32(query * block)).T
+      return jnp.block([[part(key, query) for key in range(plan.blocks)]
+                        for query in range(plan.blocks)])
+
+    keep = jnp.array([[kept(row, head) for head in range(heads)]
+                      for row in range(batch)])
+    start = index * self.chunk
+    keep = keep[:, :, start:start + rows, :columns]
+    return jnp.where(keep, weights / (1 - self.rate), 0.0)
+
+
 def _attention(length, chunk, flat=None, dropout=False, dtype=np.float32,
-               batch=2, **settings):
+               batch=2, heads=3, width=4, **settings):
   """Padding in one row, and gradients of the biases too."""
   mask = np.zeros((batch, length), np.float32)
   mask[0, 4:7] = causal.NEGATIVE
-  keep = np.random.default_rng(1).choice(
-      np.float32([0.0, 2.0]), (batch, 3, length, length))
-
-  def drop(weights, index):
-    rows, columns = weights.shape[2:]
-    start = index * (chunk or length)
-    return weights * keep[:, :, start:start + rows, :columns]
+  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, dropout == 'by_key',
+                  length, chunk or length)
 
   def run(query, key, value, bias):
     return causal.attention(
         query, key, value, causal.near_biases(bias, chunk, flat), mask,
         dropout=drop if dropout else None, **settings)
 
-  inputs = [_random(batch, 3, length, 4, seed=i, dtype=dtype) for i in range(3)]
-  return run, (*inputs, _random(3, length, seed=3)), True
+  inputs = [_random(batch, heads, length, width, seed=i, dtype=dtype)
+            for i in range(3)]
+  return run, (*inputs, _random(heads, length, seed=3)), True
+
+
+def _attend(length, heads=3, width=4, dropout=False, dtype=np.float32):
+  """Bidirectional; of the first row only some keys count."""
+  mask = np.ones((2, length), bool)
+  mask[0, length // 2:] = False
+  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, False, length, length)
+  run = lambda *inputs: attention.attend(
+      *inputs, jnp.asarray(mask), drop if dropout else None)
+  return run, tuple(_random(2, length, heads, width, seed=i, dtype=dtype)
+                    for i in range(3)), True
 
 
 def _cached(size, seen, dtype=np.float32):
@@ -80,7 +122,16 @@ CASES = {
     'attention': [
         _attention(21, 0), _attention(21, 5, flat=6, remat=True),
         _attention(21, 8, flat=6, dropout=True), _attention(21, 5, flat=40),
-        _attention(9, 4, batch=65), _attention(21, 8, dtype=jnp.bfloat16)],
+        _attention(9, 4, batch=65), _attention(21, 8, dtype=jnp.bfloat16),
+        _attention(300, 0, flat=40, dropout=True, heads=2, width=64),
+        _attention(530, 256, flat=128, heads=4, width=32, batch=1,
+                   dtype=jnp.bfloat16),
+        _attention(530, 256, heads=1, width=200, batch=1),
+        _attention(40, 8, flat=6, dropout='by_key')],
+    'attend': [
+        _attend(21), _attend(300, 2, 64, dropout=True),
+        _attend(300, 4, 64, dtype=jnp.bfloat16)],
+    'near_biases': [],  # compared in what it is for, attention
     'cached_attention': [
         _cached(448, 0), _cached(448, 448), _cached(384, 257),
         _cached(448, 100, jnp.bfloat16)],
@@ -159,12 +210,12 @@ def test_auto_is_for_the_platform_of_the_mesh_and_not_of_the_host():
     mesh = jax.sharding.AbstractMesh(
         (1,), ('data',), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
-      assert dispatch.platform() == platform
+      assert platforms.platform() == platform
       text = str(jax.make_jaxpr(jitted)(0.0))
       assert f'{expected}' in text
       with dispatch.using('jnp'):
         assert '1.0' in str(jax.make_jaxpr(jitted)(0.0))
-  assert dispatch.platform() == jax.default_backend()
+  assert platforms.platform() == jax.default_backend()
 
 
 def test_an_unknown_choice_names_the_known_ones():

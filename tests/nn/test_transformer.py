@@ -10,6 +10,7 @@ import pytest
 
 from musiclm_jax.nn import causal
 from musiclm_jax.nn import layer_stacks
+from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn import transformer
 
 
@@ -47,7 +48,7 @@ def test_buckets_follow_the_formula(num_buckets, max_distance):
 
 def test_toeplitz_places_every_diagonal():
   values = np.arange(2 * 8, dtype=np.float32).reshape(2, 8)
-  found = causal.toeplitz(jnp.asarray(values), 3, 6)
+  found = toeplitz.matrices(jnp.asarray(values), 3, 6)
   for row in range(3):
     for column in range(6):
       np.testing.assert_array_equal(

@@ -5,12 +5,13 @@ nn/conv.py, nn/causal.py, nn/packed.py and nn/assignments.py; here is why
 another order of the same sums is faster.
 """
 
-from collections.abc import Callable
 import functools
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+
+from musiclm_jax.nn import dropping
 
 _MOST_SLICES = 64  # of a batch, that a gradient adds one by one
 _PIECE = 128  # positions that are looked at together, at least,
@@ -103,13 +104,14 @@ def _kernel_gradient(
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, near: jax.Array,
     key_mask: jax.Array, remat: bool = False,
-    dropout: Callable | None = None) -> jax.Array:
+    dropout: dropping.WeightDropout | None = None) -> jax.Array:
   """`causal.attention`, its products and their gradients in the fast forms.
 
   Keys and values lie as [B, H, D, L], so that each product has its small
   matrix on the left (`_product`), and what chunks share is not padded and
   summed over in the gradient (`_over_batch`, `_beginnings`).
   """
+  value, dropout = dropping.of_values(value, dropout)
   batch, _, length, _ = query.shape
   chunk = near.shape[1]
   # Biases of the last chunk over all keys; earlier chunks see a part of it.

@@ -1,8 +1,9 @@
 """Which form of an operation computes it: the model's own, or a platform's.
 
   nn/conv.py, nn/causal.py ...   plain jnp: what an operation is
-  nn/kernels/cpu.py              forms of some operations that XLA:CPU is fast at;
-                                 another platform's are another such module
+  nn/kernels/cpu.py              forms of some operations that XLA:CPU is fast at
+  nn/kernels/tpu.py              kernels for TPUs; another platform's are another
+                                 such module
 
 An operation is a function of the model with a decorator:
 
@@ -11,7 +12,9 @@ An operation is a function of the model with a decorator:
 
 and a form of it is a function of the same name in the FORMS of a platform's
 module. It has the arguments of the plain one and, up to rounding, its results
-and gradients (tests/nn/test_kernels.py compares each).
+and gradients (tests/nn/test_kernels.py compares each). What it was not made for,
+such as sequences that are too long, it leaves to the plain one: it returns
+NotImplemented.
 
 The form is chosen while a program is traced, for the platform that the program
 is for. That is the platform of the mesh in whose context it is traced, because
@@ -34,10 +37,12 @@ import jax
 
 from musiclm_jax import errors
 from musiclm_jax.nn.kernels import cpu
+from musiclm_jax.nn.kernels import platforms
+from musiclm_jax.nn.kernels import tpu
 
 AUTO, PLAIN = 'auto', 'jnp'
 # Of each platform that has its own forms, {name of the operation: function}.
-FORMS = {'cpu': cpu.FORMS}
+FORMS = {'cpu': cpu.FORMS, 'tpu': tpu.FORMS}
 CHOICES = (AUTO, PLAIN, *FORMS)
 
 _forced = jax.make_user_context(AUTO)
@@ -60,12 +65,6 @@ def using(choice: str) -> Iterator[None]:
     yield
 
 
-def platform() -> str:
-  """What a program that is traced now is for: 'cpu', 'tpu', 'gpu' ..."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  return jax.default_backend() if device is None else device.platform
-
-
 def operation(plain: Callable) -> Callable:
   """`plain`, or in its place the form of the platform that is traced for."""
   name = plain.__name__
@@ -73,7 +72,8 @@ def operation(plain: Callable) -> Callable:
   @functools.wraps(plain)
   def chosen(*args, **kwargs):
     choice = _forced.value
-    forms = FORMS.get(platform() if choice == AUTO else choice, {})
-    return forms.get(name, plain)(*args, **kwargs)
+    forms = FORMS.get(platforms.platform() if choice == AUTO else choice, {})
+    result = forms.get(name, plain)(*args, **kwargs)
+    return plain(*args, **kwargs) if result is NotImplemented else result
 
   return chosen

@@ -1,0 +1,162 @@
+"""Forms of operations for TPUs, each a kernel of Pallas.
+
+What an operation is stands with the plain form of the same name, in nn/causal.py
+and nn/attention.py; the kernels are in tpu_attention.py. Here arrays are brought
+into the order that those want, and every device gets its own part: the compiler
+splits no kernel over a mesh by itself.
+
+A kernel runs on any machine as plain jax ("interpreted": slow, for tests) where
+the program is not for a TPU.
+"""
+
+import functools
+import math
+
+from flax.linen import spmd
+import jax
+import jax.numpy as jnp
+
+from musiclm_jax.nn import dropping
+from musiclm_jax.nn import partitioning
+from musiclm_jax.nn import toeplitz
+from musiclm_jax.nn.kernels import platforms
+from musiclm_jax.nn.kernels import tpu_attention
+
+# Positions whose keys, queries and gradients lie in the memory beside the units.
+_MOST = 16_384
+_MOST_OF = {'TPU v4': 4_096}
+_BLOCK = 256  # of queries and of keys: the fastest by their compilers' schedules
+
+
+def near_biases(bias: jax.Array, chunk: int = 256,
+                flat: int | None = None) -> jax.Array:
+  """`causal.near_biases` as `tpu_attention.attend` wants them.
+
+  Returns:
+    [H, near, block, block], keys by queries; `chunk` does not matter.
+  """
+  del chunk
+  heads, length = bias.shape
+  if length > _most():
+    return NotImplemented
+  if flat is not None and flat < length:
+    bias = bias[:, :flat] - bias[:, flat:flat + 1]
+  block = _block(length)
+  near = min(-(-length // block), (bias.shape[1] + block - 2) // block + 1)
+  bias = jnp.pad(bias, ((0, 0), (0, max(0, near * block - bias.shape[1]))))
+  future = jnp.full((heads, block - 1), tpu_attention.NEGATIVE, bias.dtype)
+  line = jnp.concatenate([future, bias[:, :near * block]], axis=1)
+  return jnp.stack([
+      toeplitz.matrices(
+          line[:, away * block:(away + 2) * block - 1], block, block)
+      for away in range(near)], axis=1)
+
+
+def attention(query: jax.Array, key: jax.Array, value: jax.Array,
+              near: jax.Array, key_mask: jax.Array, remat: bool = False,
+              dropout: dropping.WeightDropout | None = None) -> jax.Array:
+  """`causal.attention`, of biases that are this module's.
+
+  There is nothing to `remat`: its gradient always computes probabilities again.
+  """
+  del remat
+  if near.ndim != 4:
+    return NotImplemented
+  return _attend(query, key, value, near, key_mask, dropout, True)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array,
+           mask: jax.Array | None = None,
+           drop: dropping.WeightDropout | None = None) -> jax.Array:
+  """`attention.attend`."""
+  batch, length, heads, dim = query.shape
+  if key.shape != query.shape or length > _most():
+    return NotImplemented
+  block = _block(length)
+  added = jnp.zeros((batch, length), jnp.float32)
+  if mask is not None:
+    added = jnp.where(mask, added, tpu_attention.NEGATIVE)
+  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+  # A bias that is not looked at; its gradient is none.
+  nothing = jnp.zeros((heads, 1, block, block), jnp.float32)
+  out = _attend((query / dim**0.5).astype(query.dtype), key, value, nothing,
+                added, drop, False)
+  return jnp.swapaxes(out, 1, 2)
+
+
+def _most():
+  """Positions that fit on the chip that is traced for."""
+  device = platforms.mesh().abstract_device
+  return _MOST_OF.get(getattr(device, 'device_kind', ''), _MOST)
+
+
+def _block(length):
+  return min(_BLOCK, -(-length // tpu_attention.LANES) * tpu_attention.LANES)
+
+
+def _attend(query, key, value, bias, mask, dropout, causal):
+  """[B, H, L, D] of every device's own sequences and heads."""
+  mesh = platforms.mesh()
+  rows, heads = _axes(mesh, query.shape)
+  seeds, rate, factors = jnp.zeros(2, jnp.uint32), 0.0, None
+  if dropout is not None and dropout.by_key:
+    factors = dropout.of_keys(*query.shape[:3])
+  elif dropout is not None:
+    seeds, rate = _words(dropout.rng)[:2], dropout.rate
+  local = functools.partial(_of_device, causal, rate, rows, heads)
+  if mesh.size > 1:
+    P = jax.sharding.PartitionSpec
+    spec = P(rows, heads)
+    local = jax.shard_map(
+        local, mesh=mesh, out_specs=spec, check_vma=False,
+        in_specs=(P(), spec, spec, spec, P(heads), P(rows), spec))
+  return local(seeds, query, key, value, bias, mask, factors)
+
+
+def _words(rng):
+  """[n] uint32, a key's own."""
+  typed = jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
+  return jax.random.key_data(rng) if typed else rng
+
+
+def _axes(mesh, shape):
+  """The mesh axes that split the sequences and the heads, () for none."""
+  found = []
+  spec = spmd.logical_to_mesh_axes((partitioning.BATCH, partitioning.HEADS))
+  for size, axes in zip(shape[:2], tuple(spec or ()) + (None, None)):
+    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+    axes = tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1)
+    whole = size % math.prod(mesh.shape[axis] for axis in axes) == 0
+    found.append(axes if whole else ())
+  return found
+
+
+def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
+               factors):
+  """What one device computes; `rows` and `heads` are the axes that split both."""
+  batch, count, length, dim = query.shape
+  first = lambda axes, size: jnp.uint32(
+      size * (jax.lax.axis_index(axes) if axes else 0))
+  seeds = jnp.concatenate([seeds, jnp.stack(
+      [first(rows, batch), first(heads, count)])])
+  size = tpu_attention.head_size(dim)
+  plan = tpu_attention.Plan(
+      length, size, bias.shape[-1], bias.shape[1] if causal else 0, causal, rate,
+      platforms.platform() != 'tpu')
+  more = -count % plan.heads
+
+  def joined(x):
+    x = jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, size - dim)))
+    return x.swapaxes(1, 2).reshape(batch, length, -1)
+
+  bias = jnp.pad(bias, ((0, more), (0, 0), (0, 0), (0, 0)))
+  if factors is not None:
+    factors = jnp.pad(factors, ((0, 0), (0, more), (0, 0)))
+  out = tpu_attention.attend(
+      plan, seeds, joined(query), joined(key), joined(value), bias, mask,
+      factors)
+  out = out.reshape(batch, length, count + more, size)
+  return out[:, :, :count, :dim].swapaxes(1, 2)
+
+
+FORMS = {form.__name__: form for form in (near_biases, attention, attend)}

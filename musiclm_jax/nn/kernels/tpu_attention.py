@@ -1,0 +1,479 @@
+"""Softmax attention by blocks for TPUs: no [L, L] array leaves the chip.
+
+  query, key, value [B, L, H * D]  ->  attend  ->  [B, L, H * D]
+
+A program has some heads of one sequence, all their keys and values, and a block
+of queries; of the logits there is never more than one block, with the running
+maximum and sum of each query (online softmax: Milakov and Gimelshein, 2018; Dao
+et al., 2022). The gradient computes the logits again from what is kept of each
+query, its log-partition.
+
+Everything stands on its side, logits as [keys, queries]: what belongs to a query
+is a row then, which spreads over the sublanes of a register at no cost, and which
+lies in memory without padding. And a program takes as many heads as fill the 128
+lanes of a register, two of size 64, with the lanes of the others set to zero where
+a product must not see them: no array is padded from 64 to 128 lanes.
+
+The relative bias is one block for each distance of a block of keys to a block of
+queries, up to where the bias no longer changes: [H, 2, 256, 256] at T5's 128
+positions, for sequences of any length.
+
+Weights are dropped by a hash of (seed, sequence, head, query, key), so the
+gradient drops what the value did, and a mesh of any shape drops the same.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+import jax.numpy as jnp
+
+LANES = 128
+OUT = 'attention_out'  # `causal.OUT`, the name of what a gradient may keep
+NEGATIVE = -1e9  # added to the logit of a key that must not be seen
+_LOWEST = -1e30  # below every logit, and less a logit of it still finite
+_MATRIX = (((1,), (0,)), ((), ()))  # rows times columns
+_ROWS = (((1,), (1,)), ((), ()))  # rows times rows
+_VMEM = 64 * 2**20  # bytes that a program may take, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a kernel is built for.
+
+  Attributes:
+    length: of the sequences.
+    head_dim: of a head; divides LANES, or is a multiple of it.
+    block: queries and keys at a time, a multiple of LANES.
+    near: blocks of keys, the query's own being the first, that have a bias.
+    causal: whether keys after the query are hidden.
+    rate: share of the weights that is dropped.
+    interpret: whether it runs as plain jax, on any machine.
+  """
+
+  length: int
+  head_dim: int
+  block: int
+  near: int
+  causal: bool
+  rate: float
+  interpret: bool
+
+  @property
+  def heads(self) -> int:
+    """Heads of a program."""
+    return max(1, LANES // self.head_dim)
+
+  @property
+  def width(self) -> int:
+    """Lanes of a program."""
+    return self.heads * self.head_dim
+
+  @property
+  def blocks(self) -> int:
+    return -(-self.length // self.block)
+
+  @property
+  def padded(self) -> int:
+    """Positions of all blocks."""
+    return self.blocks * self.block
+
+  @property
+  def pairs(self) -> int:
+    """Pairs of blocks that are looked at."""
+    return (self.blocks * (self.blocks + 1) // 2 if self.causal else
+            self.blocks**2)
+
+
+def head_size(dim: int) -> int:
+  """The least size that heads of `dim` fit in: of LANES a part, or a multiple."""
+  whole = 1 << (dim - 1).bit_length()
+  return whole if whole < LANES else -(-dim // LANES) * LANES
+
+
+def _mixed(x):
+  """MurmurHash3's finalizer (Appleby): uint32 -> uint32."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)
+
+
+def kept(plan: Plan, seed: tuple, first_key: jax.Array,
+         first_query: jax.Array) -> jax.Array:
+  """Which weights of a block of keys by a block of queries are not dropped.
+
+  Keys and queries are mixed well, once for each; a multiplication more is all
+  that is done for a pair of them. One hash does for two weights, a half each:
+  the key's, and that of the key half a block further on.
+
+  Args:
+    plan: its block and rate.
+    seed: of the sequence and head, see `head_seed`.
+    first_key: int32 scalar.
+    first_query: int32 scalar.
+
+  Returns:
+    [block, block] bool.
+  """
+  places = lax.broadcasted_iota(jnp.int32, (1, plan.block), 1)
+  numbers = lambda first: (places + first).astype(jnp.uint32)
+  keys = _mixed(numbers(first_key) + seed[0])[:, :plan.block // 2]
+  queries = _mixed(numbers(first_query) ^ seed[1])
+  bits = (_column(keys) ^ queries) * jnp.uint32(0x9E3779B1)
+  bits = bits ^ (bits >> 15)
+  least = jnp.uint32(round(plan.rate * 2**16) << 16)
+  return jnp.concatenate([bits >= least, bits << 16 >= least], axis=0)
+
+
+def head_seed(seeds, row, head) -> tuple:
+  """The seed of one sequence and head.
+
+  Args:
+    seeds: two uint32 of the layer, then uint32 numbers of the first sequence and
+      head that this device has.
+    row: of a sequence on this device.
+    head: likewise.
+  """
+  row = row.astype(jnp.uint32) + seeds[2]
+  head = head.astype(jnp.uint32) + seeds[3]
+  return (seeds[0] + _mixed(row * jnp.uint32(0x9E3779B1) + head),
+          seeds[1] ^ _mixed(head * jnp.uint32(0x9E3779B1) + ~row))
+
+
+# The value.
+
+
+def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
+                    factor_ref, out_ref, lse_ref, sums):
+  """One block of queries of some heads."""
+  head, row, index = (pl.program_id(i) for i in range(3))
+  size, dim, heads = plan.block, plan.head_dim, plan.heads
+  query = q_ref[0].astype(jnp.float32).T.astype(q_ref.dtype)
+  queries = [_of_head(plan, query, i, 0) for i in range(heads)]
+  sums[...] = jnp.zeros_like(sums)
+
+  def look(place, carry, bias=None):
+    there = pl.ds(place * size, size)
+    keys = _real(plan, k_ref[0, there], place)
+    values = _real(plan, v_ref[0, there], place)
+    values = values.astype(jnp.float32).T
+    mask = _column(mask_ref[0, :, there])
+    logits = [_product(keys, query, _MATRIX) + mask for query in queries]
+    if bias is not None:
+      logits = [x + bias(i) for i, x in enumerate(logits)]
+    found = []
+    for i, (largest, total) in enumerate(carry):
+      top = jnp.maximum(largest, logits[i].max(axis=0, keepdims=True))
+      weights = jnp.exp(logits[i] - top)
+      scale = jnp.exp(largest - top)
+      total = scale * total + weights.sum(axis=0, keepdims=True)
+      if plan.rate:
+        seed = head_seed(seeds, row, head * heads + i)
+        weights = jnp.where(
+            kept(plan, seed, place * size, index * size), weights, 0.0)
+      part = slice(i * dim, (i + 1) * dim)
+      factor = factor_ref[0, 0, i:i + 1, there]
+      own = (values[part] * factor).astype(q_ref.dtype)
+      sums[part] = sums[part] * scale + _product(
+          own, weights.astype(own.dtype), _MATRIX)
+      found.append((top, total))
+    return tuple(found)
+
+  nothing = (jnp.full((1, size), _LOWEST), jnp.zeros((1, size)))
+  carry = (nothing,) * heads
+  if plan.causal:
+    carry = lax.fori_loop(0, jnp.maximum(index - plan.near + 1, 0), look, carry)
+    bias = lambda away: lambda i: bias_ref[i, away]
+    carry = lax.fori_loop(
+        jnp.maximum(index - plan.near + 1, 0), index, lambda place, carry: look(
+            place, carry, bias(index - place)), carry)
+    carry = look(index, carry, bias(0))
+  else:
+    carry = lax.fori_loop(0, plan.blocks, look, carry)
+  for i, (top, total) in enumerate(carry):
+    part = slice(i * dim, (i + 1) * dim)
+    sums[part] = sums[part] / (total * (1.0 - plan.rate))
+    lse_ref[0, 0, i:i + 1] = _hidden(plan, top + jnp.log(total), index)
+  out_ref[0] = sums[...].T.astype(out_ref.dtype)
+
+
+def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
+                     factor_ref, grad_ref, lse_ref, shift_ref, q_grad_ref, k_grad_ref,
+                     v_grad_ref, bias_grad_ref, q_sums, k_sums, v_sums):
+  """One block of keys of some heads; the queries' gradients add up in `q_sums`.
+
+  `grad_ref` is that of the output over 1 - rate, `shift_ref` its product with
+  the output: what the softmax takes off the gradient of every weight.
+  """
+  head, row, place = (pl.program_id(i) for i in range(3))
+  size, dim, heads = plan.block, plan.head_dim, plan.heads
+  keys = _real(plan, k_ref[0], place)
+  values = _real(plan, v_ref[0], place)
+  turned = keys.astype(jnp.float32).T.astype(keys.dtype)
+  own_keys = [_of_head(plan, keys, i, 1) for i in range(heads)]
+  factors = [_column(factor_ref[0, 0, i:i + 1]) for i in range(heads)]
+  own_values = [(_of_head(plan, values, i, 1) * factor).astype(values.dtype)
+                for i, factor in enumerate(factors)]
+  mask = _column(mask_ref[0])
+  k_sums[...] = jnp.zeros_like(k_sums)
+  v_sums[...] = jnp.zeros_like(v_sums)
+
+  @pl.when(place == 0)
+  def _():
+    q_sums[...] = jnp.zeros_like(q_sums)
+
+  if plan.near:
+    @pl.when((place == 0) & (row == 0))
+    def _():
+      bias_grad_ref[...] = jnp.zeros_like(bias_grad_ref)
+
+  def look(index, away=None):
+    here = pl.ds(index * size, size)
+    query = _real(plan, q_ref[0, here], index)
+    grad = _real(plan, grad_ref[0, here], index)
+    logits = [_product(own, query, _ROWS) + mask for own in own_keys]
+    changes = [_product(own, grad, _ROWS) for own in own_values]
+    for i in range(heads):
+      if away is not None:
+        logits[i] += bias_ref[i, away]
+      weights = jnp.exp(logits[i] - lse_ref[0, 0, i:i + 1, here])
+      used, change = weights, changes[i]
+      if plan.rate:
+        seed = head_seed(seeds, row, head * heads + i)
+        keep = kept(plan, seed, place * size, index * size)
+        used = jnp.where(keep, weights, 0.0)
+        change = jnp.where(keep, change, 0.0)
+      change = weights * (change - shift_ref[0, 0, i:i + 1, here])
+      if away is not None:
+        bias_grad_ref[i, away] += change
+      change = change.astype(keys.dtype)
+      v_sums[i] += _product(used.astype(keys.dtype), grad, _MATRIX)
+      k_sums[i] += _product(change, query, _MATRIX)
+      part = slice(i * dim, (i + 1) * dim)
+      q_sums[index, part] += _product(turned[part], change, _MATRIX)
+
+  def far(index, _):
+    look(index)
+    return 0
+
+  if plan.causal:
+    for away in range(plan.near):
+      pl.when(place + away < plan.blocks)(
+          functools.partial(look, place + away, away))
+    lax.fori_loop(place + plan.near, plan.blocks, far, 0)
+  else:
+    lax.fori_loop(0, plan.blocks, far, 0)
+  # Each head's sums have what its weights make of all lanes; its own count.
+  k_grad_ref[0] = sum(
+      _of_head(plan, k_sums[i], i, 1) for i in range(heads)).astype(
+          k_grad_ref.dtype)
+  v_grad_ref[0] = sum(
+      _of_head(plan, v_sums[i] * factors[i], i, 1)
+      for i in range(heads)).astype(v_grad_ref.dtype)
+
+  @pl.when(place == plan.blocks - 1)
+  def _():
+    for index in range(plan.blocks):
+      here = slice(index * size, (index + 1) * size)
+      q_grad_ref[0, here] = q_sums[index].T.astype(q_grad_ref.dtype)
+
+
+def _product(left, right, sums):
+  return lax.dot_general(
+      left, right, sums, preferred_element_type=jnp.float32,
+      precision=lax.Precision.HIGHEST if left.dtype == jnp.float32 else None)
+
+
+def _of_head(plan, x, index, axis):
+  """`x`, zero where it belongs to other heads."""
+  if plan.heads == 1:
+    return x
+  place = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+  first = index * plan.head_dim
+  return jnp.where((place >= first) & (place < first + plan.head_dim), x,
+                   jnp.zeros_like(x))
+
+
+def _real(plan, x, place):
+  """A block of positions; zeros past the end, where anything may lie."""
+  if plan.padded == plan.length:
+    return x
+  rows = lax.broadcasted_iota(jnp.int32, x.shape, 0) + place * plan.block
+  return jnp.where(rows < plan.length, x, jnp.zeros_like(x))
+
+
+def _column(row):
+  """[1, N] -> [N, 1]."""
+  return jnp.broadcast_to(row, (8, row.shape[1])).T[:, :1]
+
+
+def _hidden(plan, lse, index):
+  """Log-partitions, so large past the end that no weight is left there."""
+  if plan.padded == plan.length:
+    return lse
+  place = lax.broadcasted_iota(jnp.int32, lse.shape, 1) + index * plan.block
+  return jnp.where(place < plan.length, lse, -_LOWEST)
+
+
+# Both, on arrays as they lie in memory.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(plan: Plan, seeds: jax.Array, query: jax.Array, key: jax.Array,
+           value: jax.Array, bias: jax.Array, mask: jax.Array,
+           factors: jax.Array | None = None) -> jax.Array:
+  """Attention of all heads.
+
+  Args:
+    plan: a `Plan`.
+    seeds: [4] uint32, see `head_seed`.
+    query: [B, L, H * D], H a multiple of `plan.heads`.
+    key: likewise.
+    value: likewise.
+    bias: [H, near, block, block] float32, keys by queries, where `plan.causal`:
+      of queries so many blocks after the keys. Farther away nothing is added.
+      Without `causal` [H, 0, block, block] and not looked at.
+    mask: [B, L] float32, added to the logits of each key.
+    factors: [B, H, L] float32, of the weights of each key, once they are
+      normalised; None: 1.
+
+  Returns:
+    [B, L, H * D] in the type of `value`; sums in float32.
+  """
+  return _forward(plan, seeds, query, key, value, bias, mask, factors)[0]
+
+
+def _forward(plan, seeds, query, key, value, bias, mask, factors):
+  """(output, log-partitions [B, H / heads, heads, padded])."""
+  batch, _, joined = query.shape
+  groups, size = joined // plan.width, plan.block
+  heads = lambda rows, at: pl.BlockSpec(
+      (1, rows, plan.width), lambda g, b, i, *_: (b, at(i), g))
+  out, lse = pl.pallas_call(
+      functools.partial(_forward_kernel, plan),
+      grid_spec=pltpu.PrefetchScalarGridSpec(
+          num_scalar_prefetch=1, grid=(groups, batch, plan.blocks),
+          in_specs=[
+              heads(size, lambda i: i), heads(plan.padded, lambda i: 0),
+              heads(plan.padded, lambda i: 0), _bias_spec(plan, bias),
+              pl.BlockSpec((1, 1, plan.padded), lambda g, b, i, *_: (b, 0, 0)),
+              pl.BlockSpec((1, 1, plan.heads, plan.padded),
+                           lambda g, b, i, *_: (b, g, 0, 0))],
+          out_specs=[
+              heads(size, lambda i: i),
+              pl.BlockSpec((1, 1, plan.heads, size),
+                           lambda g, b, i, *_: (b, g, 0, i))],
+          scratch_shapes=[pltpu.VMEM((plan.width, size), jnp.float32)]),
+      out_shape=[
+          jax.ShapeDtypeStruct(query.shape, value.dtype),
+          jax.ShapeDtypeStruct((batch, groups, plan.heads, plan.padded),
+                               jnp.float32)],
+      compiler_params=_parameters(), interpret=plan.interpret,
+      cost_estimate=cost(plan, batch, groups * plan.heads, value.dtype),
+  )(seeds, query, key, value, bias, _padded_mask(plan, mask),
+    _padded_factors(plan, factors, batch, groups))
+  return out, lse
+
+
+def _kept_for_gradient(plan, seeds, query, key, value, bias, mask, factors):
+  out, lse = _forward(plan, seeds, query, key, value, bias, mask, factors)
+  out, lse = (checkpoint_name(x, OUT) for x in (out, lse))
+  return out, (seeds, query, key, value, bias, mask, factors, out, lse)
+
+
+def _gradient(plan, kept_values, grad):
+  seeds, query, key, value, bias, mask, factors, out, lse = kept_values
+  batch, _, joined = query.shape
+  groups, size = joined // plan.width, plan.block
+  shift = (grad.astype(jnp.float32) * out.astype(jnp.float32)).reshape(
+      batch, plan.length, groups, plan.heads, plan.head_dim).sum(axis=-1)
+  shift = jnp.pad(shift.transpose(0, 2, 3, 1), (
+      (0, 0), (0, 0), (0, 0), (0, plan.padded - plan.length)))
+  if plan.rate:
+    grad = (grad.astype(jnp.float32) / (1.0 - plan.rate)).astype(grad.dtype)
+  whole = pl.BlockSpec((1, plan.padded, plan.width),
+                       lambda g, b, j, *_: (b, 0, g))
+  part = pl.BlockSpec((1, size, plan.width), lambda g, b, j, *_: (b, j, g))
+  row = pl.BlockSpec((1, 1, plan.heads, plan.padded),
+                     lambda g, b, j, *_: (b, g, 0, 0))
+  grads = pl.pallas_call(
+      functools.partial(_backward_kernel, plan),
+      grid_spec=pltpu.PrefetchScalarGridSpec(
+          num_scalar_prefetch=1, grid=(groups, batch, plan.blocks),
+          in_specs=[
+              whole, part, part, _bias_spec(plan, bias),
+              pl.BlockSpec((1, 1, size), lambda g, b, j, *_: (b, 0, j)),
+              pl.BlockSpec((1, 1, plan.heads, size),
+                           lambda g, b, j, *_: (b, g, 0, j)),
+              whole, row, row],
+          out_specs=[whole, part, part, _bias_spec(plan, bias)],
+          scratch_shapes=[
+              pltpu.VMEM((plan.blocks, plan.width, size), jnp.float32),
+              pltpu.VMEM((plan.heads, size, plan.width), jnp.float32),
+              pltpu.VMEM((plan.heads, size, plan.width), jnp.float32)]),
+      out_shape=[
+          jax.ShapeDtypeStruct(query.shape, query.dtype),
+          jax.ShapeDtypeStruct(key.shape, key.dtype),
+          jax.ShapeDtypeStruct(value.shape, value.dtype),
+          jax.ShapeDtypeStruct(bias.shape, bias.dtype)],
+      compiler_params=_parameters(), interpret=plan.interpret,
+      cost_estimate=cost(
+          plan, batch, groups * plan.heads, value.dtype, backward=True),
+  )(seeds, query, key, value, bias, _padded_mask(plan, mask),
+    _padded_factors(plan, factors, batch, groups), grad, lse, shift)
+  q_grad, k_grad, v_grad, bias_grad = grads
+  return None, q_grad, k_grad, v_grad, bias_grad, None, None
+
+
+attend.defvjp(_kept_for_gradient, _gradient)
+
+
+def _bias_spec(plan, bias):
+  return pl.BlockSpec((plan.heads, *bias.shape[1:]),
+                      lambda g, b, i, *_: (g, 0, 0, 0))
+
+
+def _padded_mask(plan, mask):
+  """[B, L] -> [B, 1, padded], what is past the end being hidden."""
+  return jnp.pad(mask, ((0, 0), (0, plan.padded - plan.length)),
+                 constant_values=NEGATIVE)[:, None]
+
+
+def _padded_factors(plan, factors, batch, groups):
+  """[B, H, L] -> [B, H / heads, heads, padded]."""
+  if factors is None:
+    return jnp.ones((batch, groups, plan.heads, plan.padded))
+  factors = factors.reshape(batch, groups, plan.heads, plan.length)
+  return jnp.pad(
+      factors, ((0, 0), (0, 0), (0, 0), (0, plan.padded - plan.length)))
+
+
+def _parameters():
+  return pltpu.CompilerParams(
+      dimension_semantics=('parallel', 'arbitrary', 'arbitrary'),
+      vmem_limit_bytes=_VMEM)
+
+
+def cost(plan: Plan, batch: int, heads: int, dtype,
+         backward: bool = False) -> pl.CostEstimate:
+  """What a call computes and moves, counted from its blocks.
+
+  The products of all pairs of blocks that are looked at: two of the value, five
+  of the gradient. Bytes: every array once.
+  """
+  products = 5 if backward else 2
+  logits = batch * heads * plan.pairs * plan.block**2
+  itemsize = jnp.dtype(dtype).itemsize
+  array = batch * plan.length * heads * plan.head_dim * itemsize
+  rows = batch * heads * plan.padded * 4
+  bias = heads * plan.near * plan.block**2 * 4
+  masks = batch * plan.padded * 4
+  moved = (7 * array + 2 * rows + 2 * bias if backward else
+           4 * array + rows + bias) + masks
+  return pl.CostEstimate(
+      flops=2 * products * plan.head_dim * logits, bytes_accessed=moved,
+      transcendentals=logits)
