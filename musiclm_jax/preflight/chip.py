@@ -19,6 +19,7 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.preflight import hlo
 from musiclm_jax.preflight import machines
 from musiclm_jax.preflight import plan as plan_lib
+from musiclm_jax.preflight import schedule
 from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import step as step_lib
 from musiclm_jax.training import trainable as trainable_lib
@@ -93,7 +94,10 @@ class Report:
     """
     if not self.counts.cycles or not self.chip.clock:
       return None
-    return self.counts.cycles / self.chip.clock
+    generation = self.setup.topology.name.partition(':')[0]
+    kernels = sum(times * schedule.cycles(generation, says)
+                  for times, says in self.counts.kernels)
+    return (self.counts.cycles + kernels) / self.chip.clock
 
   def mfu(self, seconds: float) -> float:
     """Share of the peak that the model's own FLOPs reach in `seconds`.

@@ -9,12 +9,15 @@ runs:
   bytes         read from and written to the main memory (hlo_traffic.py)
   collectives   of each kind: how many, and what they move
   cycles        that a TPU's compiler expects its kernels to take
+  kernels       of Pallas, which XLA does not see into: they say themselves what
+                they compute, and preflight/schedule.py how long
 
 all of it for one device, since the text is that of the partitioned program.
 """
 
 import dataclasses
 import functools
+import json
 import math
 import re
 
@@ -23,6 +26,8 @@ from musiclm_jax.preflight import hlo_traffic
 
 # Where the compiler does not know it writes the largest number of 64 bits.
 _CYCLES = re.compile(r'"estimated_cycles":"(\d{1,15})"')
+_PALLAS = re.compile(r'kernel_metadata=\{"attention":("(?:[^"\\]|\\.)*")')
+_ESTIMATE = re.compile(r'"cost_estimate":\{[^}]*"flops":"(\d+)"')
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
                'collective-permute')
 
@@ -45,6 +50,7 @@ class Counts:
   collectives: dict  # {kind: Collective}
   unknown_loops: int  # loops whose trips could not be told; counted once
   cycles: float = 0.0  # of its kernels, one after another; 0: not known
+  kernels: tuple = ()  # of Pallas: (how often, what it says of itself)
 
   @property
   def wire_bytes(self) -> float:
@@ -68,6 +74,7 @@ class _Counter:
     self._computations, self._entry = hlo_text.parse(text)
     self._devices = num_devices
     self._products = self._bytes = self._cycles = 0.0
+    self._kernels = []
     self._found = {}  # collectives: {identity: (kind, times, bytes, group)}
     self._unknown = 0
 
@@ -83,7 +90,7 @@ class _Counter:
           old.count + times, old.bytes + times * size,
           old.wire_bytes + times * size * wire)
     return Counts(self._products, self._bytes, kinds, self._unknown,
-                  self._cycles)
+                  self._cycles, tuple(self._kernels))
 
   def _visit(self, name, times, moves):
     """`moves`: whether results go to memory, as they do not in fusions."""
@@ -92,6 +99,12 @@ class _Counter:
       kind = line.opcode.removesuffix('-start')
       if line.opcode in ('dot', 'convolution') or _is_gemm(line):
         self._products += times * _product_flops(line, computation)
+      elif line.opcode == 'custom-call' and _ESTIMATE.search(line.rest):
+        self._products += times * int(_ESTIMATE.search(line.rest).group(1))
+        found = _PALLAS.search(line.rest)
+        if found:
+          says = json.loads(json.loads(found.group(1)))
+          self._kernels.append((times, says))
       elif kind in COLLECTIVES:
         self._collective(name, line, kind, times, computation)
       if moves:

@@ -11,6 +11,8 @@ _SHAPE = re.compile(r'([a-z]+[0-9]*[a-z0-9]*)\[([0-9,<=]*)\](\{[^{}]*\})?')
 _NAME = re.compile(r'%([\w.\-]+)')
 # {minor to major:T(tile)...}
 _LAYOUT = re.compile(r'\{([\d,]*)(?::T\(([\d,]+)\))?')
+# What a kernel of Pallas says of itself stands on a line of its own.
+_BROKEN = re.compile(r'kernel_metadata=\{\n(.*)\n\}')
 _BITS = {'pred': 8, 'token': 0, 'opaque': 0}
 
 
@@ -68,7 +70,7 @@ class Instruction:
 def parse(text):
   """({computation: {name: Instruction}}, name of the entry)."""
   computations, current, entry = {}, None, None
-  for row in text.splitlines():
+  for row in _BROKEN.sub(r'kernel_metadata={\1}', text).splitlines():
     if row and not row[0].isspace():
       found = re.match(r'(ENTRY )?%?([\w.\-]+) \(.*\{$', row)
       if found:

@@ -24,6 +24,7 @@ gradient drops what the value did, and a mesh of any shape drops the same.
 
 import dataclasses
 import functools
+import json
 
 import jax
 from jax import lax
@@ -87,6 +88,18 @@ class Plan:
     """Pairs of blocks that are looked at."""
     return (self.blocks * (self.blocks + 1) // 2 if self.causal else
             self.blocks**2)
+
+  def loops(self, backward: bool) -> list[int]:
+    """How often each loop of a kernel runs for one sequence, in their order."""
+    count = range(self.blocks)
+    near, far = [self.pairs], []
+    if self.causal:
+      # The value has the pair of a block with itself outside of its loops.
+      near = [sum(min(self.near - (not backward), i + backward) for i in count)]
+      far = [sum(max(i + 1 - self.near, 0) for i in count)]
+    if backward:
+      return [self.blocks, *near, *far, self.blocks]
+    return [*far, *near]
 
 
 def head_size(dim: int) -> int:
@@ -222,10 +235,12 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   k_sums[...] = jnp.zeros_like(k_sums)
   v_sums[...] = jnp.zeros_like(v_sums)
 
-  @pl.when(place == 0)
-  def _():
-    q_sums[...] = jnp.zeros_like(q_sums)
+  def clear(index, _):
+    q_sums[index] = jnp.zeros(q_sums.shape[1:])
+    return 0
 
+  # Loops, and no branches: of these it is known how often they run.
+  lax.fori_loop(0, jnp.where(place == 0, plan.blocks, 0), clear, 0)
   if plan.near:
     @pl.when((place == 0) & (row == 0))
     def _():
@@ -260,10 +275,12 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
     look(index)
     return 0
 
+  def near(away, _):
+    look(place + away, away)
+    return 0
+
   if plan.causal:
-    for away in range(plan.near):
-      pl.when(place + away < plan.blocks)(
-          functools.partial(look, place + away, away))
+    lax.fori_loop(0, jnp.minimum(plan.near, plan.blocks - place), near, 0)
     lax.fori_loop(place + plan.near, plan.blocks, far, 0)
   else:
     lax.fori_loop(0, plan.blocks, far, 0)
@@ -275,17 +292,17 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
       _of_head(plan, v_sums[i] * factors[i], i, 1)
       for i in range(heads)).astype(v_grad_ref.dtype)
 
-  @pl.when(place == plan.blocks - 1)
-  def _():
-    for index in range(plan.blocks):
-      here = slice(index * size, (index + 1) * size)
-      q_grad_ref[0, here] = q_sums[index].T.astype(q_grad_ref.dtype)
+  def write(index, _):
+    q_grad_ref[0, pl.ds(index * size, size)] = q_sums[index].T.astype(
+        q_grad_ref.dtype)
+    return 0
+
+  last = place == plan.blocks - 1
+  lax.fori_loop(0, jnp.where(last, plan.blocks, 0), write, 0)
 
 
 def _product(left, right, sums):
-  return lax.dot_general(
-      left, right, sums, preferred_element_type=jnp.float32,
-      precision=lax.Precision.HIGHEST if left.dtype == jnp.float32 else None)
+  return lax.dot_general(left, right, sums, preferred_element_type=jnp.float32)
 
 
 def _of_head(plan, x, index, axis):
@@ -373,6 +390,7 @@ def _forward(plan, seeds, query, key, value, bias, mask, factors):
           jax.ShapeDtypeStruct((batch, groups, plan.heads, plan.padded),
                                jnp.float32)],
       compiler_params=_parameters(), interpret=plan.interpret,
+      name='attention', metadata=_metadata(plan, query, False),
       cost_estimate=cost(plan, batch, groups * plan.heads, value.dtype),
   )(seeds, query, key, value, bias, _padded_mask(plan, mask),
     _padded_factors(plan, factors, batch, groups))
@@ -421,6 +439,7 @@ def _gradient(plan, kept_values, grad):
           jax.ShapeDtypeStruct(value.shape, value.dtype),
           jax.ShapeDtypeStruct(bias.shape, bias.dtype)],
       compiler_params=_parameters(), interpret=plan.interpret,
+      name='attention_gradient', metadata=_metadata(plan, query, True),
       cost_estimate=cost(
           plan, batch, groups * plan.heads, value.dtype, backward=True),
   )(seeds, query, key, value, bias, _padded_mask(plan, mask),
@@ -456,6 +475,35 @@ def _parameters():
   return pltpu.CompilerParams(
       dimension_semantics=('parallel', 'arbitrary', 'arbitrary'),
       vmem_limit_bytes=_VMEM)
+
+
+def _metadata(plan, query, backward):
+  """What preflight/schedule.py reads: which kernel it is, and how much of it."""
+  sequences = query.shape[0] * query.shape[2] // plan.width
+  fields = dict(
+      dataclasses.asdict(plan), dtype=query.dtype.name, backward=backward,
+      programs=sequences * plan.blocks,
+      loops=[sequences * count for count in plan.loops(backward)])
+  return dict(attention=json.dumps(fields))
+
+
+def example(plan: Plan, dtype: str) -> tuple:
+  """(a function with the value's kernel and the gradient's, its arguments).
+
+  Of one sequence and as few heads as a program has; arguments as shapes.
+  """
+  shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
+  array = shape(1, plan.length, plan.width, dtype=jnp.dtype(dtype))
+  rows = shape(1, plan.heads, plan.length)
+
+  def run(seeds, query, key, value, bias, mask, factors):
+    return jax.vjp(lambda *inputs: attend(
+        plan, seeds, *inputs, mask, factors), query, key, value, bias)[1](query)
+
+  return run, (
+      shape(4, dtype=jnp.uint32), array, array, array,
+      shape(plan.heads, max(1, plan.near), plan.block, plan.block),
+      shape(1, plan.length), rows)
 
 
 def cost(plan: Plan, batch: int, heads: int, dtype,

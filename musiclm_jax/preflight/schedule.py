@@ -1,0 +1,155 @@
+"""What a kernel of Pallas takes, from the schedule that its compiler prints.
+
+XLA expects nothing of a kernel that it did not make. The kernel's own compiler
+packs its instructions into bundles, one for each cycle, and prints them with the
+loops that they stand in; how often those run the kernel says itself
+(`tpu_attention`'s metadata). Waiting for memory is in neither.
+
+  python -m musiclm_jax.preflight.schedule v5e:2x2 '{"length": 2272, ...}'
+
+prints as JSON the bundles of each kernel: outside of the grid, once for each
+program, and of each loop within. It is a process of its own, since what libtpu
+prints is decided when it is loaded.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from musiclm_jax import errors
+
+# Cores of a chip that share a kernel's grid.
+CORES = {'v4': 2, 'v5p': 2}
+_SMALLEST = {'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v5p': 'v5p:2x2x1',
+             'v6e': 'v6e:2x2'}
+_BUNDLE = re.compile(r'\s*0x[0-9a-f]+\s*(?:L[HBE])?\s*:\s*(>*)')
+_KERNELS = {'attention': False, 'attention_gradient': True}
+_SECONDS = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundles:
+  """Of one kernel.
+
+  Attributes:
+    once: outside of its grid.
+    program: for each program of the grid, outside of loops.
+    loops: of each loop's body, in their order.
+  """
+
+  once: int
+  program: int
+  loops: tuple
+
+  def cycles(self, programs: int, loops: list) -> float:
+    """All of them, on one core.
+
+    Args:
+      programs: of the grid.
+      loops: how often each loop runs. Others, which move data at a program's
+        end, run once in each.
+    """
+    times = list(loops) + [programs] * (len(self.loops) - len(loops))
+    return self.once + programs * self.program + sum(
+        size * count for size, count in zip(self.loops, times))
+
+
+def parse(text: str) -> Bundles:
+  r"""A kernel's `Bundles` as its compiler prints them.
+
+  >>> parse('''
+  ...   0x0   :  { }
+  ...   0x1 LB: > { }
+  ...   0x2 LB: >> { }
+  ...   0x3   : >> { }
+  ...   0x4   : > { }
+  ... ''')
+  Bundles(once=1, program=2, loops=(2,))
+  """
+  runs = []  # [depth, bundles] of neighbours at one depth
+  for line in text.splitlines():
+    found = _BUNDLE.match(line)
+    if found:
+      depth = min(len(found.group(1)), 2)
+      if not runs or runs[-1][0] != depth:
+        runs.append([depth, 0])
+      runs[-1][1] += 1
+  total = lambda depth: sum(size for at, size in runs if at == depth)
+  # What closes a loop stands apart from it, a bundle or two at no depth between.
+  loops, joined = [], False
+  for depth, size in runs:
+    if depth == 2:
+      if joined and size <= 2:
+        loops[-1] += size
+      else:
+        loops.append(size)
+    joined = depth == 2 or (joined and depth == 0 and size <= 2)
+  return Bundles(total(0), total(1), tuple(loops))
+
+
+@functools.lru_cache(None)
+def _of_plan(generation, plan):
+  """{kernel: Bundles} of a plan as JSON, by a process of its own."""
+  command = [sys.executable, '-m', 'musiclm_jax.preflight.schedule',
+             _SMALLEST[generation], plan]
+  done = subprocess.run(command, capture_output=True, text=True,
+                        timeout=_SECONDS, check=False)
+  if done.returncode:
+    raise errors.UserError(
+        f"a kernel's schedule could not be printed: "
+        f'{done.stderr.strip().splitlines()[-1][:300]}')
+  found = json.loads(done.stdout.strip().splitlines()[-1])
+  return {name: Bundles(v['once'], v['program'], tuple(v['loops']))
+          for name, v in found.items()}
+
+
+def cycles(generation: str, metadata: Mapping) -> float:
+  """Cycles that a chip takes for one call of a kernel.
+
+  Args:
+    generation: of the chip, such as 'v5e'.
+    metadata: of the call, see `tpu_attention`.
+  """
+  fields = dict(metadata)
+  programs, loops = fields.pop('programs'), fields.pop('loops')
+  backward = fields.pop('backward')
+  of_kernel = _of_plan(generation, json.dumps(fields, sort_keys=True))
+  name = next(n for n, b in _KERNELS.items() if b == backward)
+  return of_kernel[name].cycles(programs, loops) / CORES.get(generation, 1)
+
+
+def _print(topology, fields):
+  """The process: compiles a plan's kernels and prints their bundles."""
+  from musiclm_jax.preflight import machines  # pylint: disable=g-import-not-at-top
+  with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    os.environ['LIBTPU_INIT_ARGS'] = ' '.join([
+        os.environ.get('LIBTPU_INIT_ARGS', ''), f'--xla_jf_dump_to={folder}',
+        '--xla_jf_dump_llo_text=true'])
+    device = machines.topology(topology).devices[0]
+    import jax  # pylint: disable=g-import-not-at-top
+    from musiclm_jax.nn.kernels import tpu_attention  # pylint: disable=g-import-not-at-top
+    dtype = fields.pop('dtype')
+    run, arguments = tpu_attention.example(
+        tpu_attention.Plan(**fields), dtype)
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    arguments = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+                 for x in arguments]
+    jax.jit(run).lower(*arguments).compile()
+    found = {}
+    for name in _KERNELS:
+      path, = [p for p in pathlib.Path(folder).iterdir() if re.fullmatch(
+          rf'\d+-(\w+_)?jvp_{name}_+\.\d+-\d+-final_bundles.txt', p.name)]
+      found[name] = dataclasses.asdict(parse(path.read_text()))
+    print(json.dumps(found), flush=True)
+  os._exit(0)  # libtpu waits for no one else
+
+
+if __name__ == '__main__':
+  _print(sys.argv[1], json.loads(sys.argv[2]))
