@@ -14,6 +14,7 @@ from musiclm_jax.nn import causal
 from musiclm_jax.nn import conv
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn import packed
+from musiclm_jax.nn.kernels import cudnn
 from musiclm_jax.nn.kernels import dispatch
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu
@@ -155,6 +156,13 @@ def _results(case, choice):
     return [value, *back(_random(*value.shape, seed=9, dtype=value.dtype))]
 
 
+@pytest.fixture(name='no_gpu')
+def _no_gpu(monkeypatch):
+  """What cuDNN would compute is computed by XLA, behind the same entry."""
+  monkeypatch.setattr(cudnn, '_IMPLEMENTATION', 'xla')
+
+
+@pytest.mark.usefixtures('no_gpu')
 @pytest.mark.parametrize('platform,name,index', [
     (platform, name, index) for platform, forms in dispatch.FORMS.items()
     for name in forms for index in range(len(CASES[name]))])
@@ -199,6 +207,18 @@ def test_a_choice_can_be_forced_and_is_not_taken_for_another():
         assert jitted(0.0) == 1.0
   with dispatch.using('cpu'), dispatch.using('auto'):
     assert jitted(0.0) == {'cpu': 2.0}.get(jax.default_backend(), 1.0)
+
+
+@pytest.mark.usefixtures('forms')
+def test_the_environment_chooses_for_a_process(monkeypatch):
+  for choice, expected in (('jnp', 1.0), ('tpu', 3.0)):
+    monkeypatch.setenv('MUSICLM_KERNELS', choice)
+    assert where(0.0) == expected
+    with dispatch.using('cpu'):
+      assert where(0.0) == 2.0
+  monkeypatch.setenv('MUSICLM_KERNELS', 'cuda')
+  with pytest.raises(errors.UserError, match='cuda'):
+    where(0.0)
 
 
 @pytest.mark.usefixtures('forms')

@@ -2,8 +2,8 @@
 
   nn/conv.py, nn/causal.py ...   plain jnp: what an operation is
   nn/kernels/cpu.py              forms of some operations that XLA:CPU is fast at
-  nn/kernels/tpu.py              kernels for TPUs; another platform's are another
-                                 such module
+  nn/kernels/tpu.py              kernels for TPUs
+  nn/kernels/cudnn.py            attention by cuDNN, for GPUs, on request
 
 An operation is a function of the model with a decorator:
 
@@ -25,24 +25,29 @@ default. `using` overrides that:
     loss = jitted(params, batch)
 
 It is part of the key of jax's caches: what was compiled with one choice is not
-taken for another.
+taken for another. The environment variable MUSICLM_KERNELS=jnp chooses for a whole
+process, whichever command it runs.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import functools
+import os
 
 import jax
 
 from musiclm_jax import errors
 from musiclm_jax.nn.kernels import cpu
+from musiclm_jax.nn.kernels import cudnn
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu
 
 AUTO, PLAIN = 'auto', 'jnp'
-# Of each platform that has its own forms, {name of the operation: function}.
-FORMS = {'cpu': cpu.FORMS, 'tpu': tpu.FORMS}
+ENVIRONMENT = 'MUSICLM_KERNELS'
+# Of each platform that has its own forms, {name of the operation: function}; and
+# of a library that is no platform's own choice.
+FORMS = {'cpu': cpu.FORMS, 'tpu': tpu.FORMS, 'cudnn': cudnn.FORMS}
 CHOICES = (AUTO, PLAIN, *FORMS)
 
 _forced = jax.make_user_context(AUTO)
@@ -59,10 +64,14 @@ def using(choice: str) -> Iterator[None]:
   Raises:
     UserError: an unknown choice.
   """
+  with _forced(_known(choice)):
+    yield
+
+
+def _known(choice):
   if choice not in CHOICES:
     raise errors.choice('kernels', choice, CHOICES)
-  with _forced(choice):
-    yield
+  return choice
 
 
 def operation(plain: Callable) -> Callable:
@@ -72,6 +81,8 @@ def operation(plain: Callable) -> Callable:
   @functools.wraps(plain)
   def chosen(*args, **kwargs):
     choice = _forced.value
+    if choice == AUTO:
+      choice = _known(os.environ.get(ENVIRONMENT, AUTO))
     forms = FORMS.get(platforms.platform() if choice == AUTO else choice, {})
     result = forms.get(name, plain)(*args, **kwargs)
     return plain(*args, **kwargs) if result is NotImplemented else result

@@ -252,24 +252,30 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
     grad = _real(plan, grad_ref[0, here], index)
     logits = [_product(own, query, _ROWS) + mask for own in own_keys]
     changes = [_product(own, grad, _ROWS) for own in own_values]
-    for i in range(heads):
-      if away is not None:
-        logits[i] += bias_ref[i, away]
-      weights = jnp.exp(logits[i] - lse_ref[0, 0, i:i + 1, here])
-      used, change = weights, changes[i]
-      if plan.rate:
-        seed = head_seed(seeds, row, head * heads + i)
-        keep = kept(plan, seed, place * size, index * size)
-        used = jnp.where(keep, weights, 0.0)
-        change = jnp.where(keep, change, 0.0)
-      change = weights * (change - shift_ref[0, 0, i:i + 1, here])
-      if away is not None:
+    if away is not None:
+      logits = [x + bias_ref[i, away] for i, x in enumerate(logits)]
+    weights = [jnp.exp(x - lse_ref[0, 0, i:i + 1, here])
+               for i, x in enumerate(logits)]
+    used, keeps = weights, None
+    if plan.rate:
+      keeps = [kept(plan, head_seed(seeds, row, head * heads + i), place * size,
+                    index * size) for i in range(heads)]
+      used = [jnp.where(k, w, 0.0) for k, w in zip(keeps, weights)]
+      changes = [jnp.where(k, c, 0.0) for k, c in zip(keeps, changes)]
+    changes = [w * (c - shift_ref[0, 0, i:i + 1, here])
+               for i, (w, c) in enumerate(zip(weights, changes))]
+    if away is not None:
+      for i, change in enumerate(changes):
         bias_grad_ref[i, away] += change
-      change = change.astype(keys.dtype)
-      v_sums[i] += _product(used.astype(keys.dtype), grad, _MATRIX)
-      k_sums[i] += _product(change, query, _MATRIX)
+    used = [x.astype(keys.dtype) for x in used]
+    changes = [x.astype(keys.dtype) for x in changes]
+    for i in range(heads):
+      v_sums[i] += _product(used[i], grad, _MATRIX)
+    for i in range(heads):
+      k_sums[i] += _product(changes[i], query, _MATRIX)
+    for i in range(heads):
       part = slice(i * dim, (i + 1) * dim)
-      q_sums[index, part] += _product(turned[part], change, _MATRIX)
+      q_sums[index, part] += _product(turned[part], changes[i], _MATRIX)
 
   def far(index, _):
     look(index)
