@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.nn import causal
+from musiclm_jax.nn import dropping
 from musiclm_jax.nn import layer_stacks
 from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn import transformer
@@ -21,6 +22,7 @@ class Config:
   head_dim: int = 4
   mlp_dim: int = 12
   dropout_rate: float = 0.0
+  dropout_by_sequence: bool = False
   num_buckets: int = 8
   max_distance: int = 16
   attention_chunk: int = 0
@@ -168,10 +170,15 @@ def test_attention_and_its_gradient_equal_numpy(chunk, flat, remat):
   mask[0, 4:7] = causal.NEGATIVE
   keep = rng.choice([0.0, 2.0], (2, 3, length, length))
 
-  def dropout(weights, index):
-    start = index * (chunk or length)
-    rows, columns = weights.shape[2:]
-    return weights * keep[:, :, start:start + rows, :columns].astype(np.float32)
+  class Dropout(dropping.WeightDropout):
+
+    def __call__(self, weights, index=0):
+      start = index * (chunk or length)
+      rows, columns = weights.shape[2:]
+      part = keep[:, :, start:start + rows, :columns]
+      return weights * part.astype(np.float32)
+
+  dropout = Dropout(jax.random.key(0), 0.5)
 
   def attention(query, key, value, bias):
     near = causal.near_biases(bias, chunk, flat)
@@ -298,6 +305,34 @@ def test_dropout_changes_training_only():
   np.testing.assert_array_equal(apply(0), apply(0))
   np.testing.assert_array_equal(
       forward(config, params, x, mask), forward(Config(), params, x, mask))
+
+
+@pytest.mark.parametrize('chunk', [0, 5])
+def test_dropout_by_sequence_is_that_of_T5X(chunk):
+  """A feature is dropped at all positions or none, a key for all queries."""
+  config = Config(dropout_rate=0.5, dropout_by_sequence=True,
+                  attention_chunk=chunk, num_layers=1)
+  x = jnp.ones((2, 21, 12))
+  drop = transformer._dropout(config, False)
+  dropped = np.asarray(drop.apply(
+      {}, x, rngs={'dropout': jax.random.key(0)}))
+  assert set(np.unique(dropped)) == {0.0, 2.0}
+  assert (dropped == dropped[:, :1]).all()
+  assert (dropped[0] != dropped[1]).any()
+
+  weights = dropping.WeightDropout(jax.random.key(1), 0.5, by_key=True)
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  query, key, bias, mask = draw(2, 3, 21, 4), draw(2, 3, 21, 4), draw(
+      3, 21), jnp.zeros((2, 21))
+  # Values that tell which key's weight they came with.
+  ones = jnp.broadcast_to(jnp.eye(21), (2, 3, 21, 21))
+  run = lambda dropout: causal.attention(
+      query, key, ones, causal.near_biases(bias, chunk), mask, dropout=dropout)
+  factors = weights.of_keys(2, 3, 21)
+  assert set(np.unique(factors)) == {0.0, 2.0}
+  np.testing.assert_allclose(
+      run(weights), run(None) * factors[:, :, None], atol=1e-6)
 
 
 @pytest.mark.parametrize('packed', [False, True])
