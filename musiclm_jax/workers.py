@@ -175,6 +175,8 @@ def _do(function, folder, name, piece):
     if error.errno in files.FULL:
       raise
     _keep(where(name + '.failed'), why=_why(error))
+  except places.Refused:
+    raise  # what comes next would be refused as well; the next run goes on
   except Exception as error:  # pylint: disable=broad-except
     _keep(where(name + '.failed'), why=_why(error))
   else:

@@ -124,7 +124,7 @@ def _reasons():
       raise
     raise _Rejected('unreadable', errors.of_system(error) or str(error)
                     ) from error
-  except MemoryError:
+  except (MemoryError, places.Refused):  # says nothing of the recording
     raise
   except errors.UserError as error:
     raise _Rejected('unreadable', str(error)) from error

@@ -232,8 +232,33 @@ def test_a_pattern_and_a_store_give_what_the_folder_gives(
         tmp_path / out).items()} == expected
   with pytest.raises(errors.UserError, match='no .wav.* fits'):
     _build(music / '*.txt', tmp_path / 'none')
-  with pytest.raises(errors.UserError, match='no .wav.* under memory://nothing'):
+  with pytest.raises(errors.UserError, match='no .wav.* other files'):
+    _build(f'memory://{tmp_path.name}/here', tmp_path / 'none')
+  with pytest.raises(errors.UserError, match='there is no memory://nothing, '):
     _build('memory://nothing/here', tmp_path / 'none')
+
+
+def test_a_store_that_goes_away_costs_no_recording(
+    music, unbroken, tmp_path, monkeypatch):
+  url = f'memory://{tmp_path.name}/m'
+  for path in music.iterdir():
+    places.write(f'{url}/{path.name}', path.read_bytes())
+  local, given = places.local, []
+
+  def some(path):
+    given.append(path)
+    if len(given) == 5:
+      raise places.Refused(f'{path}: the store says: nothing')
+    return local(path)
+
+  monkeypatch.setattr(places, 'local', some)
+  with pytest.raises(places.Refused, match='the store says: nothing'):
+    _build(url, tmp_path / 'c')
+  assert not (tmp_path / 'c').exists()
+  _build(url, tmp_path / 'c')
+  assert sorted(_tracks(tmp_path / 'c')) == sorted(_tracks(unbroken))
+  fetched = [path for path in given if f'{tmp_path.name}/m/' in path]
+  assert len(fetched) == len(set(fetched)) + 1, 'what was heard is not again'
 
 
 def test_into_a_store(music, unbroken, tmp_path):
