@@ -17,7 +17,6 @@ from typing import Any
 from musiclm_jax import errors
 from musiclm_jax import files
 
-
 # In these a folder is but a part of names; making one would make its bucket.
 _BUCKETS = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs')
 # What a store says of one object, by errno; anything else is said of the store.
