@@ -173,6 +173,22 @@ def test_a_list(music, tmp_path):
   assert summary['used'] == 3 and summary['files'] == 5
 
 
+def test_a_part_that_the_file_does_not_have(music, tmp_path):
+  """The tunes have 2.2 s; lists may round."""
+  (tmp_path / 'list.csv').write_text(
+      'path,id,start_s,end_s\n'
+      f'{music}/000.wav,rounded,0.5,2.6\n'
+      f'{music}/001.wav,past,0.5,9\n'
+      f'{music}/002.wav,outside,5,9\n')
+  _build(tmp_path / 'list.csv', tmp_path / 'c')
+  assert list(_tracks(tmp_path / 'c')) == ['rounded']
+  rejects = {r['file']: (r['reason'], r['detail']) for r in map(
+      json.loads, (tmp_path / 'c/rejects.jsonl').read_text().splitlines())}
+  assert rejects == dict(
+      past=('ends early', 'it ends at 2.20 s, and end_s is 9'),
+      outside=('empty', 'nothing from 5 s on'))
+
+
 @pytest.mark.parametrize('text, words', [
     ('name\nx\n', 'columns name; expected path or url'),
     ('path,id\na.wav,x\nb.wav,x\n', 'line 3: the id x stands for another'),
