@@ -255,7 +255,8 @@ def _check_flags(options):
       raise errors.UserError(
           f'--runner-flags: {word} is no option; expected --NAME=VALUE, and no '
           f'spaces within a value.')
-  from apache_beam.options import pipeline_options  # pylint: disable=g-import-not-at-top
+  with _no_warnings():  # of extras that Beam may have
+    from apache_beam.options import pipeline_options  # pylint: disable=g-import-not-at-top
   said = io.StringIO()
   made = pipeline_options.PipelineOptions(list(options.flags))
   try:
@@ -278,7 +279,7 @@ def _check_flags(options):
 
 @contextlib.contextmanager
 def _no_warnings():
-  """Beam logs what it drops; it is said better here."""
+  """Beam logs what it drops, which is said better here."""
   before = logging.root.manager.disable
   logging.disable(logging.WARNING)
   try:
