@@ -1,7 +1,8 @@
 """Paths and URLs alike: a folder here, or `gs://`, `s3://`, `memory://` by fsspec.
 
 A file appears whole or not at all in both: here it is moved into place, and a
-store shows an object only when all of it has arrived.
+store shows an object only when all of it has arrived. What a store says becomes
+what the system says of files, or `Refused`.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,16 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
+
+# In these a folder is but a part of names; making one would make its bucket.
+_BUCKETS = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs')
+# What a store says of one object, by errno; anything else is said of the store.
+_OF_ONE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR,
+           errno.ENOTDIR)
+
+
+class Refused(errors.UserError):
+  """A store that does not answer, or knows nobody here: no object can be had."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -48,24 +59,33 @@ def exists(path: str | os.PathLike) -> bool:
   """Whether a file or folder is there."""
   if not is_remote(path):
     return pathlib.Path(path).exists()
-  system, inner = _system(path)
-  return system.exists(inner)
+  with _asked(path) as (system, inner):
+    return system.exists(inner)
+
+
+def bucket(url: str) -> str:
+  """
+  >>> bucket('s3://music/old/a.wav')
+  's3://music'
+  """
+  protocol, _, rest = str(url).partition('://')
+  return f'{protocol}://{rest.lstrip("/").partition("/")[0]}'
 
 
 def size(path: str | os.PathLike) -> int:
   """Bytes of a file."""
   if not is_remote(path):
     return pathlib.Path(path).stat().st_size
-  system, inner = _system(path)
-  return int(system.size(inner))
+  with _asked(path) as (system, inner):
+    return int(system.size(inner))
 
 
 def read(path: str | os.PathLike) -> bytes:
   """All of a file; FileNotFoundError where there is none."""
   if not is_remote(path):
     return pathlib.Path(path).read_bytes()
-  system, inner = _system(path)
-  return system.cat_file(inner)
+  with _asked(path) as (system, inner):
+    return system.cat_file(inner)
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
@@ -85,9 +105,10 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   with tempfile.TemporaryDirectory() as folder:
     made = pathlib.Path(folder) / pathlib.PurePosixPath(str(path)).name
     yield made
-    system, inner = _system(path)
-    system.makedirs(system._parent(inner), exist_ok=True)  # pylint: disable=protected-access
-    system.put_file(str(made), inner)
+    with _asked(path) as (system, inner):
+      if not str(path).startswith(tuple(f'{name}://' for name in _BUCKETS)):
+        system.makedirs(system._parent(inner), exist_ok=True)  # pylint: disable=protected-access
+      system.put_file(str(made), inner)
 
 
 @contextlib.contextmanager
@@ -96,10 +117,10 @@ def local(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   if not is_remote(path):
     yield pathlib.Path(path)
     return
-  system, inner = _system(path)
   with tempfile.TemporaryDirectory() as folder:
-    copy = pathlib.Path(folder) / pathlib.PurePosixPath(inner).name
-    system.get_file(inner, str(copy))
+    with _asked(path) as (system, inner):
+      copy = pathlib.Path(folder) / pathlib.PurePosixPath(inner).name
+      system.get_file(inner, str(copy))
     yield copy
 
 
@@ -110,20 +131,21 @@ def names(folder: str | os.PathLike) -> list[str]:
       return sorted(os.listdir(folder))
     except FileNotFoundError:
       return []
-  system, inner = _system(folder)
-  system.invalidate_cache(inner)
   try:
-    return sorted(pathlib.PurePosixPath(found).name
-                  for found in system.ls(inner, detail=False))
+    with _asked(folder) as (system, inner):
+      system.invalidate_cache(inner)
+      return sorted(pathlib.PurePosixPath(found).name
+                    for found in system.ls(inner, detail=False))
   except FileNotFoundError:
     return []
 
 
 def under(folder: str | os.PathLike) -> list[str]:
   """All files of a remote folder and those below it, as URLs, in order."""
-  system, inner = _system(folder)
   try:
-    return sorted(system.unstrip_protocol(found) for found in system.find(inner))
+    with _asked(folder) as (system, inner):
+      return sorted(
+          system.unstrip_protocol(found) for found in system.find(inner))
   except FileNotFoundError:
     return []
 
@@ -133,9 +155,41 @@ def remove(path: str | os.PathLike) -> None:
   if not is_remote(path):
     pathlib.Path(path).unlink(missing_ok=True)
     return
-  system, inner = _system(path)
   with contextlib.suppress(FileNotFoundError):
-    system.rm_file(inner)
+    with _asked(path) as (system, inner):
+      system.rm_file(inner)
+
+
+@contextlib.contextmanager
+def _asked(path) -> Iterator[tuple[Any, str]]:
+  """Gives what `_system` does; what it raises is told as this house tells it.
+
+  Libraries of stores raise errors of their own, or those of files with neither
+  number nor name.
+  """
+  system, inner = _system(path)
+  try:
+    yield system, inner
+  except OSError as error:
+    number = error.errno or next(
+        (number for kind, number in _NUMBERS.items() if isinstance(error, kind)), 0)
+    if number in files.FULL:  # of the copy that is made here
+      raise
+    if number not in _OF_ONE:
+      raise Refused(_refusal(path, error)) from error
+    said = str(error).rstrip('.') if error.errno is None else error.strerror
+    raise OSError(number, said, str(path)) from error
+  except Exception as error:  # pylint: disable=broad-except
+    raise Refused(_refusal(path, error)) from error
+
+
+_NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES,
+            FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR,
+            NotADirectoryError: errno.ENOTDIR}
+
+
+def _refusal(path, error):
+  return f'{path}: the store says: {str(error) or type(error).__name__}'
 
 
 def _system(path) -> tuple[Any, str]:

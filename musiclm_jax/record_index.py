@@ -20,7 +20,7 @@ from musiclm_jax import tfrecords
 INDEX = 'tracks.jsonl'
 AGAIN = 'make or copy the corpus again'
 SAMPLE_BYTES = 2
-_V1_SUFFIX = '.pcm'  # its shards stand beside the index and hold samples alone
+V1_SUFFIX = '.pcm'  # its shards stand beside the index and hold samples alone
 TEXTS = ('source', 'licence', 'checksum')
 
 
@@ -59,7 +59,7 @@ def read(directory: pathlib.Path) -> list[Track]:
       meta = _parsed(f'{path}, line {number},', text)
       name, offset = meta.pop('shard'), meta.pop('offset')
       if name not in shards:
-        v1 = name.endswith(_V1_SUFFIX)
+        v1 = name.endswith(V1_SUFFIX)
         shards[name] = (name if v1 else str(directory.absolute().parent / name),
                         SAMPLE_BYTES if v1 else 1)
       shard, unit = shards[name]

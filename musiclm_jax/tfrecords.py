@@ -75,10 +75,15 @@ def spans(data: memoryview, path: str | os.PathLike, remedy: str,
     place = stop + FOOT_BYTES
     if place > len(data):
       raise _cut(path, number, remedy)
-    if check and _crc_at(data, stop) != masked_crc(data[first:stop]):
+    if check and not is_whole(data, first, stop):
       raise Damaged(f'{path} is damaged (record {number} has another '
                     f'checksum); {remedy}.')
     yield first, stop
+
+
+def is_whole(data: memoryview, first: int, stop: int) -> bool:
+  """Whether a payload of `spans` has the checksum that stands behind it."""
+  return _crc_at(data, stop) == masked_crc(data[first:stop])
 
 
 def example(values: Mapping[str, Sequence[bytes]]) -> bytes:

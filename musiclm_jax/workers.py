@@ -14,9 +14,12 @@ from collections.abc import Mapping
 import concurrent.futures
 import contextlib
 import dataclasses
+import difflib
 import functools
 import importlib.util
+import io
 import json
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -36,6 +39,9 @@ MOST_TRIES = 3  # ours: so often may a piece end its worker
 _POLL_SECONDS = 0.5
 _SAID, _SHOWN_LINES = 'said', 20  # what Beam's workers say, kept to its end
 _WORKER = b'sdk_worker_main'  # as Beam starts it
+# Engines whose job servers know more options than Beam does here.
+_PORTABLE = ('Flink', 'Spark', 'Portable', 'Prism')
+_NEAR = 0.8  # difflib's: a slip of the pen
 
 Function = Callable[[Any], Any]
 
@@ -142,8 +148,12 @@ def add_arguments(parser: Any) -> None:
 
 
 def from_arguments(args: Any) -> Options:
-  """What `add_arguments` was given."""
-  return Options(args.runner, args.workers, tuple(args.runner_flags.split()))
+  """What `add_arguments` was given; UserError for flags that Beam would drop."""
+  options = Options(args.runner, args.workers, tuple(args.runner_flags.split()))
+  if options.flags:
+    _require_beam(options)
+    _check_flags(options)
+  return options
 
 
 def _left(pieces, folder):
@@ -175,6 +185,8 @@ def _do(function, folder, name, piece):
     if error.errno in files.FULL:
       raise
     _keep(where(name + '.failed'), why=_why(error))
+  except places.Refused:
+    raise  # what comes next would be refused as well; the next run goes on
   except Exception as error:  # pylint: disable=broad-except
     _keep(where(name + '.failed'), why=_why(error))
   else:
@@ -214,10 +226,7 @@ def _locally(do, pieces, folder, options, said):
 
 def _by_beam(do, pieces, folder, options, said):
   """Rounds of a pipeline, until nothing is left or nothing more gets done."""
-  if importlib.util.find_spec('apache_beam') is None:
-    raise errors.UserError(
-        f'--runner {options.runner} needs Beam; run `pip install '
-        f'"musiclm_jax[beam]"`.')
+  _require_beam(options)
   while True:
     left = {name: pieces[name] for name in _left(pieces, folder)
             if not places.exists(places.join(folder, name + '.failed'))}
@@ -225,6 +234,58 @@ def _by_beam(do, pieces, folder, options, said):
       return
     _round(do, left, folder, options, lambda: said(
         len(pieces) - len(_left(pieces, folder)), len(pieces)))
+
+
+def _require_beam(options):
+  if importlib.util.find_spec('apache_beam') is None:
+    raise errors.UserError(
+        f'--runner {options.runner} needs Beam; run `pip install '
+        f'"musiclm_jax[beam]"`.')
+
+
+def _check_flags(options):
+  """UserError for what Beam does not know: it drops that, and only logs it.
+
+  The job servers of Flink and Spark have options of their own, which Beam learns
+  when it talks to them; there, only what looks like a slip is refused.
+  """
+  for before, word in zip(('', *options.flags), options.flags):
+    if not word.startswith('--') and (
+        not before.startswith('--') or '=' in before):
+      raise errors.UserError(
+          f'--runner-flags: {word} is no option; expected --NAME=VALUE, and no '
+          f'spaces within a value.')
+  with _no_warnings():  # of extras that Beam may have
+    from apache_beam.options import pipeline_options  # pylint: disable=g-import-not-at-top
+  said = io.StringIO()
+  made = pipeline_options.PipelineOptions(list(options.flags))
+  try:
+    with contextlib.redirect_stderr(said), _no_warnings():
+      known = made.get_all_options()
+      unknown = sorted(set(made.get_all_options(retain_unknown_options=True)) -
+                       set(known))
+  except SystemExit as error:  # argparse would end the process
+    raise errors.UserError(
+        f'--runner-flags: {said.getvalue().strip().splitlines()[-1]}') from error
+  for name in unknown:
+    near = difflib.get_close_matches(name, known, 1, _NEAR)
+    if near or not options.runner.startswith(_PORTABLE):
+      raise errors.UserError(
+          f'--runner-flags: Beam knows no --{name}' + (
+              f'; did you mean --{near[0]}?' if near else '.'))
+    print(f'--{name} is left to the engine: Beam does not know it here',
+          file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _no_warnings():
+  """Beam logs what it drops, which is said better here."""
+  before = logging.root.manager.disable
+  logging.disable(logging.WARNING)
+  try:
+    yield
+  finally:
+    logging.disable(before)
 
 
 def _round(do, left, folder, options, said):
@@ -269,7 +330,6 @@ def _pipeline(do, left, options, numbers, parent):
     # Its workers tell of each of their steps, and take no option not to.
     with open(os.path.join(numbers, _SAID), 'wb') as said:
       os.dup2(said.fileno(), 2)
-  import logging  # pylint: disable=g-import-not-at-top
   logging.getLogger().setLevel(logging.ERROR)  # it says much on its way in
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
   try:

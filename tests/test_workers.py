@@ -1,5 +1,6 @@
 """Pieces of work: done once, failing alone, alike on every engine."""
 
+import argparse
 import errno
 
 import pytest
@@ -67,7 +68,37 @@ def test_impossible_options(options, words):
     workers.Options(**options)
 
 
+@pytest.mark.parametrize('runner, flags, words', [
+    ('DataflowRunner', '--regin=us', 'Beam knows no --regin; did you mean --reg'),
+    ('beam', '--project=a --colour=red', 'Beam knows no --colour.'),
+    ('FlinkRunner', '--flink_mastr=h:1', 'did you mean --flink_master'),
+    ('beam', '--project=my music', 'music is no option; expected --NAME=VALUE'),
+    ('beam', '-x', '-x is no option'),
+    ('beam', '--direct_num_workers=many', "invalid int value: 'many'")])
+def test_flags_that_beam_would_drop(runner, flags, words, capfd):
+  pytest.importorskip('apache_beam')
+  with pytest.raises(errors.UserError, match=words):
+    workers.from_arguments(_given(runner, flags))
+  assert 'Discarding' not in capfd.readouterr().err
+
+
+def test_flags_of_a_job_server_are_left_to_it(capfd):
+  pytest.importorskip('apache_beam')
+  flags = '--flink_master=h:1 --environment_type LOOPBACK --its_own=3'
+  options = workers.from_arguments(_given('FlinkRunner', flags))
+  assert options.flags == tuple(flags.split())
+  assert capfd.readouterr().err.splitlines() == [
+      '--its_own is left to the engine: Beam does not know it here']
+
+
+def _given(runner, flags):
+  parser = argparse.ArgumentParser()
+  workers.add_arguments(parser)
+  return parser.parse_args([f'--runner={runner}', f'--runner-flags={flags}'])
+
+
 def test_beam_does_what_threads_do(tmp_path, capfd):
+  pytest.importorskip('apache_beam')
   work = {f'p{i}': i for i in range(4)}
   done = workers.run(pieces.odd_ones_fail, work, tmp_path, _BEAM)
   assert not capfd.readouterr().err

@@ -30,6 +30,7 @@ from musiclm_jax.data.audio_folder import prints
 SAMPLE_RATE_HZ = specs.AudioSpec().sample_rate_hz
 _SILENCE = 1e-4  # a peak below -80 dBFS
 _CLIPPED_SHARE = 0.1  # ours: one sample in ten stands still at full scale
+_ROUNDED_SECONDS = 0.5  # ours: lists may give lengths in whole seconds
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE_HZ
 _MEMORY_BYTES = 1 << 26  # of a recording that is kept in memory: 11 minutes
 PCM, PRINTS = '.pcm', '.prints'
@@ -124,7 +125,7 @@ def _reasons():
       raise
     raise _Rejected('unreadable', errors.of_system(error) or str(error)
                     ) from error
-  except MemoryError:
+  except (MemoryError, places.Refused):  # says nothing of the recording
     raise
   except errors.UserError as error:
     raise _Rejected('unreadable', str(error)) from error
@@ -151,6 +152,10 @@ def _check(count, peak, clipped, item, limits):
   seconds = count / SAMPLE_RATE_HZ
   if not count:
     raise _Rejected('empty', f'nothing from {item.start_seconds:g} s on')
+  stop = item.start_seconds + seconds
+  if item.whole and stop < item.end_seconds - _ROUNDED_SECONDS:
+    raise _Rejected(
+        'ends early', f'it ends at {stop:.2f} s, and end_s is {item.end_seconds:g}')
   if seconds < limits.min_seconds:
     raise _Rejected(
         'too short', f'{seconds:.2f} s; at least {limits.min_seconds:g} s')

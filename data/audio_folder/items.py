@@ -28,6 +28,8 @@ class Item:
     folder: the album that it must stay with, or ''.
     start_seconds: where it begins in the file.
     end_seconds: where it ends; None for the end of the file.
+    whole: whether a file that ends before `end_seconds` is not the one that was
+      meant, rather than all that there is.
     size: of the file in bytes, where that is known.
     stamp: when the file was changed, where that is known.
     about: whatever else is known.
@@ -44,6 +46,7 @@ class Item:
   folder: str = ''
   start_seconds: float = 0.0
   end_seconds: float | None = None
+  whole: bool = False
   size: int = 0
   stamp: int = 0
   about: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -97,6 +100,8 @@ def fingerprint(found: Found, options: dict[str, Any]) -> tuple[str, str]:
     stamps.update(_json([values.pop('stamp'), values['where']]))
     if item.reader == FILE:
       del values['where']
+    if not item.whole:  # corpora were made before there was such a thing
+      del values['whole']
     digest.update(_json(values))
   stamps.update(digest.digest())
   return digest.hexdigest(), stamps.hexdigest()

@@ -5,7 +5,8 @@
   caption       a text; in JSONL also `captions`, a list of them
   aspects       short tags: separated by ';' in CSV, a list in JSONL
   licence, split                   of this recording
-  start_s, end_s                   the part of the file that is meant
+  start_s, end_s                   the part of the file that is meant; where the
+                                   file ends before it, it is rejected
 
 Other columns are kept with the track, but for the names that records have of their
 own (`RESERVED`), which are refused. A recording with several captions may have
@@ -145,7 +146,7 @@ def _item(where, place, row):
       path, captions=captions, aspects=_aspects(where, row), split=split,
       licence=str(row.get('licence') or row.get('license') or ''),
       folder=named.strip().rpartition('/')[0], start_seconds=start or 0.0,
-      end_seconds=end, about=about, **items_lib.of_file(path)
+      end_seconds=end, whole=end is not None, about=about, **items_lib.of_file(path)
   ), len(texts) - sum(not text_lib.is_blank(text) for text in texts)
 
 

@@ -165,6 +165,9 @@ def _store(url, captions):
   """The recordings below a URL."""
   bare = lambda u: u.partition('://')[2].strip('/')  # a store may say it otherwise
   urls = places.under(url)
+  if not urls and not places.exists(places.bucket(url)):
+    raise errors.UserError(
+        f'{url}: there is no {places.bucket(url)}, or none that is shown to you.')
   sound = {bare(u).removeprefix(bare(url) + '/'): u for u in urls
            if pathlib.PurePosixPath(u).suffix.lower() in folder_files.SOUND}
   if not sound:

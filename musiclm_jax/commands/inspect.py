@@ -1,7 +1,7 @@
 """Says what a bundle, a corpus, a token cache or an audio file holds.
 
   musiclm inspect bundle [DIR]       (default: the shipped one)
-  musiclm inspect corpus DIR
+  musiclm inspect corpus DIR [--check]      --check reads all of it
   musiclm inspect cache DIR [--picture FILE.png]
   musiclm inspect cache DIR --decode SEED [--bundle DIR] -o FILE.wav
   musiclm inspect audio FILE
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('kind', choices=KINDS)
   parser.add_argument('path', nargs='?')
   parser.add_argument('--json', metavar='FILE', help='write the figures there')
+  parser.add_argument('--check', action='store_true',
+                      help='corpus: read every record; exit code 2 if any is bad')
   parser.add_argument('--picture', metavar='FILE.png',
                       help='cache: how its codes are used, drawn')
   parser.add_argument('--decode', type=int, metavar='SEED',
@@ -41,16 +43,36 @@ def run(args: argparse.Namespace) -> None:
   _check_cache_options(args)
   if args.json:
     files.check_output(args.json, what='--json')
-  figures = globals()[f'print_{args.kind}'](args.path)
+  checked = _checked(args) if args.check else {}
+  figures = globals()[f'print_{args.kind}'](args.path) | checked
   if args.kind == 'cache':
     figures |= _print_use(args)
   if args.json:
-    from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top
-    figures_lib.write(args.json, figures)
+    _write_json(args.json, figures)
+
+
+def _write_json(path, figures):
+  from musiclm_jax import figures as figures_lib  # pylint: disable=g-import-not-at-top
+  figures_lib.write(path, figures)
+
+
+def _checked(args):
+  """Figures of a corpus that was read whole; UserError where any of it is bad."""
+  figures = check_corpus(args.path)
+  if figures['bad']:
+    if args.json:
+      _write_json(args.json, figures)
+    raise errors.UserError(
+        f'{args.path}: {figures["bad"]} faults in {figures["checked"]} records; '
+        f'make or copy the corpus again.')
+  return figures
 
 
 def _check_cache_options(args):
   """UserError before any work where options do not fit together."""
+  if args.check and args.kind != 'corpus':
+    raise errors.UserError(
+        f'--check goes with `inspect corpus`, not with {args.kind}.')
   given = [option for option in ('picture', 'decode', 'bundle', 'output')
            if getattr(args, option) is not None]
   if given and args.kind != 'cache':
@@ -138,6 +160,32 @@ def print_corpus(path: str | pathlib.Path) -> dict[str, float]:
     print(f'  {name:<11} {len(split):6d} tracks  {split.seconds / 3600:7.2f} h'
           f'  {captioned} with captions')
   return figures
+
+
+def check_corpus(path: str | pathlib.Path) -> dict[str, float]:
+  """Reads every record of a corpus; a line for each that is bad."""
+  from musiclm_jax import progress as progress_lib  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import record_check  # pylint: disable=g-import-not-at-top
+  from musiclm_jax import records  # pylint: disable=g-import-not-at-top
+  corpus = records.Corpus(path)
+  total = sum(said['tracks'] for said in corpus.manifest['splits'].values()
+              if isinstance(said, dict) and isinstance(said.get('tracks'), int))
+  read = bad = 0
+  with progress_lib.Progress() as progress:
+    def reached(count):
+      nonlocal read
+      read = count
+      progress.show('check', count, max(total, count), ' records')
+
+    for fault in record_check.faults(corpus, reached):
+      bad += 1
+      print(fault, flush=True)
+  if not bad:
+    blind = record_check.without_checksum(corpus)
+    print(f'{path}: {read} records, all as they were written' + (
+        f'; of {blind} there is no checksum, only their places are known'
+        if blind else ''))
+  return dict(checked=read, bad=bad)
 
 
 def print_cache(path: str | pathlib.Path) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The frozen tokenizers of a bundle, or of other people, as one."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
@@ -119,24 +120,37 @@ class Tokenizers:
              *self._melody_codes(audio[row], length))
             for row, length in enumerate(seconds)]
 
-  def encode_long(self, read: stretches.Read, seconds: int
-                  ) -> tuple[np.ndarray, ...]:
+  def encode_long(
+      self, read: stretches.Read, seconds: int,
+      reached: Callable[[float], None] = lambda seconds: None
+  ) -> tuple[np.ndarray, ...]:
     """The code streams of one track, in memory that its length does not change.
 
     Args:
       read: `read(start, count)` gives samples [count] float32 from `start`.
       seconds: of the track.
+      reached: is told at every stretch how many seconds are done, as a mean over
+        the streams, which are made one after the other.
 
     Returns:
       As `encode` of that track.
     """
-    rate = self.tokens.audio.sample_rate_hz
-    found = (stretches.acoustic(self.codec, read, seconds * rate),
-             stretches.semantic(self.semantic, read, seconds, self.tokens),
-             stretches.mulan(self.joint, read, seconds, self.tokens))
+    rate, count = self.tokens.audio.sample_rate_hz, 3 + (self.melody is not None)
+
+    def reading(stream):
+      def part(start, samples):
+        # What lies before it has been encoded, and so have the other streams.
+        reached((stream * seconds + start / rate) / count)
+        return read(start, samples)
+      return part
+
+    found = (stretches.acoustic(self.codec, reading(0), seconds * rate),
+             stretches.semantic(self.semantic, reading(1), seconds, self.tokens),
+             stretches.mulan(self.joint, reading(2), seconds, self.tokens))
     if self.melody is None:
       return found
-    return *found, stretches.melody(self.melody, read, seconds, self.tokens)
+    return *found, stretches.melody(
+        self.melody, reading(3), seconds, self.tokens)
 
   def _melody_codes(self, audio, seconds):
     """() without a melody embedder; else ([W, Q] codes, a row a second,)."""

@@ -75,14 +75,14 @@ def plan(corpus: records.Corpus, streams_dir: pathlib.Path,
 
 
 def write(load: Callable[[], Any], piece: Piece,
-          done: Callable[[int], None] = lambda seconds: None
+          done: Callable[[float], None] = lambda seconds: None
           ) -> dict[str, Any]:
   """Tokenises a shard and writes it, whole or not at all.
 
   Args:
     load: gives the `tokenizers.loading.Tokenizers`.
     piece: of `plan`.
-    done: is told the seconds of audio of each batch.
+    done: is told the seconds of audio of each batch or stretch.
 
   Returns:
     What `written` reads, of JSON's types.

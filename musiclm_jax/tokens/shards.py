@@ -92,7 +92,7 @@ def batches(shard: Shard) -> Iterator[tuple[int, int, list[int]]]:
 
 def encode(
     tokenizers: Any, split: records.Split, shard: Shard,
-    done: Callable[[int], None] = lambda seconds: None
+    done: Callable[[float], None] = lambda seconds: None
 ) -> list[Streams | LeftOut]:
   """The streams of a shard's tracks, in its order.
 
@@ -100,18 +100,19 @@ def encode(
     tokenizers: a `tokenizers.loading.Tokenizers`.
     split: reads the tracks' audio.
     shard: of `plan`.
-    done: is told the seconds of audio of each batch.
+    done: is told the seconds of audio of each batch, and of each stretch of a
+      long track.
   """
   found = [None] * len(shard)
   for length, rows, numbers in batches(shard):
     tracks = [shard[number] for number in numbers]
     if length > LONG_SECONDS:
-      made = [_alone(tokenizers, split, *track) for track in tracks]
+      made = [_alone(tokenizers, split, *track, done) for track in tracks]
     else:
       made = _together(tokenizers, split, tracks, rows, length)
+      done(sum(seconds for _, seconds in tracks))
     for number, streams in zip(numbers, made):
       found[number] = streams
-    done(sum(seconds for _, seconds in tracks))
   return found
 
 
@@ -137,14 +138,24 @@ def _together(tokenizers, split, tracks, rows, length):
   return [found[row] for row in range(len(tracks))]
 
 
-def _alone(tokenizers, split, track, seconds):
+def _alone(tokenizers, split, track, seconds, done):
   """`encode` of a long track."""
+  before = 0.0
+
+  def reached(now):
+    nonlocal before
+    if now > before:  # a stretch may begin some way before the last one's end
+      done(now - before)
+      before = now
+
   try:
     check_samples(split, track)
     streams = tokenizers.encode_long(
-        lambda start, count: split.read(track, start, count), seconds)
+        lambda start, count: split.read(track, start, count), seconds, reached)
   except ValueError as error:
     return LeftOut(track.id, str(error))
+  finally:
+    reached(seconds)
   return _checked(tokenizers, track, seconds, streams)
 
 
@@ -233,7 +244,7 @@ def embed_captions(tokenizers: Any, shard: Shard) -> dict[str, np.ndarray]:
 
 def serialise(
     tokenizers: Any, split: records.Split, shard: Shard,
-    done: Callable[[int], None] = lambda seconds: None
+    done: Callable[[float], None] = lambda seconds: None
 ) -> list[bytes | LeftOut]:
   """The records of a shard: one serialised tf.train.Example a track.
 

@@ -18,6 +18,7 @@ import itertools
 import logging
 import pathlib
 import shutil
+import sys
 from typing import Any
 from typing import Self
 
@@ -78,12 +79,27 @@ class Checkpoints:
           self._directory / 'checkpoints', options=self._options,
           item_handlers=dict(state=ocp.StandardCheckpointHandler(),
                              data=ocp.JsonCheckpointHandler()))
-      stack.callback(self._manager.close)
+      stack.callback(self._close)
       self._stack = stack.pop_all()
     return self
 
   def __exit__(self, *error: Any) -> bool | None:
     return self._stack.__exit__(*error)
+
+  def _close(self):
+    """Waits for the last write, even where a second Ctrl-C or a signal comes.
+
+    Orbax writes from threads of its own. Were they left to themselves, the end of
+    the process would take their executors away: a traceback ("cannot schedule new
+    futures") and half a checkpoint. One that wants it all the same asks again.
+    """
+    try:
+      self._manager.close()
+    except (KeyboardInterrupt, SystemExit):
+      print('the last checkpoint is still being written; once more to leave it',
+            file=sys.stderr, flush=True)
+      self._manager.close()
+      raise
 
   def latest(self) -> int | None:
     """The newest step, or None."""

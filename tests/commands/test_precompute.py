@@ -15,6 +15,7 @@ from musiclm_jax import records
 from musiclm_jax.commands import cli
 from musiclm_jax.commands import precompute as precompute_command
 from musiclm_jax.tokenizers import loading
+from musiclm_jax.tokenizers import stretches
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import precompute
 from musiclm_jax.tokens import shards
@@ -208,6 +209,25 @@ def test_progress_says_rate_and_hours(corpus, tmp_path, monkeypatch):
       fake_tokens.tokenizers(), corpus, tmp_path / 'c', lines.append)
   assert 'x real time' in lines[0] and 's left' in lines[0]
   assert lines[-1].startswith('tokens: 0.04 of 0.04 h')
+
+
+def test_a_track_of_hours_says_how_far_it_is(tmp_path, monkeypatch):
+  monkeypatch.setattr(precompute, '_REPORT_SECONDS', 0.0)
+  monkeypatch.setattr(shards, 'LONG_SECONDS', 10)
+  monkeypatch.setattr(stretches, '_WINDOWS', 1)
+  monkeypatch.setattr(
+      stretches, 'acoustic', lambda codec, read, count: codec.encode(
+          read(0, count)[None])[0])
+  with records.Writer(tmp_path / 'long', 'x', fake_tokens.RATE_HZ) as writer:
+    writer.add('train', 'a', 0.1 * np.ones(3600 * fake_tokens.RATE_HZ))
+  lines = []
+  precompute.tokenize(
+      fake_tokens.tokenizers(), records.Corpus(tmp_path / 'long'),
+      tmp_path / 'c', lines.append)
+  hours = [float(line.split()[1]) for line in lines]
+  assert hours == sorted(hours) and hours[-1] == 1.0
+  assert len(hours) > 100 and len(set(hours)) > 50
+  assert lines[-1].startswith('tokens: 1.00 of 1.00 h')
 
 
 @pytest.mark.parametrize('name', ['codebooks.npz', 'musiclm_tokens/x'])

@@ -173,6 +173,22 @@ def test_a_list(music, tmp_path):
   assert summary['used'] == 3 and summary['files'] == 5
 
 
+def test_a_part_that_the_file_does_not_have(music, tmp_path):
+  """The tunes have 2.2 s; lists may round."""
+  (tmp_path / 'list.csv').write_text(
+      'path,id,start_s,end_s\n'
+      f'{music}/000.wav,rounded,0.5,2.6\n'
+      f'{music}/001.wav,past,0.5,9\n'
+      f'{music}/002.wav,outside,5,9\n')
+  _build(tmp_path / 'list.csv', tmp_path / 'c')
+  assert list(_tracks(tmp_path / 'c')) == ['rounded']
+  rejects = {r['file']: (r['reason'], r['detail']) for r in map(
+      json.loads, (tmp_path / 'c/rejects.jsonl').read_text().splitlines())}
+  assert rejects == dict(
+      past=('ends early', 'it ends at 2.20 s, and end_s is 9'),
+      outside=('empty', 'nothing from 5 s on'))
+
+
 @pytest.mark.parametrize('text, words', [
     ('name\nx\n', 'columns name; expected path or url'),
     ('path,id\na.wav,x\nb.wav,x\n', 'line 3: the id x stands for another'),
@@ -232,8 +248,33 @@ def test_a_pattern_and_a_store_give_what_the_folder_gives(
         tmp_path / out).items()} == expected
   with pytest.raises(errors.UserError, match='no .wav.* fits'):
     _build(music / '*.txt', tmp_path / 'none')
-  with pytest.raises(errors.UserError, match='no .wav.* under memory://nothing'):
+  with pytest.raises(errors.UserError, match='no .wav.* other files'):
+    _build(f'memory://{tmp_path.name}/here', tmp_path / 'none')
+  with pytest.raises(errors.UserError, match='there is no memory://nothing, '):
     _build('memory://nothing/here', tmp_path / 'none')
+
+
+def test_a_store_that_goes_away_costs_no_recording(
+    music, unbroken, tmp_path, monkeypatch):
+  url = f'memory://{tmp_path.name}/m'
+  for path in music.iterdir():
+    places.write(f'{url}/{path.name}', path.read_bytes())
+  local, given = places.local, []
+
+  def some(path):
+    given.append(path)
+    if len(given) == 5:
+      raise places.Refused(f'{path}: the store says: nothing')
+    return local(path)
+
+  monkeypatch.setattr(places, 'local', some)
+  with pytest.raises(places.Refused, match='the store says: nothing'):
+    _build(url, tmp_path / 'c')
+  assert not (tmp_path / 'c').exists()
+  _build(url, tmp_path / 'c')
+  assert sorted(_tracks(tmp_path / 'c')) == sorted(_tracks(unbroken))
+  fetched = [path for path in given if f'{tmp_path.name}/m/' in path]
+  assert len(fetched) == len(set(fetched)) + 1, 'what was heard is not again'
 
 
 def test_into_a_store(music, unbroken, tmp_path):

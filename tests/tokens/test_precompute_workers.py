@@ -56,6 +56,7 @@ def at_work(notes):
 
 def test_beam_makes_the_cache_that_this_process_makes(
     corpus, unbroken, tmp_path):
+  pytest.importorskip('apache_beam')
   lines = []
   precompute.tokenize(
       fake_tokens.tokenizers(), corpus, tmp_path / 'c', lines.append,

@@ -3,6 +3,7 @@
 import errno
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import two_checkpoints
@@ -122,3 +123,24 @@ def test_what_says_nothing_about_files_is_passed_on(run, monkeypatch, error):
   with pytest.raises(type(error)) as caught:
     restore(run, said)
   assert caught.value is error and not said
+
+
+@pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
+def test_a_signal_at_the_end_leaves_no_writer_behind(
+    tmp_path, monkeypatch, capsys, kind):
+  """Orbax's threads would lose their executors with the process."""
+  manager = checkpoints.ocp.CheckpointManager
+  waited, wait = [], manager.wait_until_finished
+
+  def interrupted(self):
+    waited.append(1)
+    if len(waited) == 1:
+      raise kind
+    wait(self)
+
+  with pytest.raises(kind):
+    with checkpoints.Checkpoints(tmp_path) as saved:
+      saved.save(1, {'w': jnp.ones(9)}, dict(step=1))
+      monkeypatch.setattr(manager, 'wait_until_finished', interrupted)
+  assert len(waited) > 1 and (tmp_path / 'checkpoints/1/state').is_dir()
+  assert 'once more to leave it' in capsys.readouterr().err

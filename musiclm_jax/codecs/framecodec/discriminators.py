@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax import audio as audio_lib
+from musiclm_jax import errors
 from musiclm_jax.codecs.framecodec import spectra
 
+SHOWN = ('complex', 'magnitudes')
 _TAPS = 3  # frames that a layer sees
 _LEAK = 0.2
 _POWER = 0.3  # |X|^0.3, as the losses
@@ -38,6 +40,7 @@ class DiscriminatorConfig:
     width: channels of every layer of a band.
     dilations: frames from tap to tap, of each layer behind the first.
     fourier: 'fft' or 'product', as of the codec.
+    shown: 'complex', spectra with their phases, or 'magnitudes' alone.
   """
 
   windows: tuple = (512, 1024, 2048)
@@ -45,8 +48,11 @@ class DiscriminatorConfig:
   width: int = 256
   dilations: tuple = (1, 2, 4)
   fourier: str = 'fft'
+  shown: str = 'complex'
 
   def __post_init__(self):
+    if self.shown not in SHOWN:
+      raise errors.choice('shown', self.shown, SHOWN)
     for name in ('windows', 'dilations'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
     for window in self.windows:
@@ -114,7 +120,8 @@ class Discriminators(nn.Module):
     config, logits, features = self.config, [], []
     for window in config.windows:
       bands = jnp.split(
-          compressed(audio, window, config.fourier), config.bands, axis=-2)
+          compressed(audio, window, config.fourier, config.shown),
+          config.bands, axis=-2)
       for i, band in enumerate(bands):
         band = band.reshape(band.shape[:2] + (-1,))
         found = Band(config, name=f'window_{window}_band_{i}')(band)
@@ -123,9 +130,11 @@ class Discriminators(nn.Module):
     return logits, features
 
 
-def compressed(audio: jax.Array, window: int,
-               fourier: str = 'fft') -> jax.Array:
+def compressed(audio: jax.Array, window: int, fourier: str = 'fft',
+               shown: str = 'complex') -> jax.Array:
   """[B, N] -> [B, T, window / 2, 2], the top bin dropped, magnitudes^0.3.
+
+  With their phases, or [B, T, window / 2, 1] without.
 
   The ends are zero-padded by half a window, as those of the losses are.
   """
@@ -133,7 +142,9 @@ def compressed(audio: jax.Array, window: int,
   audio = jnp.pad(audio, ((0, 0), (half, half)))
   real, imaginary = spectra.spectrum(
       audio_lib.frame(audio, window, window // 4), fourier)
-  shrink = _SCALE * audio_lib.compress(
-      real**2 + imaginary**2 + _TINY, (_POWER - 1.0) / 2)
+  power = real**2 + imaginary**2 + _TINY
+  if shown == 'magnitudes':
+    return _SCALE * audio_lib.compress(power, _POWER / 2)[..., :-1, None]
+  shrink = _SCALE * audio_lib.compress(power, (_POWER - 1.0) / 2)
   parts = jnp.stack([real * shrink, imaginary * shrink], axis=-1)
   return parts[..., :-1, :]

@@ -158,8 +158,26 @@ def test_they_hear_compressed_spectra_with_their_phases():
       discriminators.compressed(audio, 128, 'product'), got, atol=1e-2)
 
 
-def test_their_gradients_are_finite_on_silence():
-  module = CONFIG.build()
+def test_they_may_be_shown_magnitudes_alone():
+  """Then a sound and its mirror image are one to them."""
+  audio = small.noise(8, rows=1)
+  parts = np.asarray(discriminators.compressed(audio, 128))
+  got = discriminators.compressed(audio, 128, shown='magnitudes')
+  np.testing.assert_allclose(
+      got[..., 0], np.linalg.norm(parts, axis=-1), atol=1e-3)
+  for shown, differ in (('complex', True), ('magnitudes', False)):
+    module = dataclasses.replace(CONFIG, shown=shown).build()
+    params = jax.jit(module.init)(jax.random.key(0), audio)
+    (one, _), (other, _) = (module.apply(params, x) for x in (audio, -audio))
+    assert differ == any(
+        np.abs(a - b).max() > 1e-3 for a, b in zip(one, other))
+  with pytest.raises(errors.UserError, match='known: complex, magnitudes'):
+    discriminators.DiscriminatorConfig(shown='phases')
+
+
+@pytest.mark.parametrize('shown', discriminators.SHOWN)
+def test_their_gradients_are_finite_on_silence(shown):
+  module = dataclasses.replace(CONFIG, shown=shown).build()
   params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 512)))['params']
   slope = jax.jit(jax.grad(lambda x: sum(
       jnp.mean(x) for x in module.apply({'params': params}, x)[0])))
