@@ -43,6 +43,9 @@ class DecoderConfig:
     head_dim: width of a head.
     mlp_dim: inner width of the gated feed-forward.
     dropout_rate: on embeddings, attention weights, feed-forward and residuals.
+    dropout_by_sequence: whether features are dropped at all positions of a
+      sequence or none, and keys for all queries, which costs an accelerator
+      next to nothing; else each number by itself.
     num_buckets: of the relative bias.
     max_distance: from which on keys share the last bucket.
     head: 'vocab', an output table and a softmax over the whole vocabulary, or
@@ -54,8 +57,9 @@ class DecoderConfig:
       norms, softmax and loss are float32.
     attention_chunk: queries at a time, 0 for all; for speed and memory only.
     remat: what the gradient computes again: 'none', the probabilities of
-      'attention', everything but the products with weights ('dots'), or the
-      whole block ('full').
+      'attention', everything but the products with weights and attention
+      ('dots'), everything but the results of attention ('attention_out'), or
+      the whole block ('full').
     scan_layers: one block under `lax.scan` instead of `num_layers` blocks: a
       smaller program, the same function; parameters are stacked (nn/layer_stacks.py).
   """

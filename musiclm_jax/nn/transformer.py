@@ -266,7 +266,8 @@ class Transformer(nn.Module):
 
   Attributes:
     config: has num_layers, num_heads, head_dim, mlp_dim, dropout_rate,
-      dropout_by_sequence, num_buckets, max_distance, attention_chunk, remat, scan_layers and dtype.
+      dropout_by_sequence, num_buckets, max_distance, attention_chunk, remat,
+      scan_layers and dtype.
     packed: the parameters are of `packed_params`.
   """
 

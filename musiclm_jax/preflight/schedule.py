@@ -134,6 +134,7 @@ def _print(topology, fields):
         '--xla_jf_dump_llo_text=true'])
     device = machines.topology(topology).devices[0]
     import jax  # pylint: disable=g-import-not-at-top
+
     from musiclm_jax.nn.kernels import tpu_attention  # pylint: disable=g-import-not-at-top
     dtype = fields.pop('dtype')
     run, arguments = tpu_attention.example(
