@@ -1,8 +1,9 @@
 """Which form of an operation computes it: the model's own, or a platform's.
 
   nn/conv.py, nn/causal.py ...   plain jnp: what an operation is
-  nn/kernels/cpu.py              forms of some operations that XLA:CPU is fast at;
-                                 another platform's are another such module
+  nn/kernels/cpu.py              forms of some operations that XLA:CPU is fast at
+  nn/kernels/tpu.py              and those for TPUs; on a CPU, where `using` may
+                                 force them, Pallas interprets their kernels
 
 An operation is a function of the model with a decorator:
 
@@ -11,7 +12,9 @@ An operation is a function of the model with a decorator:
 
 and a form of it is a function of the same name in the FORMS of a platform's
 module. It has the arguments of the plain one and, up to rounding, its results
-and gradients (tests/nn/test_kernels.py compares each).
+and gradients (tests/nn/test_kernels.py compares each). Where it is of no use,
+because of shapes or of a mesh, it returns NotImplemented, and the plain one
+computes.
 
 The form is chosen while a program is traced, for the platform that the program
 is for. That is the platform of the mesh in whose context it is traced, because
@@ -34,12 +37,15 @@ import jax
 
 from musiclm_jax import errors
 from musiclm_jax.nn.kernels import cpu
+from musiclm_jax.nn.kernels import program
+from musiclm_jax.nn.kernels import tpu
 
 AUTO, PLAIN = 'auto', 'jnp'
 # Of each platform that has its own forms, {name of the operation: function}.
-FORMS = {'cpu': cpu.FORMS}
+FORMS = {'cpu': cpu.FORMS, 'tpu': tpu.FORMS}
 CHOICES = (AUTO, PLAIN, *FORMS)
 
+platform = program.platform
 _forced = jax.make_user_context(AUTO)
 
 
@@ -60,12 +66,6 @@ def using(choice: str) -> Iterator[None]:
     yield
 
 
-def platform() -> str:
-  """What a program that is traced now is for: 'cpu', 'tpu', 'gpu' ..."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  return jax.default_backend() if device is None else device.platform
-
-
 def operation(plain: Callable) -> Callable:
   """`plain`, or in its place the form of the platform that is traced for."""
   name = plain.__name__
@@ -74,6 +74,7 @@ def operation(plain: Callable) -> Callable:
   def chosen(*args, **kwargs):
     choice = _forced.value
     forms = FORMS.get(platform() if choice == AUTO else choice, {})
-    return forms.get(name, plain)(*args, **kwargs)
+    result = forms.get(name, plain)(*args, **kwargs)
+    return plain(*args, **kwargs) if result is NotImplemented else result
 
   return chosen
