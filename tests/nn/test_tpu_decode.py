@@ -1,6 +1,7 @@
 """Decoding's kernels on TPUs that are not there: meshes, and the compiler."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -56,9 +57,14 @@ _needs_libtpu = pytest.mark.skipif(
 
 
 def _program(topology, body):
-  return subprocess.run(
-      [sys.executable, '-c', _COMPILE + body, topology], check=True,
-      capture_output=True, text=True, timeout=600).stdout
+  # Compiled as it would be for use, not as for tests (conftest.py).
+  settings = {name: value for name, value in os.environ.items() if name not in (
+      'JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS')}
+  done = subprocess.run(
+      [sys.executable, '-c', _COMPILE + body, topology], check=False,
+      capture_output=True, text=True, timeout=600, env=settings)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
 
 
 def _traced(devices):
