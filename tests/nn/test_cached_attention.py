@@ -10,7 +10,7 @@ from musiclm_jax.nn import causal
 from musiclm_jax.nn.kernels import dispatch
 
 
-@pytest.mark.parametrize('choice', ['jnp', 'cpu'])
+@pytest.mark.parametrize('choice', ['jnp', 'cpu', 'tpu'])
 @pytest.mark.parametrize('size, seen', [(448, 0), (448, 100), (448, 448),
                                         (384, 257)])
 def test_cache_and_latest_are_under_one_softmax(choice, size, seen):

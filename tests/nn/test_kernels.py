@@ -88,8 +88,8 @@ def _attend(length, heads=3, width=4, dropout=False, dtype=np.float32):
                     for i in range(3)), True
 
 
-def _cached(size, seen, dtype=np.float32):
-  rows, heads, width, latest = 8, 16, 64, 3  # pieces are of 128 positions
+def _cached(size, seen, dtype=np.float32, shape=(8, 16, 64)):
+  (rows, heads, width), latest = shape, 3  # pieces are of 128 positions
   draw = lambda *shape, seed: 0.3 * _random(*shape, seed=seed, dtype=dtype)
   bias = _random(1, heads, size, seed=6).at[..., seen:].set(causal.NEGATIVE)
   near = tuple(
@@ -135,7 +135,9 @@ CASES = {
     'near_biases': [],  # compared in what it is for, attention
     'cached_attention': [
         _cached(448, 0), _cached(448, 448), _cached(384, 257),
-        _cached(448, 100, jnp.bfloat16)],
+        _cached(448, 100, jnp.bfloat16), _cached(1100, 1057, shape=(2, 3, 8)),
+        _cached(1100, 600, jnp.bfloat16, (1, 6, 32)),
+        _cached(45, 20, shape=(3, 2, 128))],
     'narrow_product': [
         _narrow(shape, dtype, wide)
         for dtype, wide in ((jnp.bfloat16, jnp.float32), (jnp.int8, jnp.int32))

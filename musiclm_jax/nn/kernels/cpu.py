@@ -249,7 +249,7 @@ def cached_attention(
     def look(index, result):
       first = index * piece
       start = jnp.minimum(first, size - piece)  # where a slice can begin
-      part = lambda x, axis: lax.dynamic_slice_in_dim(x, start, piece, axis)
+      part = lambda x, axis: _slice(x, start, piece, axis)
       again = jnp.where(start + jnp.arange(piece) < first, _HIDDEN, 0.0)
       return _together(result, _look(
           query, part(key, 3), part(value, 2), part(bias, 2) + again))
@@ -257,6 +257,18 @@ def cached_attention(
     result = lax.fori_loop(0, (seen + piece - 1) // piece, look, result)
   _, total, mixed = result
   return (mixed / total[..., None]).astype(query.dtype)
+
+
+def _slice(x, start, size, axis):
+  """A slice of one axis; of bfloat16 as the bits that it is.
+
+  XLA:CPU slices no bfloat16: it would first make a float32 copy of all of `x`.
+  """
+  if x.dtype != jnp.bfloat16:
+    return lax.dynamic_slice_in_dim(x, start, size, axis)
+  bits = lax.bitcast_convert_type(x, jnp.uint16)
+  bits = lax.dynamic_slice_in_dim(bits, start, size, axis)
+  return lax.bitcast_convert_type(bits, jnp.bfloat16)
 
 
 def _look(query, key, value, bias):
@@ -287,16 +299,17 @@ def _together(one, other):
 def narrow_product(x: jax.Array, matrix: jax.Array, dtype) -> jax.Array:
   """`packed.narrow_product`, the matrix first and never one row alone.
 
-  One row takes XLA's path for vectors, which first makes a float32 copy of the
+  One row takes XLA's path for vectors, which first makes a wide copy of the
   matrix (slower than two rows); and with the matrix first, that one is read as
-  it lies while the few rows are packed, instead of the reverse.
+  it lies while the few rows are packed, instead of the reverse. Without the
+  barrier XLA takes out the transposition, and so turns the product round.
   """
   rows = x.reshape(-1, x.shape[-1])
   count = len(rows)
   if count == 1:
     rows = jnp.pad(rows, ((0, 1), (0, 0)))
-  total = lax.dot_general(
-      matrix, rows, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
+  total = lax.optimization_barrier(lax.dot_general(
+      matrix, rows, (((1,), (1,)), ((), ())), preferred_element_type=dtype))
   return total.T[:count].reshape(x.shape[:-1] + (len(matrix),))
 
 

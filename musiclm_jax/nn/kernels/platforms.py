@@ -15,3 +15,8 @@ def platform() -> str:
   """'cpu', 'tpu', 'gpu' ...: of the mesh, without one jax's default."""
   device = mesh().abstract_device
   return jax.default_backend() if device is None else device.platform
+
+
+def devices() -> int:
+  """How many devices the mesh has; 1 without one."""
+  return max(1, mesh().size)

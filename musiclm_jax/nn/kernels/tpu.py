@@ -1,7 +1,8 @@
 """Forms of operations for TPUs, each a kernel of Pallas.
 
 What an operation is stands with the plain form of the same name, in nn/causal.py
-and nn/attention.py; the kernels are in tpu_attention.py. Here arrays are brought
+and nn/attention.py; the kernels are in tpu_attention.py (whole sequences) and
+tpu_decode.py (one position after another). Here arrays are brought
 into the order that those want, and every device gets its own part: the compiler
 splits no kernel over a mesh by itself.
 
@@ -21,6 +22,7 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu_attention
+from musiclm_jax.nn.kernels import tpu_decode
 
 # Positions whose keys, queries and gradients lie in the memory beside the units.
 _MOST = 16_384
@@ -159,4 +161,5 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   return out[:, :, :count, :dim].swapaxes(1, 2)
 
 
-FORMS = {form.__name__: form for form in (near_biases, attention, attend)}
+FORMS = dict(tpu_decode.FORMS) | {
+    form.__name__: form for form in (near_biases, attention, attend)}
