@@ -22,6 +22,7 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu_attention
+from musiclm_jax.nn.kernels import tpu_conv
 from musiclm_jax.nn.kernels import tpu_decode
 
 # Positions whose keys, queries and gradients lie in the memory beside the units.
@@ -161,5 +162,5 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   return out[:, :, :count, :dim].swapaxes(1, 2)
 
 
-FORMS = dict(tpu_decode.FORMS) | {
+FORMS = tpu_conv.FORMS | tpu_decode.FORMS | {
     form.__name__: form for form in (near_biases, attention, attend)}
