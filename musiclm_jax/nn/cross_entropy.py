@@ -83,17 +83,16 @@ def _by_blocks(hidden, tables, labels, block):
 def _forward(hidden, tables, labels, block):
   cast = tables.astype(hidden.dtype)
 
-  def local(rows, hidden, tables, labels):
-    del rows
+  def local(hidden, tables, labels):
     part = lambda hidden, labels: _of_logits(
         level_logits(hidden, tables), labels.transpose(2, 0, 1))
     found = jax.lax.map(
         lambda parts: part(*parts), _split((hidden, labels), block))
     # [blocks, Q, B, block] each.
     return jax.tree.map(lambda x: _joined(
-        x.transpose(0, 2, 3, 1), hidden.shape[1]), found), None
+        x.transpose(0, 2, 3, 1), hidden.shape[1]), found)
 
-  found, _ = _of_own_rows(local, hidden, cast, labels)
+  found = _of_own_rows(local, hidden, cast, labels)
   return found, (hidden, tables, labels, found.log_z)
 
 
@@ -101,7 +100,7 @@ def _backward(block, residuals, grads):
   hidden, tables, labels, log_z = residuals
   cast = tables.astype(hidden.dtype)
 
-  def local(rows, hidden, tables, labels, log_z, grads):
+  def local(hidden, tables, labels, log_z, grads):
     ids = jnp.arange(tables.shape[1])
 
     def step(total, parts):
@@ -122,12 +121,12 @@ def _backward(block, residuals, grads):
         step, jnp.zeros(tables.shape, jnp.float32), _split(
             (hidden, labels, log_z, grads.average, grads.chosen, grads.log_z),
             block))
-    total = jax.lax.psum(total, rows) if rows else total
-    return _joined(found, hidden.shape[1]), total
+    return _joined(found, hidden.shape[1]), total[None]
 
   of_hidden, of_tables = _of_own_rows(
       local, hidden, cast, labels, log_z, grads)
-  return of_hidden, of_tables.astype(tables.dtype), None
+  # Summed over devices here, each may be left with its own part of the sum.
+  return of_hidden, of_tables.sum(axis=0).astype(tables.dtype), None
 
 
 _by_blocks.defvjp(_forward, _backward)
@@ -141,18 +140,17 @@ def _of_own_rows(local, hidden, tables, *others):
   left to the compiler.
 
   Args:
-    local: (mesh axes that split the batch, hidden, tables, *others) -> (what is
-      of its rows, what is the same on all devices).
+    local: (hidden, tables, *others) -> arrays, which are put one behind the
+      other by their first axis.
     hidden: [B, ...]; so `others`.
     tables: [Q, K, D].
   """
   rows, = platforms.splitting(hidden.shape[:1], (partitioning.BATCH,))
-  local = functools.partial(local, rows)
   if rows:
     own = P(rows)
     local = jax.shard_map(
         local, mesh=platforms.mesh(), axis_names=set(rows), check_vma=False,
-        in_specs=(own, P()) + (own,) * len(others), out_specs=(own, P()))
+        in_specs=(own, P()) + (own,) * len(others), out_specs=own)
   return local(hidden, tables, *others)
 
 
