@@ -22,6 +22,7 @@ import numpy as np
 
 from musiclm_jax import errors
 from musiclm_jax.nn import causal
+from musiclm_jax.nn import cross_entropy
 from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import transformer
 from musiclm_jax.tokens import layout as layout_lib
@@ -56,6 +57,8 @@ class DecoderConfig:
     dtype: 'float32' or 'bfloat16', of activations and products. Parameters,
       norms, softmax and loss are float32.
     attention_chunk: queries at a time, 0 for all; for speed and memory only.
+    loss_block: tokens of each target whose logits are computed at a time in the
+      loss, 0 for all; for speed and memory only.
     remat: what the gradient computes again: 'none', the probabilities of
       'attention', everything but the products with weights and attention
       ('dots'), everything but the results of attention ('attention_out'), or
@@ -78,6 +81,7 @@ class DecoderConfig:
   time_features: int = 0  # paper
   dtype: str = 'float32'
   attention_chunk: int = 256  # ours
+  loss_block: int = 0  # ours
   remat: str = 'none'
   scan_layers: bool = False
 
@@ -91,6 +95,9 @@ class DecoderConfig:
       if getattr(self, name) < 1:
         raise errors.UserError(
             f'{name} is {getattr(self, name)}; expected at least 1.')
+    if self.loss_block < 0:
+      raise errors.UserError(
+          f'loss_block is {self.loss_block}; expected 0 or more.')
     if self.time_features < 0 or self.time_features % 2:
       raise errors.UserError(
           f'time_features is {self.time_features}; expected 0 or a positive '
@@ -151,7 +158,6 @@ class Decoder(nn.Module):
   config: DecoderConfig
   layout: layout_lib.Layout
 
-  @nn.compact
   def __call__(self, input_tokens: jax.Array,
                deterministic: bool = True) -> jax.Array:
     """Logits of the target segment, teacher-forced.
@@ -165,6 +171,20 @@ class Decoder(nn.Module):
     Returns:
       float32, head 'target': [B, T, Q, K], over each position's legal ids;
       head 'vocab': [B, T * Q, V], over the padded vocabulary.
+    """
+    logits = jnp.moveaxis(cross_entropy.level_logits(
+        *self.target(input_tokens, deterministic)), 0, 2)
+    return logits[:, :, 0] if self.config.head == 'vocab' else logits
+
+  @nn.compact
+  def target(self, input_tokens: jax.Array,
+             deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
+    """What the logits of the target are products of; arguments as of a call.
+
+    Returns:
+      hidden states in the type of products and tables in float32. Head 'target':
+      [B, T, Q, D] and [Q, K, D], a level's own; head 'vocab': [B, T * Q, 1, D]
+      and [1, V, D].
     """
     config, target = self.config, self.layout.target
     if input_tokens.shape[1] < self.layout.length:
@@ -180,18 +200,12 @@ class Decoder(nn.Module):
         'logits_embedding', nn.initializers.normal(config.embed_dim**-0.5),
         (rows, config.embed_dim), jnp.float32,
         axes=(partitioning.VOCAB, partitioning.EMBED))
-    dtype = jnp.dtype(config.dtype)
-    hidden = hidden.astype(dtype)
+    hidden = hidden.astype(jnp.dtype(config.dtype))
     if config.head == 'vocab':
-      return jnp.einsum('bld,vd->blv', hidden, table.astype(dtype),
-                        preferred_element_type=jnp.float32)
-    table = target_rows(table, self.layout, config.head).astype(dtype)
+      return hidden[:, :, None], table[None]
     hidden = hidden.reshape(
         hidden.shape[0], target.num_frames, target.num_codebooks, -1)
-    # A product for each level; the loss undoes the transpose: nothing moves.
-    logits = jnp.einsum('btqd,qkd->qbtk', hidden, table,
-                        preferred_element_type=jnp.float32)
-    return jnp.moveaxis(logits, 0, 2)
+    return hidden, target_rows(table, self.layout, config.head)
 
   def hidden(self, input_tokens: jax.Array, deterministic: bool) -> jax.Array:
     """[B, L] -> [B, L, D] after the final norm."""

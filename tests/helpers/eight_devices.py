@@ -9,10 +9,12 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tiny_stage
 import toy_trainable
 
+from musiclm_jax.nn import cross_entropy
 from musiclm_jax.nn import partitioning
 from musiclm_jax.systems.musiclm.stages import trainer
 from musiclm_jax.training import loop
@@ -80,11 +82,46 @@ def stage(mesh, **more):
   return state, init
 
 
+def scores():
+  """{mesh: how far scores by blocks are from plain ones on one device}.
+
+  Relative to the largest number, and how many collectives their gradient has.
+  """
+  draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)
+  hidden, tables = draw(0, 8, 21, 3, 16), draw(1, 3, 48, 16)
+  labels = jax.random.randint(jax.random.key(2), hidden.shape[:3], 0, 48)
+  weights = draw(3, 4, *labels.shape)
+
+  def total(hidden, tables, labels, block):
+    found = cross_entropy.scores(hidden, tables, labels, block)
+    return (jnp.stack(found) * weights).sum()
+
+  run = jax.jit(jax.value_and_grad(total, (0, 1)), static_argnums=3)
+  one, out = run(hidden, tables, labels, 0), {}
+  for shape in ({'data': 8}, MIXTURE, {'model': 8}):
+    mesh = mesh_lib.make_mesh(shape, jax.devices())
+    put = lambda x, *names: jax.device_put(x, jax.sharding.NamedSharding(
+        mesh, mesh_lib.partition_spec(mesh, x.shape, names)))
+    placed = (put(hidden, 'batch', None, None, 'embed'),
+              put(tables, None, 'vocab', 'embed'),
+              put(labels, 'batch', None, None))
+    with step_lib.context(mesh, partitioning.with_rules(())):
+      program = run.lower(*placed, 4).compile()
+    text = program.as_text()
+    out[json.dumps(shape)] = dict(
+        distance=max(float(distance(a, b) / np.abs(a).max()) for a, b in zip(
+            *map(jax.tree.leaves, (one, program(*placed))))),
+        gathers=text.count(' all-gather('), sums=text.count(' all-reduce('))
+  return out
+
+
 def stages():
   """{mesh: the distance, and what a device holds}."""
   one, _ = stage({})
   total = sum(x.nbytes for x in jax.tree.leaves(one))
   runs = {json.dumps(mesh): dict(mesh=mesh) for mesh in STAGE_MESHES}
+  # The loss by blocks is no other than that of all at once on one device.
+  runs['loss_block'] = dict(mesh=MIXTURE, loss_block=64)
   if LONG:
     runs['rules'] = dict(mesh={'data': 8}, rules=[('embed', 'data')])
     runs['microbatch'] = dict(mesh={'data': 2, 'fsdp': 4}, microbatch=8)
@@ -103,4 +140,4 @@ def stages():
   return out
 
 
-print(json.dumps(dict(toys=toys(), stages=stages())))
+print(json.dumps(dict(toys=toys(), scores=scores(), stages=stages())))

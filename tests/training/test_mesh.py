@@ -63,8 +63,18 @@ def test_a_run_moves_to_another_number_of_devices(eight):
 
 
 def test_a_stage_trains_as_on_one_device(eight):
-  _check_stage(eight['stages']['{"data": 2, "fsdp": 2, "model": 2}'],
-               [2, 8, 12], 1 / 4)
+  for name in ('{"data": 2, "fsdp": 2, "model": 2}', 'loss_block'):
+    _check_stage(eight['stages'][name], [2, 8, 12], 1 / 4)
+
+
+def test_scores_by_blocks_are_those_of_one_device(eight):
+  found = eight['scores']
+  assert len(found) == 3
+  assert all(of['distance'] < 1e-5 for of in found.values())
+  # No gather of the batch, and no sum of every block: of the loss and of the
+  # tables' gradient once.
+  alone = found['{"data": 8}']
+  assert alone['gathers'] == 0 and 1 <= alone['sums'] <= 2
 
 
 @pytest.mark.slow

@@ -11,9 +11,7 @@ the program is not for a TPU.
 """
 
 import functools
-import math
 
-from flax.linen import spmd
 import jax
 import jax.numpy as jnp
 
@@ -100,7 +98,8 @@ def _block(length):
 def _attend(query, key, value, bias, mask, dropout, causal):
   """[B, H, L, D] of every device's own sequences and heads."""
   mesh = platforms.mesh()
-  rows, heads = _axes(mesh, query.shape)
+  rows, heads = platforms.splitting(
+      query.shape[:2], (partitioning.BATCH, partitioning.HEADS))
   seeds, rate, factors = jnp.zeros(2, jnp.uint32), 0.0, None
   if dropout is not None and dropout.by_key:
     factors = dropout.of_keys(*query.shape[:3])
@@ -120,18 +119,6 @@ def _words(rng):
   """[n] uint32, a key's own."""
   typed = jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
   return jax.random.key_data(rng) if typed else rng
-
-
-def _axes(mesh, shape):
-  """The mesh axes that split the sequences and the heads, () for none."""
-  found = []
-  spec = spmd.logical_to_mesh_axes((partitioning.BATCH, partitioning.HEADS))
-  for size, axes in zip(shape[:2], tuple(spec or ()) + (None, None)):
-    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
-    axes = tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1)
-    whole = size % math.prod(mesh.shape[axis] for axis in axes) == 0
-    found.append(axes if whole else ())
-  return found
 
 
 def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,

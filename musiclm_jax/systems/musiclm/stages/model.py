@@ -19,6 +19,7 @@ import numpy as np
 
 from musiclm_jax import specs
 from musiclm_jax.decoding import decoder
+from musiclm_jax.nn import cross_entropy
 from musiclm_jax.systems.musiclm.stages import codebook_embeddings
 from musiclm_jax.tokens import cache as cache_lib
 from musiclm_jax.tokens import conditioning
@@ -107,10 +108,13 @@ class StageModel:
 
   def logits(self, params, input_tokens, dropout_rng=None):
     """Teacher-forced logits of the target; shapes as in `Decoder`."""
+    return self._apply('__call__', params, input_tokens, dropout_rng)
+
+  def _apply(self, method, params, input_tokens, dropout_rng):
     rngs = None if dropout_rng is None else {'dropout': dropout_rng}
     return self.decoder.apply(
         {'params': params}, input_tokens, deterministic=dropout_rng is None,
-        rngs=rngs)
+        rngs=rngs, method=method)
 
   def loss(self, params, batch, dropout_rng=None):
     """Mean loss of the batch's weighted target tokens.
@@ -126,7 +130,7 @@ class StageModel:
       `accuracy`, `z_loss_per_token` where there is one, and `loss_level_<n>`
       where a frame has several levels, n counted from 1 as the papers do.
     """
-    average, top, log_z, chosen, weights = self._scores(
+    (average, top, log_z, chosen), weights = self._scores(
         params, batch, dropout_rng)
     nats = log_z - chosen
     total = nats
@@ -149,30 +153,25 @@ class StageModel:
 
   def target_nats(self, params, batch):
     """([B, P] what each target token costs, [B, P] its weight), float32."""
-    _, _, log_z, chosen, weights = self._scores(params, batch, None)
-    return log_z - chosen, weights
+    scores, weights = self._scores(params, batch, None)
+    return scores.log_z - scores.chosen, weights
 
   def _scores(self, params, batch, dropout_rng):
-    """Over the target, [B, P] each: the mean logit, the largest, the
-    log-partition, the true token's logit, and the weight."""
-    target = self.layout.target
-    logits = self.logits(params, batch['decoder_input_tokens'], dropout_rng)
+    """(`cross_entropy.Scores` of the target, its weights), [B, P] each."""
+    target, block = self.layout.target, self.config.loss_block
+    hidden, tables = self._apply(
+        'target', params, batch['decoder_input_tokens'], dropout_rng)
     part = slice(target.start, target.stop)
     labels = batch['decoder_target_tokens'][:, part]
     weights = batch['decoder_loss_weights'][:, part].astype(jnp.float32)
-    by_position = lambda x: x
     if self.config.head == 'target':
       first = jnp.asarray(target.level_first_ids(), jnp.int32)
       labels = jnp.maximum(labels - first, 0)  # padding: weight 0, any label
-      # Levels first, as the decoder computes them.
-      labels = jnp.moveaxis(labels.reshape(logits.shape[:3]), 2, 0)
-      logits = jnp.moveaxis(logits, 2, 0)
-      by_position = lambda x: jnp.moveaxis(x, 0, 2).reshape(weights.shape)
-    top = jax.lax.stop_gradient(logits.max(axis=-1))
-    log_z = top + jnp.log(jnp.exp(logits - top[..., None]).sum(axis=-1))
-    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    scores = logits.mean(axis=-1), top, log_z, chosen
-    return *map(by_position, scores), weights
+    if block:
+      block = max(1, block // hidden.shape[2])  # of frames with all their levels
+    scores = cross_entropy.scores(
+        hidden, tables, labels.reshape(hidden.shape[:3]), block)
+    return jax.tree.map(lambda x: x.reshape(weights.shape), scores), weights
 
   def _per_level(self, nats, weights):
     target = self.layout.target

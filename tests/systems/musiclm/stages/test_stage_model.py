@@ -1,5 +1,7 @@
 """The loss, the heads, the masks and the sizes of the stages."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +73,36 @@ def test_smoothing_and_z_loss_add_to_the_loss_only():
               0.1 * (log_z**2).mean())
   assert abs(float(value) - expected) < 1e-4
   assert abs(float(metrics['loss']) - nats) < 1e-4
+
+
+@pytest.mark.parametrize('head', decoder.HEADS)
+def test_a_loss_by_blocks_is_the_same(head):
+  """With all that adds to it, its metrics, its gradients, and likelihoods."""
+  plain = dataclasses.replace(
+      tiny_stage.stage_model('coarse', seconds=1, head=head), z_loss=0.1,
+      label_smoothing=0.2)
+  layout = plain.layout
+  # 64 tokens or 16 frames of four levels: what is left at the end are 8, or 2.
+  blocks = dataclasses.replace(plain, config=dataclasses.replace(
+      plain.config, loss_block=64))
+  params = tiny_stage.trained('coarse', seconds=1, head=head).params
+  codes = tiny_stage.codes(layout)
+  codes['coarse'][1, 30:] = -1
+  batch = tiny_stage.batch_of(layout, codes)
+
+  def of(stage):
+    return jax.tree.map(np.asarray, jax.jit(lambda params: (
+        jax.value_and_grad(stage.loss, has_aux=True)(params, batch),
+        stage.log_likelihood(params, batch)))(params))
+
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max()), of(blocks), of(plain))
+  text = lambda stage: jax.jit(jax.grad(
+      lambda *x: stage.loss(*x)[0])).lower(params, batch).as_text()
+  classes = 16 if head == 'target' else decoder.padded_vocab_size(layout)
+  whole = f'4x2x50x{classes}xf32' if head == 'target' else (
+      f'1x2x200x{classes}xf32')
+  assert whole in text(plain) and whole not in text(blocks)
 
 
 @pytest.mark.parametrize('name', [
@@ -197,6 +229,8 @@ def test_component_round_trip(tmp_path):
 def test_settings_are_checked():
   with pytest.raises(errors.UserError, match='unknown head .*target, vocab'):
     decoder.DecoderConfig(head='both')
+  with pytest.raises(errors.UserError, match='loss_block is -1'):
+    decoder.DecoderConfig(loss_block=-1)
   with pytest.raises(errors.UserError, match='dropout_rate is 1.0'):
     decoder.DecoderConfig(dropout_rate=1.0)
   stage = tiny_stage.stage_model('fine')
