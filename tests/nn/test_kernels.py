@@ -111,11 +111,6 @@ def _narrow(shape, dtype, wide):
           (values(*shape), values(48, shape[-1])), False)
 
 
-def _causal(x, kernel, *more):
-  return (lambda *a: conv.causal_conv(*a, *more),
-          (_random(*x), _random(*kernel)), True)
-
-
 # operation: [(function, inputs, whether it has a gradient), ...]
 CASES = {
     'convolve': [
@@ -125,11 +120,6 @@ CASES = {
         _convolution((2, 20, 12), (5, 3, 8), (2,), ((1, 2),), (1,), 4),
         _convolution((2, 9, 8, 3), (4, 4, 3, 5), (2, 2), ((1, 2), (1, 1)),
                      (1, 1))],
-    'causal_conv': [
-        _causal((2, 30, 32), (7, 32, 32)), _causal((2, 31, 1), (7, 1, 32)),
-        _causal((2, 40, 32), (7, 32, 16), 9),
-        _causal((2, 40, 64), (3, 64, 64), 2, 1),
-        _causal((2, 9, 8), (1, 8, 8)), _causal((2, 9, 100), (3, 100, 5))],
     'attention': [
         _attention(21, 0), _attention(21, 5, flat=6, remat=True),
         _attention(21, 8, flat=6, dropout=True), _attention(21, 5, flat=40),

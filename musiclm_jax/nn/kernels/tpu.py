@@ -2,9 +2,9 @@
 
 What an operation is stands with the plain form of the same name, in nn/causal.py
 and nn/attention.py; the kernels are in tpu_attention.py (whole sequences) and
-tpu_decode.py (one position after another). Here arrays are brought
-into the order that those want, and every device gets its own part: the compiler
-splits no kernel over a mesh by itself.
+tpu_decode.py (one position after another). Here arrays are brought into the order
+that those want, and every device gets its own part: the compiler splits no kernel
+over a mesh by itself.
 
 A kernel runs on any machine as plain jax ("interpreted": slow, for tests) where
 the program is not for a TPU.
@@ -20,7 +20,6 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu_attention
-from musiclm_jax.nn.kernels import tpu_conv
 from musiclm_jax.nn.kernels import tpu_decode
 
 # Positions whose keys, queries and gradients lie in the memory beside the units.
@@ -149,5 +148,5 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   return out[:, :, :count, :dim].swapaxes(1, 2)
 
 
-FORMS = tpu_conv.FORMS | tpu_decode.FORMS | {
+FORMS = tpu_decode.FORMS | {
     form.__name__: form for form in (near_biases, attention, attend)}
