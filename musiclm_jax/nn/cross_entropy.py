@@ -125,7 +125,7 @@ def _backward(block, residuals, grads):
 
   of_hidden, of_tables = _of_own_rows(
       local, hidden, cast, labels, log_z, grads)
-  # Summed over devices here, each may be left with its own part of the sum.
+  # Over devices once, behind all blocks, and in float32.
   return of_hidden, of_tables.sum(axis=0).astype(tables.dtype), None
 
 
