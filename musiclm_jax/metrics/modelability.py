@@ -192,6 +192,7 @@ class _Blocks:
   head_dim: int
   mlp_dim: int
   dropout_rate: float = 0.0
+  dropout_by_sequence: bool = False
   num_buckets: int = 32
   max_distance: int = 128
   attention_chunk: int = 0
