@@ -206,7 +206,10 @@ LIBTPU = pytest.mark.skipif(
     {}, dict(rate=0.1), dict(causal=False, near=0), dict(near=5),
     dict(dtype='float32'), dict(head_dim=128), dict(head_dim=32),
     dict(length=100, block=128, near=1)])
-def test_it_compiles_for_every_generation(generation, changes):
+def test_it_compiles_for_every_generation(monkeypatch, generation, changes):
+  # As for use, not with the tests' few optimisations.
+  for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
+    monkeypatch.delenv(name, raising=False)
   fields = dict(length=2272, head_dim=64, block=256, near=2, causal=True,
                 rate=0.0, interpret=False, dtype='bfloat16') | changes
   plan = tpu_attention.Plan(**{k: v for k, v in fields.items() if k != 'dtype'})
