@@ -170,7 +170,7 @@ class Decoder(nn.Module):
     table = self.param('embedding', nn.initializers.normal(0.5),
                        (self.levels, self.size + 1, self.dim))
     x = sum(table[q][inputs[..., q]] for q in range(self.levels))
-    x = transformer.Transformer(_Blocks(
+    x = transformer.Transformer(transformer.StackConfig(
         self.num_layers, max(1, self.dim // 64), min(64, self.dim),
         2 * self.dim), name='blocks')(x, jnp.zeros(x.shape[:2]))
     # From zero: before the first step every code is as likely.
@@ -181,24 +181,6 @@ class Decoder(nn.Module):
     return jnp.stack([
         gains[q] * (x[:, q:q + frames] @ table[q, :self.size].T) + biases[q]
         for q in range(self.levels)], axis=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Blocks:
-  """What nn/transformer.py asks of a configuration."""
-
-  num_layers: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout_rate: float = 0.0
-  dropout_by_sequence: bool = False
-  num_buckets: int = 32
-  max_distance: int = 128
-  attention_chunk: int = 0
-  remat: str = 'none'
-  scan_layers: bool = False
-  dtype: str = 'float32'
 
 
 def delay(codes: jax.Array, nothing: int) -> jax.Array:

@@ -6,10 +6,9 @@ This is the plain form; a platform may have others (nn/kernels/dispatch.py).
 import jax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn.kernels import dispatch
-
-_MASKED = -1e9
 
 
 @dispatch.operation
@@ -35,7 +34,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
   query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
   scores = (query / query.shape[-1]**0.5) @ jnp.swapaxes(key, 2, 3)
   if mask is not None:
-    scores += jnp.where(mask, 0.0, _MASKED)[:, None, None, :]
+    scores += jnp.where(mask, 0.0, biases.NEGATIVE)[:, None, None, :]
   largest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
   weights = jnp.exp(scores - largest)
   total = weights.sum(-1, keepdims=True)

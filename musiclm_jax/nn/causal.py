@@ -18,12 +18,11 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import dropping
-from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import dispatch
 
-OUT = 'attention_out'  # the name of its results, for `jax.checkpoint`
-NEGATIVE = -1e9  # added to the logit of a key that must not be seen
+NEGATIVE = biases.NEGATIVE
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
@@ -78,13 +77,12 @@ def near_biases(bias: jax.Array, chunk: int = 256,
   """
   heads, length = bias.shape
   chunk = min(chunk or length, length)
-  if flat is not None and flat < length:
-    bias = bias[:, :flat] - bias[:, flat:flat + 1]
+  bias = biases.nearer(bias, flat)
   rows = -(-length // chunk) * chunk
   reach = min(rows, bias.shape[1] + chunk - 1)
   past = jnp.pad(bias, ((0, 0), (0, max(0, reach - bias.shape[1]))))
   future = jnp.full((heads, chunk - 1), NEGATIVE, bias.dtype)
-  return toeplitz.matrices(
+  return biases.toeplitz(
       jnp.concatenate([past[:, :reach][:, ::-1], future], axis=1), chunk, reach)
 
 
@@ -137,7 +135,7 @@ def attention(
     parts.append(attend(
         index, query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop],
         bias, key_mask[:, :stop]))
-  return checkpoint_name(jnp.concatenate(parts, axis=2), OUT)
+  return checkpoint_name(jnp.concatenate(parts, axis=2), biases.OUT)
 
 
 def reversed_bias(bias: jax.Array, block: int) -> jax.Array:

@@ -27,6 +27,7 @@ folded into the initial query kernel.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
@@ -34,6 +35,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_policies
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import causal
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn import layer_stacks
@@ -54,13 +56,34 @@ _TILE = 16
 # 'dots' all that is no product and no attention, with 'attention_out' all but
 # the results of attention.
 REMATS = ('none', 'attention', 'dots', 'attention_out', 'full')
-_SAVED = checkpoint_policies.save_only_these_names(causal.OUT)
+_SAVED = checkpoint_policies.save_only_these_names(biases.OUT)
 _POLICIES = {
     'dots': checkpoint_policies.save_from_both_policies(
         checkpoint_policies.dots_with_no_batch_dims_saveable, _SAVED),
     'attention_out': _SAVED,
     'full': checkpoint_policies.nothing_saveable,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class StackConfig:
+  """What a stack asks of its configuration; `decoder.DecoderConfig` has more.
+
+  Attributes are explained there.
+  """
+
+  num_layers: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  dropout_by_sequence: bool = False
+  num_buckets: int = 32
+  max_distance: int = 128
+  attention_chunk: int = 0
+  remat: str = 'none'
+  scan_layers: bool = False
+  dtype: str = 'float32'
 
 
 def rms_norm(x: jax.Array, scale: jax.Array | float,
@@ -265,9 +288,7 @@ class Transformer(nn.Module):
   """A stack of blocks that share one relative bias, and a final norm.
 
   Attributes:
-    config: has num_layers, num_heads, head_dim, mlp_dim, dropout_rate,
-      dropout_by_sequence, num_buckets, max_distance, attention_chunk, remat,
-      scan_layers and dtype.
+    config: has the attributes of `StackConfig`.
     packed: the parameters are of `packed_params`.
   """
 

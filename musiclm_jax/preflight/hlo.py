@@ -99,12 +99,8 @@ class _Counter:
       kind = line.opcode.removesuffix('-start')
       if line.opcode in ('dot', 'convolution') or _is_gemm(line):
         self._products += times * _product_flops(line, computation)
-      elif line.opcode == 'custom-call' and _ESTIMATE.search(line.rest):
-        self._products += times * int(_ESTIMATE.search(line.rest).group(1))
-        found = _PALLAS.search(line.rest)
-        if found:
-          says = json.loads(json.loads(found.group(1)))
-          self._kernels.append((times, says))
+      elif line.opcode == 'custom-call':
+        self._kernel(line, times)
       elif kind in COLLECTIVES:
         self._collective(name, line, kind, times, computation)
       if moves:
@@ -121,6 +117,14 @@ class _Counter:
       elif line.opcode in ('fusion', 'call', 'async-start'):
         called = line.calls('calls') or line.calls('to_apply')
         self._visit(called, times, moves and line.opcode != 'fusion')
+
+  def _kernel(self, line, times):
+    """One of Pallas, if it is one."""
+    estimate, says = (found.search(line.rest) for found in (_ESTIMATE, _PALLAS))
+    if estimate:
+      self._products += times * int(estimate.group(1))
+    if says:
+      self._kernels.append((times, json.loads(json.loads(says.group(1)))))
 
   def _collective(self, where, line, kind, times, computation):
     size = sum(s.bytes for s in line.shapes)

@@ -30,7 +30,7 @@ CORES = {'v4': 2, 'v5p': 2}
 _SMALLEST = {'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v5p': 'v5p:2x2x1',
              'v6e': 'v6e:2x2'}
 _BUNDLE = re.compile(r'\s*0x[0-9a-f]+\s*(?:L[HBE])?\s*:\s*(>*)')
-_KERNELS = {'attention': False, 'attention_gradient': True}
+_KERNELS = _VALUE, _GRADIENT = 'attention', 'attention_gradient'
 _SECONDS = 600
 
 
@@ -99,12 +99,18 @@ def _of_plan(generation, plan):
   """{kernel: Bundles} of a plan as JSON, by a process of its own."""
   command = [sys.executable, '-m', 'musiclm_jax.preflight.schedule',
              _SMALLEST[generation], plan]
-  done = subprocess.run(command, capture_output=True, text=True,
-                        timeout=_SECONDS, check=False)
-  if done.returncode:
+  try:
+    done = subprocess.run(command, capture_output=True, text=True,
+                          timeout=_SECONDS, check=False)
+  except subprocess.TimeoutExpired as error:
     raise errors.UserError(
-        f"a kernel's schedule could not be printed: "
-        f'{done.stderr.strip().splitlines()[-1][:300]}')
+        f'the schedule of a kernel was not there after {_SECONDS} s; '
+        f'--roofline does without.') from error
+  if done.returncode:
+    said = done.stderr.strip().splitlines() or [f'exit {done.returncode}']
+    raise errors.UserError(
+        f'the schedule of a kernel could not be printed: {said[-1][:300]}; '
+        f'--roofline does without.')
   found = json.loads(done.stdout.strip().splitlines()[-1])
   return {name: Bundles(v['once'], v['program'], tuple(v['loops']))
           for name, v in found.items()}
@@ -119,9 +125,8 @@ def cycles(generation: str, metadata: Mapping) -> float:
   """
   fields = dict(metadata)
   programs, loops = fields.pop('programs'), fields.pop('loops')
-  backward = fields.pop('backward')
+  name = _GRADIENT if fields.pop('backward') else _VALUE
   of_kernel = _of_plan(generation, json.dumps(fields, sort_keys=True))
-  name = next(n for n, b in _KERNELS.items() if b == backward)
   return of_kernel[name].cycles(programs, loops) / CORES.get(generation, 1)
 
 

@@ -8,27 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import causal
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn import layer_stacks
-from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn import transformer
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(transformer.StackConfig):
   num_layers: int = 2
   num_heads: int = 2
   head_dim: int = 4
   mlp_dim: int = 12
-  dropout_rate: float = 0.0
-  dropout_by_sequence: bool = False
   num_buckets: int = 8
   max_distance: int = 16
-  attention_chunk: int = 0
-  remat: str = 'none'
-  scan_layers: bool = False
-  dtype: str = 'float32'
 
 
 def bucket_by_formula(distance, num_buckets, max_distance):
@@ -50,7 +44,7 @@ def test_buckets_follow_the_formula(num_buckets, max_distance):
 
 def test_toeplitz_places_every_diagonal():
   values = np.arange(2 * 8, dtype=np.float32).reshape(2, 8)
-  found = toeplitz.matrices(jnp.asarray(values), 3, 6)
+  found = biases.toeplitz(jnp.asarray(values), 3, 6)
   for row in range(3):
     for column in range(6):
       np.testing.assert_array_equal(

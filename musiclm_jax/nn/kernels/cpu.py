@@ -11,12 +11,12 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import dropping
 
 _MOST_SLICES = 64  # of a batch, that a gradient adds one by one
 _PIECE = 128  # positions that are looked at together, at least,
 _PIECE_NUMBERS = 1 << 20  # and numbers of the keys of a layer
-_HIDDEN = -1e9  # added to the logit of a key that must not be seen
 _DIMENSIONS = {3: ('NHC', 'HIO', 'NHC'), 4: ('NHWC', 'HWIO', 'NHWC')}
 
 
@@ -250,7 +250,7 @@ def cached_attention(
       first = index * piece
       start = jnp.minimum(first, size - piece)  # where a slice can begin
       part = lambda x, axis: _slice(x, start, piece, axis)
-      again = jnp.where(start + jnp.arange(piece) < first, _HIDDEN, 0.0)
+      again = jnp.where(start + jnp.arange(piece) < first, biases.NEGATIVE, 0.0)
       return _together(result, _look(
           query, part(key, 3), part(value, 2), part(bias, 2) + again))
 

@@ -8,10 +8,9 @@ one for all layers, and arrays in half precision.
 import jax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import dropping
-from musiclm_jax.nn import toeplitz
 
-_HIDDEN = -1e9  # added to the logit of a key that must not be seen
 _IMPLEMENTATION = 'cudnn'
 _HALF = (jnp.bfloat16, jnp.float16)
 
@@ -21,12 +20,11 @@ def near_biases(bias: jax.Array, chunk: int = 256,
   """`causal.near_biases` of all queries over all keys: [1, H, L, L]."""
   del chunk
   heads, length = bias.shape
-  if flat is not None and flat < length:
-    near = bias[:, :flat] - bias[:, flat:flat + 1]
-    bias = jnp.pad(near, ((0, 0), (0, length - flat)))
-  future = jnp.full((heads, length - 1), _HIDDEN, bias.dtype)
+  bias = biases.nearer(bias, flat)
+  bias = jnp.pad(bias, ((0, 0), (0, length - bias.shape[1])))
+  future = jnp.full((heads, length - 1), biases.NEGATIVE, bias.dtype)
   line = jnp.concatenate([bias[:, ::-1], future], axis=1)
-  return toeplitz.matrices(line, length, length)[None]
+  return biases.toeplitz(line, length, length)[None]
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array,

@@ -21,11 +21,6 @@ def platform() -> str:
   return jax.default_backend() if device is None else device.platform
 
 
-def devices() -> int:
-  """How many devices the mesh has; 1 without one."""
-  return max(1, mesh().size)
-
-
 def splitting(shape: Sequence[int], names: Sequence[str]) -> list[tuple]:
   """The mesh axes that split each dimension, () for none.
 

@@ -15,9 +15,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn import partitioning
-from musiclm_jax.nn import toeplitz
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu_attention
 from musiclm_jax.nn.kernels import tpu_decode
@@ -39,15 +39,14 @@ def near_biases(bias: jax.Array, chunk: int = 256,
   heads, length = bias.shape
   if length > _most():
     return NotImplemented
-  if flat is not None and flat < length:
-    bias = bias[:, :flat] - bias[:, flat:flat + 1]
+  bias = biases.nearer(bias, flat)
   block = _block(length)
   near = min(-(-length // block), (bias.shape[1] + block - 2) // block + 1)
   bias = jnp.pad(bias, ((0, 0), (0, max(0, near * block - bias.shape[1]))))
-  future = jnp.full((heads, block - 1), tpu_attention.NEGATIVE, bias.dtype)
+  future = jnp.full((heads, block - 1), biases.NEGATIVE, bias.dtype)
   line = jnp.concatenate([future, bias[:, :near * block]], axis=1)
   return jnp.stack([
-      toeplitz.matrices(
+      biases.toeplitz(
           line[:, away * block:(away + 2) * block - 1], block, block)
       for away in range(near)], axis=1)
 
@@ -75,7 +74,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
   block = _block(length)
   added = jnp.zeros((batch, length), jnp.float32)
   if mask is not None:
-    added = jnp.where(mask, added, tpu_attention.NEGATIVE)
+    added = jnp.where(mask, added, biases.NEGATIVE)
   query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
   # A bias that is not looked at; its gradient is none.
   nothing = jnp.zeros((heads, 1, block, block), jnp.float32)

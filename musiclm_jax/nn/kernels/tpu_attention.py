@@ -33,9 +33,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+from musiclm_jax.nn import biases
+
 LANES = 128
-OUT = 'attention_out'  # `causal.OUT`, the name of what a gradient may keep
-NEGATIVE = -1e9  # added to the logit of a key that must not be seen
 _LOWEST = -1e30  # below every logit, and less a logit of it still finite
 _MATRIX = (((1,), (0,)), ((), ()))  # rows times columns
 _ROWS = (((1,), (1,)), ((), ()))  # rows times rows
@@ -256,7 +256,7 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
       logits = [x + bias_ref[i, away] for i, x in enumerate(logits)]
     weights = [jnp.exp(x - lse_ref[0, 0, i:i + 1, here])
                for i, x in enumerate(logits)]
-    used, keeps = weights, None
+    used = weights
     if plan.rate:
       keeps = [kept(plan, head_seed(seeds, row, head * heads + i), place * size,
                     index * size) for i in range(heads)]
@@ -405,7 +405,7 @@ def _forward(plan, seeds, query, key, value, bias, mask, factors):
 
 def _kept_for_gradient(plan, seeds, query, key, value, bias, mask, factors):
   out, lse = _forward(plan, seeds, query, key, value, bias, mask, factors)
-  out, lse = (checkpoint_name(x, OUT) for x in (out, lse))
+  out, lse = (checkpoint_name(x, biases.OUT) for x in (out, lse))
   return out, (seeds, query, key, value, bias, mask, factors, out, lse)
 
 
@@ -465,7 +465,7 @@ def _bias_spec(plan, bias):
 def _padded_mask(plan, mask):
   """[B, L] -> [B, 1, padded], what is past the end being hidden."""
   return jnp.pad(mask, ((0, 0), (0, plan.padded - plan.length)),
-                 constant_values=NEGATIVE)[:, None]
+                 constant_values=biases.NEGATIVE)[:, None]
 
 
 def _padded_factors(plan, factors, batch, groups):

@@ -35,7 +35,7 @@ def cached_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array,
     near: tuple, near_bias: jax.Array, seen: jax.Array) -> jax.Array:
   """`causal.cached_attention`, of the filled blocks of the cache alone."""
-  if platforms.devices() > 1:
+  if platforms.mesh().size > 1:
     return NotImplemented
   value = value.swapaxes(2, 3)
   if platforms.platform() == 'tpu':
