@@ -41,7 +41,7 @@ class _Dropped(dropping.WeightDropout):
   def __call__(self, weights, index=0):
     batch, heads, rows, columns = weights.shape
     block = tpu._block(self.length)
-    plan = tpu_attention.Plan(self.length, 64, block, 0, True, self.rate, True)
+    plan = tpu_attention.Plan(self.length, 64, 2, block, 0, True, self.rate, True)
 
     def kept(row, head):
       seed = tpu_attention.head_seed(
@@ -128,7 +128,9 @@ CASES = {
         _attention(530, 256, flat=128, heads=4, width=32, batch=1,
                    dtype=jnp.bfloat16),
         _attention(530, 256, heads=1, width=200, batch=1),
-        _attention(40, 8, flat=6, dropout='by_key')],
+        _attention(40, 8, flat=6, dropout='by_key'),
+        # Two heads at a time, and the third one with a head of zeros.
+        _attention(40, 8, flat=6, dropout=True, heads=3, width=64)],
     'attend': [
         _attend(21), _attend(300, 2, 64, dropout=True),
         _attend(300, 4, 64, dtype=jnp.bfloat16)],

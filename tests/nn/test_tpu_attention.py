@@ -24,7 +24,7 @@ HELPERS = pathlib.Path(__file__).parents[1] / 'helpers'
 
 
 def _plan(length=512, block=128, rate=0.0, near=2, is_causal=True):
-  return tpu_attention.Plan(length, 64, block, near, is_causal, rate, True)
+  return tpu_attention.Plan(length, 64, 2, block, near, is_causal, rate, True)
 
 
 def _seed(row, head, words=(3, 4)):
@@ -204,13 +204,14 @@ LIBTPU = pytest.mark.skipif(
 @pytest.mark.parametrize('generation', ['v4', 'v5e', 'v5p', 'v6e'])
 @pytest.mark.parametrize('changes', [
     {}, dict(rate=0.1), dict(causal=False, near=0), dict(near=5),
-    dict(dtype='float32'), dict(head_dim=128), dict(head_dim=32),
+    dict(dtype='float32'), dict(head_dim=128, heads=1),
+    dict(head_dim=32, heads=4), dict(head_dim=32, heads=3),
     dict(length=100, block=128, near=1)])
 def test_it_compiles_for_every_generation(monkeypatch, generation, changes):
   # As for use, not with the tests' few optimisations.
   for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
     monkeypatch.delenv(name, raising=False)
-  fields = dict(length=2272, head_dim=64, block=256, near=2, causal=True,
+  fields = dict(length=2272, head_dim=64, heads=2, block=256, near=2, causal=True,
                 rate=0.0, interpret=False, dtype='bfloat16') | changes
   plan = tpu_attention.Plan(**{k: v for k, v in fields.items() if k != 'dtype'})
   for backward in (False, True):

@@ -128,9 +128,10 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   seeds = jnp.concatenate([seeds, jnp.stack(
       [first(rows, batch), first(heads, count)])])
   size = tpu_attention.head_size(dim)
+  together = min(count, max(1, tpu_attention.LANES // size))
   plan = tpu_attention.Plan(
-      length, size, bias.shape[-1], bias.shape[1] if causal else 0, causal, rate,
-      platforms.platform() != 'tpu')
+      length, size, together, bias.shape[-1], bias.shape[1] if causal else 0,
+      causal, rate, platforms.platform() != 'tpu')
   more = -count % plan.heads
 
   def joined(x):

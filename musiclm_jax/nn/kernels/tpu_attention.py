@@ -49,6 +49,7 @@ class Plan:
   Attributes:
     length: of the sequences.
     head_dim: of a head; divides LANES, or is a multiple of it.
+    heads: of a program: as many as fill LANES, or all where they are fewer.
     block: queries and keys at a time, a multiple of LANES.
     near: blocks of keys, the query's own being the first, that have a bias.
     causal: whether keys after the query are hidden.
@@ -58,16 +59,12 @@ class Plan:
 
   length: int
   head_dim: int
+  heads: int
   block: int
   near: int
   causal: bool
   rate: float
   interpret: bool
-
-  @property
-  def heads(self) -> int:
-    """Heads of a program."""
-    return max(1, LANES // self.head_dim)
 
   @property
   def width(self) -> int:
