@@ -28,6 +28,7 @@ folded into the initial query kernel.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -150,13 +151,15 @@ class Attention(nn.Module):
   packed: bool = False
 
   def __call__(self, x: jax.Array, near: jax.Array, key_mask: jax.Array,
+               kept: dropping.LayerDropout | None,
                deterministic: bool) -> jax.Array:
     """[B, L, E], biases of `causal.near_biases`, [B, L] -> [B, L, E]."""
     config, dropout = self.config, None
-    if config.dropout_rate and not deterministic:
+    if kept is not None:
+      dropout = dropping.KeyDropout(kept.keys, config.dropout_rate)
+    elif config.dropout_rate and not deterministic:
       dropout = dropping.WeightDropout(
-          self.make_rng('dropout'), config.dropout_rate,
-          config.dropout_by_sequence)
+          self.make_rng('dropout'), config.dropout_rate)
 
     def attend(query, key, value):
       return causal.attention(query, key, value, near, key_mask,
@@ -228,7 +231,8 @@ class FeedForward(nn.Module):
   packed: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+  def __call__(self, x: jax.Array, deterministic: bool,
+               kept: jax.Array | None = None) -> jax.Array:
     config, dim = self.config, x.shape[-1]
     if self.packed:
       gate, up = jnp.split(PackedKernel(name='wi')(x), 2, axis=-1)
@@ -240,7 +244,7 @@ class FeedForward(nn.Module):
       up = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_1')(x)
       project = Kernel(dim, config.mlp_dim**-0.5, into[::-1], dtype, name='wo')
     x = _constrained(gelu(gate) * up, _INNER)
-    return project(_dropout(config, deterministic)(x))
+    return project(_dropout(config, deterministic, kept)(x))
 
 
 class Block(nn.Module):
@@ -253,9 +257,11 @@ class Block(nn.Module):
   packed: bool = False
 
   def __call__(self, x: jax.Array, near: jax.Array, key_mask: jax.Array,
+               kept: dropping.LayerDropout | None,
                deterministic: bool) -> jax.Array:
     return self._around(x, lambda attention, y: (
-        attention(y, near, key_mask, deterministic), None), deterministic)[0]
+        attention(y, near, key_mask, kept, deterministic), None), kept,
+                        deterministic)[0]
 
   def prefill(self, x: jax.Array, *seen) -> tuple[jax.Array, tuple]:
     return self._around(x, lambda attention, y: attention.prefill(y, *seen))
@@ -264,24 +270,31 @@ class Block(nn.Module):
     return self._around(x, lambda attention, y: attention.step(y, *seen))
 
   @nn.compact
-  def _around(self, x, attend, deterministic=True):
-    """The layer; `attend` calls its attention: y -> (y, kept)."""
-    drop = _dropout(self.config, deterministic)
+  def _around(self, x, attend, kept=None, deterministic=True):
+    """The layer; `attend` calls its attention: y -> (y, what it saw)."""
+    if kept is None:
+      inner, drop = None, _dropout(self.config, deterministic)
+      drops = drop, drop
+    else:
+      inner = kept.inner
+      drops = [_dropout(self.config, deterministic, k)
+               for k in (kept.attended, kept.fed)]
     x = _constrained(x, _RESIDUAL)
     y = RMSNorm(self.packed, name='pre_self_attention_layer_norm')(x)
-    y, kept = attend(
+    y, seen = attend(
         Attention(self.config, self.packed, name='self_attention'), y)
-    x = _constrained(x + drop(y), _RESIDUAL)
+    x = _constrained(x + drops[0](y), _RESIDUAL)
     y = RMSNorm(self.packed, name='pre_mlp_layer_norm')(x)
-    y = FeedForward(self.config, self.packed, name='mlp')(y, deterministic)
-    return _constrained(x + drop(y), _RESIDUAL), kept
+    y = FeedForward(self.config, self.packed, name='mlp')(
+        y, deterministic, inner)
+    return _constrained(x + drops[1](y), _RESIDUAL), seen
 
 
 class _ScannedBlock(Block):
   """A block as `lax.scan` wants it: (carry, nothing)."""
 
-  def __call__(self, x, near, key_mask, deterministic):
-    return super().__call__(x, near, key_mask, deterministic), None
+  def __call__(self, x, near, key_mask, kept, deterministic):
+    return super().__call__(x, near, key_mask, kept, deterministic), None
 
 
 class Transformer(nn.Module):
@@ -366,24 +379,28 @@ class Transformer(nn.Module):
     return Block(self.config, self.packed, name=f'layers_{index}')
 
   def _blocks(self, x, near, key_mask, deterministic):
-    config = self.config
+    config, kept = self.config, None
+    if config.dropout_by_sequence and config.dropout_rate and not deterministic:
+      kept = dropping.of_layers(
+          lambda: self.make_rng('dropout'), config, *x.shape)
     block = _ScannedBlock if config.scan_layers else Block
     if config.remat in _POLICIES:
       block = nn.remat(
-          block, static_argnums=(4,), prevent_cse=not config.scan_layers,
+          block, static_argnums=(5,), prevent_cse=not config.scan_layers,
           policy=_POLICIES[config.remat])
     if not config.scan_layers:
       for index in range(config.num_layers):
         x = block(config, self.packed, name=f'layers_{index}')(
-            x, near, key_mask, deterministic)
+            x, near, key_mask, jax.tree.map(lambda k: k[index], kept),
+            deterministic)
       return x
     blocks = partitioning.scan_with_axes(
         block, variable_axes={'params': 0},
         split_rngs={'params': True, 'dropout': True},
-        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+        in_axes=(nn.broadcast, nn.broadcast, 0, nn.broadcast),
         length=config.num_layers, axis_name=partitioning.LAYERS)
     return blocks(config, name=layer_stacks.STACKED)(
-        x, near, key_mask, deterministic)[0]
+        x, near, key_mask, kept, deterministic)[0]
 
 
 def packed_params(params: dict, config: Any,
@@ -416,8 +433,11 @@ def packed_params(params: dict, config: Any,
   return found
 
 
-def _dropout(config, deterministic):
-  """Of activations [B, L, F]; by sequence it drops features at all positions."""
+def _dropout(config, deterministic, kept=None):
+  """Of activations [B, L, F]; `kept`: features [B, F], where they are decided."""
+  if kept is not None:
+    return functools.partial(
+        dropping.by_sequence, kept=kept, rate=config.dropout_rate)
   return nn.Dropout(
       config.dropout_rate, deterministic=deterministic,
       broadcast_dims=(1,) if config.dropout_by_sequence else ())

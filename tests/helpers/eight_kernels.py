@@ -43,7 +43,8 @@ def main():
   key, found = jax.random.key(3), {}
   for name, dropout in dict(
       none=None, weights=dropping.WeightDropout(key, 0.25),
-      keys=dropping.WeightDropout(key, 0.25, by_key=True)).items():
+      keys=dropping.KeyDropout(
+          jax.random.bernoulli(key, 0.75, SHAPE[:3]), 0.25)).items():
     with dispatch.using('tpu'):
       one = jax.jit(gradients(dropout))(*inputs)
       with step_lib.context(mesh, partitioning.RULES):

@@ -64,8 +64,10 @@ def _attention(length, chunk, flat=None, dropout=False, dtype=np.float32,
   """Padding in one row, and gradients of the biases too."""
   mask = np.zeros((batch, length), np.float32)
   mask[0, 4:7] = causal.NEGATIVE
-  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, dropout == 'by_key',
-                  length, chunk or length)
+  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, length, chunk or length)
+  if dropout == 'by_key':
+    drop = dropping.KeyDropout(jax.random.bernoulli(
+        jax.random.key(4), 0.75, (batch, heads, length)), 0.25)
 
   def run(query, key, value, bias):
     return causal.attention(
@@ -81,7 +83,7 @@ def _attend(length, heads=3, width=4, dropout=False, dtype=np.float32):
   """Bidirectional; of the first row only some keys count."""
   mask = np.ones((2, length), bool)
   mask[0, length // 2:] = False
-  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, False, length, length)
+  drop = _Dropped(jnp.array([5, 6], jnp.uint32), 0.25, length, length)
   run = lambda *inputs: attention.attend(
       *inputs, jnp.asarray(mask), drop if dropout else None)
   return run, tuple(_random(2, length, heads, width, seed=i, dtype=dtype)
