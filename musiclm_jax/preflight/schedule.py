@@ -29,7 +29,8 @@ from musiclm_jax import errors
 CORES = {'v4': 2, 'v5p': 2}
 _SMALLEST = {'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v5p': 'v5p:2x2x1',
              'v6e': 'v6e:2x2'}
-_BUNDLE = re.compile(r'\s*0x[0-9a-f]+\s*(?:L[HBE])?\s*:\s*(>*)')
+_BUNDLE = re.compile(r'\s*0x[0-9a-f]+\s*(?P<label>[A-Z]{2})?\s*:\s*(?P<depth>>*)')
+_BODY = 'LB'  # marks a loop's first bundle
 _KERNELS = _VALUE, _GRADIENT = 'attention', 'attention_gradient'
 _SECONDS = 600
 
@@ -73,25 +74,22 @@ def parse(text: str) -> Bundles:
   ... ''')
   Bundles(once=1, program=2, loops=(2,))
   """
-  runs = []  # [depth, bundles] of neighbours at one depth
+  once = program = 0
+  loops = []
   for line in text.splitlines():
     found = _BUNDLE.match(line)
-    if found:
-      depth = min(len(found.group(1)), 2)
-      if not runs or runs[-1][0] != depth:
-        runs.append([depth, 0])
-      runs[-1][1] += 1
-  total = lambda depth: sum(size for at, size in runs if at == depth)
-  # What closes a loop stands apart from it, a bundle or two at no depth between.
-  loops, joined = [], False
-  for depth, size in runs:
-    if depth == 2:
-      if joined and size <= 2:
-        loops[-1] += size
-      else:
-        loops.append(size)
-    joined = depth == 2 or (joined and depth == 0 and size <= 2)
-  return Bundles(total(0), total(1), tuple(loops))
+    if not found:
+      continue
+    depth = len(found['depth'])
+    if depth == 0:
+      once += 1
+    elif depth == 1:
+      program += 1
+    elif depth == 2 and found['label'] == _BODY:
+      loops.append(1)
+    else:
+      loops[-1] += 1
+  return Bundles(once, program, tuple(loops))
 
 
 @functools.lru_cache(None)

@@ -25,7 +25,11 @@ from musiclm_jax.nn.kernels import tpu_decode
 # Positions whose keys, queries and gradients lie in the memory beside the units.
 _MOST = 16_384
 _MOST_OF = {'TPU v4': 4_096}
-_BLOCK = 256  # of queries and of keys: the fastest by their compilers' schedules
+# Of queries and of keys, and what a pair of them takes as long as it is smaller:
+# the fastest by their compilers' schedules.
+_BLOCKS = {256: 1.0, 384: 0.95}
+# Registers that the heads of a program fill: a v6e has more to do at a time.
+_WIDE = {'TPU v6 lite': 2}
 
 
 def near_biases(bias: jax.Array, chunk: int = 256,
@@ -53,7 +57,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array,
               near: jax.Array, key_mask: jax.Array, remat: bool = False,
-              dropout: dropping.WeightDropout | None = None) -> jax.Array:
+              dropout: dropping.Dropout = None) -> jax.Array:
   """`causal.attention`, of biases that are this module's.
 
   There is nothing to `remat`: its gradient always computes probabilities again.
@@ -85,12 +89,27 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
 
 def _most():
   """Positions that fit on the chip that is traced for."""
-  device = platforms.mesh().abstract_device
-  return _MOST_OF.get(getattr(device, 'device_kind', ''), _MOST)
+  return _MOST_OF.get(_kind(), _MOST)
 
 
 def _block(length):
-  return min(_BLOCK, -(-length // tpu_attention.LANES) * tpu_attention.LANES)
+  """Positions of a block: least work, what is past the end included."""
+  whole = -(-length // tpu_attention.LANES) * tpu_attention.LANES
+  if whole <= min(_BLOCKS):
+    return whole
+  if _kind() in _WIDE:
+    return min(_BLOCKS)
+
+  def work(block):
+    count = -(-length // block)
+    return count * (count + 1) * block**2 * _BLOCKS[block]
+
+  return min(_BLOCKS, key=work)
+
+
+def _kind():
+  """The chip that is traced for, '' where none is named."""
+  return getattr(platforms.mesh().abstract_device, 'device_kind', '')
 
 
 def _attend(query, key, value, bias, mask, dropout, causal):
@@ -99,8 +118,8 @@ def _attend(query, key, value, bias, mask, dropout, causal):
   rows, heads = platforms.splitting(
       query.shape[:2], (partitioning.BATCH, partitioning.HEADS))
   seeds, rate, factors = jnp.zeros(2, jnp.uint32), 0.0, None
-  if dropout is not None and dropout.by_key:
-    factors = dropout.of_keys(*query.shape[:3])
+  if isinstance(dropout, dropping.KeyDropout):
+    factors = dropout.factors
   elif dropout is not None:
     seeds, rate = _words(dropout.rng)[:2], dropout.rate
   local = functools.partial(_of_device, causal, rate, rows, heads)
@@ -128,7 +147,8 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   seeds = jnp.concatenate([seeds, jnp.stack(
       [first(rows, batch), first(heads, count)])])
   size = tpu_attention.head_size(dim)
-  together = min(count, max(1, tpu_attention.LANES // size))
+  lanes = tpu_attention.LANES * _WIDE.get(_kind(), 1)
+  together = min(count, max(1, lanes // size))
   plan = tpu_attention.Plan(
       length, size, together, bias.shape[-1], bias.shape[1] if causal else 0,
       causal, rate, platforms.platform() != 'tpu')

@@ -6,13 +6,14 @@ A program has some heads of one sequence, all their keys and values, and a block
 of queries; of the logits there is never more than one block, with the running
 maximum and sum of each query (online softmax: Milakov and Gimelshein, 2018; Dao
 et al., 2022). The gradient computes the logits again from what is kept of each
-query, its log-partition.
+query, its log-partition. Blocks without a bias are taken two at a time, so that
+the matrix units have something to do while one waits for its softmax.
 
 Everything stands on its side, logits as [keys, queries]: what belongs to a query
 is a row then, which spreads over the sublanes of a register at no cost, and which
 lies in memory without padding. And a program takes as many heads as fill the 128
-lanes of a register, two of size 64, with the lanes of the others set to zero where
-a product must not see them: no array is padded from 64 to 128 lanes.
+lanes of a register, two of size 64, or more, with the lanes of the others set to
+zero where a product must not see them: no array is padded from 64 to 128 lanes.
 
 The relative bias is one block for each distance of a block of keys to a block of
 queries, up to where the bias no longer changes: [H, 2, 256, 256] at T5's 128
@@ -49,7 +50,7 @@ class Plan:
   Attributes:
     length: of the sequences.
     head_dim: of a head; divides LANES, or is a multiple of it.
-    heads: of a program: as many as fill LANES, or all where they are fewer.
+    heads: of a program: as many as fill LANES, or more.
     block: queries and keys at a time, a multiple of LANES.
     near: blocks of keys, the query's own being the first, that have a bias.
     causal: whether keys after the query are hidden.
@@ -89,14 +90,18 @@ class Plan:
   def loops(self, backward: bool) -> list[int]:
     """How often each loop of a kernel runs for one sequence, in their order."""
     count = range(self.blocks)
-    near, far = [self.pairs], []
-    if self.causal:
-      # The value has the pair of a block with itself outside of its loops.
-      near = [sum(min(self.near - (not backward), i + backward) for i in count)]
-      far = [sum(max(i + 1 - self.near, 0) for i in count)]
+    if not self.causal:
+      return [self.blocks, self.pairs, self.blocks] if backward else [self.pairs]
+    far = [max(i + 1 - self.near, 0) for i in count]
+    halves = lambda counts: [sum(n // 2 for n in counts),
+                             sum(n % 2 for n in counts)]
     if backward:
-      return [self.blocks, *near, *far, self.blocks]
-    return [*far, *near]
+      near = sum(min(self.near, i + 1) for i in count)
+      # The last block of queries, where it is far, has a loop of its own.
+      return [self.blocks, near, *halves([max(n - 1, 0) for n in far]),
+              sum(n > 0 for n in far), self.blocks]
+    # The pair of a block with itself stands outside of the value's loops.
+    return [*halves(far), sum(min(self.near - 1, i) for i in count)]
 
 
 def head_size(dim: int) -> int:
@@ -166,48 +171,65 @@ def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   queries = [_of_head(plan, query, i, 0) for i in range(heads)]
   sums[...] = jnp.zeros_like(sums)
 
-  def look(place, carry, bias=None):
+  def logits_of(place, bias, real):
+    """[block, block] of each head."""
     there = pl.ds(place * size, size)
-    keys = _real(plan, k_ref[0, there], place)
-    values = _real(plan, v_ref[0, there], place)
-    values = values.astype(jnp.float32).T
-    mask = _column(mask_ref[0, :, there])
-    logits = [_product(keys, query, _MATRIX) + mask for query in queries]
+    keys, mask = real(k_ref[0, there], place), _column(mask_ref[0, :, there])
+    found = [_product(keys, query, _MATRIX) + mask for query in queries]
     if bias is not None:
-      logits = [x + bias(i) for i, x in enumerate(logits)]
+      found = [x + bias(i) for i, x in enumerate(found)]
+    return found
+
+  def look(places, carry, bias=None, real=lambda x, place: x):
+    """Blocks of keys together: their products do not wait for each other."""
+    logits = [logits_of(place, bias, real) for place in places]
+    values = [real(v_ref[0, pl.ds(place * size, size)], place).astype(
+        jnp.float32).T for place in places]
     found = []
     for i, (largest, total) in enumerate(carry):
-      top = jnp.maximum(largest, logits[i].max(axis=0, keepdims=True))
-      weights = jnp.exp(logits[i] - top)
-      scale = jnp.exp(largest - top)
-      total = scale * total + weights.sum(axis=0, keepdims=True)
-      if plan.rate:
-        seed = head_seed(seeds, row, head * heads + i)
-        weights = jnp.where(
-            kept(plan, seed, place * size, index * size), weights, 0.0)
       part = slice(i * dim, (i + 1) * dim)
-      factor = factor_ref[0, 0, i:i + 1, there]
-      own = (values[part] * factor).astype(q_ref.dtype)
-      sums[part] = sums[part] * scale + _product(
-          own, weights.astype(own.dtype), _MATRIX)
+      top = largest
+      for block in logits:
+        top = jnp.maximum(top, block[i].max(axis=0, keepdims=True))
+      scale = jnp.exp(largest - top)
+      total, added = scale * total, 0.0
+      for place, block, value in zip(places, logits, values):
+        weights = jnp.exp(block[i] - top)
+        total += weights.sum(axis=0, keepdims=True)
+        if plan.rate:
+          seed = head_seed(seeds, row, head * heads + i)
+          weights = jnp.where(
+              kept(plan, seed, place * size, index * size), weights, 0.0)
+        factor = factor_ref[0, 0, i:i + 1, pl.ds(place * size, size)]
+        own = (value[part] * factor).astype(q_ref.dtype)
+        added += _product(own, weights.astype(own.dtype), _MATRIX)
+      sums[part] = sums[part] * scale + added
       found.append((top, total))
     return tuple(found)
 
   nothing = (jnp.full((1, size), _LOWEST), jnp.zeros((1, size)))
   carry = (nothing,) * heads
+  real = functools.partial(_real, plan)
   if plan.causal:
-    carry = lax.fori_loop(0, jnp.maximum(index - plan.near + 1, 0), look, carry)
+    # Keys before the query's own block are never past the end.
+    far = jnp.maximum(index - plan.near + 1, 0)
+    pairs = far >> 1
     bias = lambda away: lambda i: bias_ref[i, away]
-    carry = lax.fori_loop(
-        jnp.maximum(index - plan.near + 1, 0), index, lambda place, carry: look(
-            place, carry, bias(index - place)), carry)
-    carry = look(index, carry, bias(0))
+    carry = lax.fori_loop(0, pairs, lambda i, carry: look(
+        (2 * i, 2 * i + 1), carry), carry)
+    carry = lax.fori_loop(2 * pairs, far, lambda place, carry: look(
+        (place,), carry), carry)
+    carry = lax.fori_loop(far, index, lambda place, carry: look(
+        (place,), carry, bias(index - place)), carry)
+    carry = look((index,), carry, bias(0), real)
   else:
-    carry = lax.fori_loop(0, plan.blocks, look, carry)
+    carry = lax.fori_loop(0, plan.blocks, lambda place, carry: look(
+        (place,), carry, None, real), carry)
   for i, (top, total) in enumerate(carry):
     part = slice(i * dim, (i + 1) * dim)
     sums[part] = sums[part] / (total * (1.0 - plan.rate))
-    lse_ref[0, 0, i:i + 1] = _hidden(plan, top + jnp.log(total), index)
+    lse_ref[0, 0, i:i + 1] = _hidden(
+        plan, top + jnp.log(total), index)
   out_ref[0] = sums[...].T.astype(out_ref.dtype)
 
 
@@ -223,7 +245,8 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   size, dim, heads = plan.block, plan.head_dim, plan.heads
   keys = _real(plan, k_ref[0], place)
   values = _real(plan, v_ref[0], place)
-  turned = keys.astype(jnp.float32).T.astype(keys.dtype)
+  on_side = lambda x: x.astype(jnp.float32).T.astype(x.dtype)
+  turned = on_side(keys)
   own_keys = [_of_head(plan, keys, i, 1) for i in range(heads)]
   factors = [_column(factor_ref[0, 0, i:i + 1]) for i in range(heads)]
   own_values = [(_of_head(plan, values, i, 1) * factor).astype(values.dtype)
@@ -243,10 +266,24 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
     def _():
       bias_grad_ref[...] = jnp.zeros_like(bias_grad_ref)
 
-  def look(index, away=None):
+  def look(indices, away=None, real=lambda x, place: x):
+    """Blocks of queries together: their products do not wait for each other."""
+    parts = [part_of(index, away, real) for index in indices]
+    for i in range(heads):
+      part = slice(i * dim, (i + 1) * dim)
+      v_sums[part] += sum(
+          _product(grad[part], used[i], _ROWS) for _, grad, used, _ in parts)
+      k_sums[part] += sum(
+          _product(query[part], changes[i], _ROWS)
+          for query, _, _, changes in parts)
+      for index, (_, _, _, changes) in zip(indices, parts):
+        q_sums[index, part] += _product(turned[part], changes[i], _MATRIX)
+    return 0
+
+  def part_of(index, away, real):
+    """(queries and gradients on their side, weights and their gradients)."""
     here = pl.ds(index * size, size)
-    query = _real(plan, q_ref[0, here], index)
-    grad = _real(plan, grad_ref[0, here], index)
+    query, grad = (real(ref[0, here], index) for ref in (q_ref, grad_ref))
     logits = [_product(own, query, _ROWS) + mask for own in own_keys]
     changes = [_product(own, grad, _ROWS) for own in own_values]
     if away is not None:
@@ -264,36 +301,28 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
     if away is not None:
       for i, change in enumerate(changes):
         bias_grad_ref[i, away] += change
-    used = [x.astype(keys.dtype) for x in used]
-    changes = [x.astype(keys.dtype) for x in changes]
-    for i in range(heads):
-      v_sums[i] += _product(used[i], grad, _MATRIX)
-    for i in range(heads):
-      k_sums[i] += _product(changes[i], query, _MATRIX)
-    for i in range(heads):
-      part = slice(i * dim, (i + 1) * dim)
-      q_sums[index, part] += _product(turned[part], changes[i], _MATRIX)
+    cast = lambda arrays: [x.astype(keys.dtype) for x in arrays]
+    return on_side(query), on_side(grad), cast(used), cast(changes)
 
-  def far(index, _):
-    look(index)
-    return 0
-
-  def near(away, _):
-    look(place + away, away)
-    return 0
-
+  # The last block of queries may reach past the end; it has its own loop.
+  real = functools.partial(_real, plan)
   if plan.causal:
-    lax.fori_loop(0, jnp.minimum(plan.near, plan.blocks - place), near, 0)
-    lax.fori_loop(place + plan.near, plan.blocks, far, 0)
+    last = plan.blocks - 1
+    first = place + plan.near
+    pairs = jnp.maximum(last - first, 0) >> 1
+    lax.fori_loop(0, jnp.minimum(plan.near, plan.blocks - place),
+                  lambda away, _: look((place + away,), away, real), 0)
+    lax.fori_loop(0, pairs, lambda i, _: look(
+        (first + 2 * i, first + 2 * i + 1)), 0)
+    lax.fori_loop(first + 2 * pairs, last, lambda index, _: look((index,)), 0)
+    lax.fori_loop(jnp.maximum(first, last), plan.blocks,
+                  lambda index, _: look((index,), None, real), 0)
   else:
-    lax.fori_loop(0, plan.blocks, far, 0)
-  # Each head's sums have what its weights make of all lanes; its own count.
-  k_grad_ref[0] = sum(
-      _of_head(plan, k_sums[i], i, 1) for i in range(heads)).astype(
-          k_grad_ref.dtype)
-  v_grad_ref[0] = sum(
-      _of_head(plan, v_sums[i] * factors[i], i, 1)
-      for i in range(heads)).astype(v_grad_ref.dtype)
+    lax.fori_loop(0, plan.blocks, lambda index, _: look((index,), None, real), 0)
+  k_grad_ref[0] = k_sums[...].T.astype(k_grad_ref.dtype)
+  factor = jnp.concatenate([jnp.broadcast_to(
+      factor_ref[0, 0, i:i + 1], (dim, size)) for i in range(heads)])
+  v_grad_ref[0] = (v_sums[...] * factor).T.astype(v_grad_ref.dtype)
 
   def write(index, _):
     q_grad_ref[0, pl.ds(index * size, size)] = q_sums[index].T.astype(
@@ -434,8 +463,8 @@ def _gradient(plan, kept_values, grad):
           out_specs=[whole, part, part, _bias_spec(plan, bias)],
           scratch_shapes=[
               pltpu.VMEM((plan.blocks, plan.width, size), jnp.float32),
-              pltpu.VMEM((plan.heads, size, plan.width), jnp.float32),
-              pltpu.VMEM((plan.heads, size, plan.width), jnp.float32)]),
+              pltpu.VMEM((plan.width, size), jnp.float32),
+              pltpu.VMEM((plan.width, size), jnp.float32)]),
       out_shape=[
           jax.ShapeDtypeStruct(query.shape, query.dtype),
           jax.ShapeDtypeStruct(key.shape, key.dtype),
