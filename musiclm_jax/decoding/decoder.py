@@ -25,6 +25,7 @@ from musiclm_jax.nn import causal
 from musiclm_jax.nn import cross_entropy
 from musiclm_jax.nn import partitioning
 from musiclm_jax.nn import transformer
+from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.tokens import layout as layout_lib
 
 HEADS = ('vocab', 'target')
@@ -64,7 +65,11 @@ class DecoderConfig:
       ('dots'), everything but the results of attention ('attention_out'), or
       the whole block ('full').
     scan_layers: one block under `lax.scan` instead of `num_layers` blocks: a
-      smaller program, the same function; parameters are stacked (nn/layer_stacks.py).
+      smaller program, the same function; parameters are stacked
+      (nn/layer_stacks.py).
+    scan_unroll: blocks in one turn of that loop; 0: all of them, so that no loop
+      is left. What a loop keeps for the gradient it writes to memory and reads
+      again, so an accelerator is faster without; compiling takes longer.
   """
 
   embed_dim: int = 1024  # paper
@@ -84,6 +89,7 @@ class DecoderConfig:
   loss_block: int = 0  # ours
   remat: str = 'none'
   scan_layers: bool = False
+  scan_unroll: int = 1  # ours
 
   def __post_init__(self):
     for name, value, known in (('head', self.head, HEADS),
@@ -95,9 +101,10 @@ class DecoderConfig:
       if getattr(self, name) < 1:
         raise errors.UserError(
             f'{name} is {getattr(self, name)}; expected at least 1.')
-    if self.loss_block < 0:
-      raise errors.UserError(
-          f'loss_block is {self.loss_block}; expected 0 or more.')
+    for name in ('loss_block', 'scan_unroll'):
+      if getattr(self, name) < 0:
+        raise errors.UserError(
+            f'{name} is {getattr(self, name)}; expected 0 or more.')
     if self.time_features < 0 or self.time_features % 2:
       raise errors.UserError(
           f'time_features is {self.time_features}; expected 0 or a positive '
@@ -214,7 +221,7 @@ class Decoder(nn.Module):
         'token_embedding', nn.initializers.normal(config.embed_stddev),
         (padded_vocab_size(self.layout), config.embed_dim), jnp.float32,
         axes=(partitioning.VOCAB, partitioning.EMBED))
-    x = embedding[input_tokens]
+    x = _looked_up(embedding, input_tokens)
     if config.time_features:
       # As large as the embeddings at first: their squares sum to half of F.
       stddev = config.embed_stddev * (config.time_features / 2)**-0.5
@@ -225,3 +232,19 @@ class Decoder(nn.Module):
       x = x + time_features(self.layout, config.time_features) @ kernel
     return transformer.Transformer(config, name='decoder')(
         x, key_mask(input_tokens), deterministic)
+
+
+def _looked_up(table, tokens):
+  """[V, E], [B, L] -> [B, L, E], split as the table is.
+
+  So is the gradient then, and no device adds to a whole table: 72 MB in float32
+  for the coarse stage.
+  """
+  x = table[tokens]
+  features, = platforms.splitting(table.shape[1:], (partitioning.EMBED,))
+  if not features:
+    return x
+  rows, = platforms.splitting(tokens.shape[:1], (partitioning.BATCH,))
+  rows = tuple(axis for axis in rows if axis not in features)
+  return jax.lax.with_sharding_constraint(
+      x, jax.sharding.PartitionSpec(rows, None, features))

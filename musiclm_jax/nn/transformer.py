@@ -16,7 +16,8 @@ read (decoding/cached_transformer.py puts the latest there once in a while).
 
 Values marked `paper` are MusicLM's (section 4.2) or T5's, which it follows.
 Parameter names and logical axes are T5X's, kept in `params_axes`. With
-`scan_layers` the blocks are one block under `lax.scan` (nn/layer_stacks.py).
+`scan_layers` the blocks are one block under `lax.scan` (nn/layer_stacks.py),
+which `scan_unroll` takes apart again for the compiler.
 
 With `packed` the parameters are laid out for decoding, as `packed_params` makes
 them: matrices [out, in] (nn/packed.py), query, key and value as one, gate and up
@@ -42,6 +43,7 @@ from musiclm_jax.nn import dropping
 from musiclm_jax.nn import layer_stacks
 from musiclm_jax.nn import packed as packed_lib
 from musiclm_jax.nn import partitioning
+from musiclm_jax.nn.kernels import dispatch
 from musiclm_jax.nn.kernels import platforms
 
 # Where activations lie. Left to itself XLA may split them as it does the weights
@@ -84,6 +86,7 @@ class StackConfig:
   attention_chunk: int = 0
   remat: str = 'none'
   scan_layers: bool = False
+  scan_unroll: int = 1
   dtype: str = 'float32'
 
 
@@ -98,6 +101,12 @@ def rms_norm(x: jax.Array, scale: jax.Array | float,
 def gelu(x: jax.Array) -> jax.Array:
   """The tanh form, T5 1.1's (jax's default as well)."""
   return nn.gelu(x, approximate=True)
+
+
+@dispatch.operation
+def gated_gelu(gate: jax.Array, up: jax.Array) -> jax.Array:
+  """gelu(gate) * up, of arrays [..., M] in one type."""
+  return gelu(gate) * up
 
 
 class RMSNorm(nn.Module):
@@ -243,7 +252,7 @@ class FeedForward(nn.Module):
       gate = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_0')(x)
       up = Kernel(config.mlp_dim, dim**-0.5, into, dtype, name='wi_1')(x)
       project = Kernel(dim, config.mlp_dim**-0.5, into[::-1], dtype, name='wo')
-    x = _constrained(gelu(gate) * up, _INNER)
+    x = _constrained(gated_gelu(gate, up), _INNER)
     return project(_dropout(config, deterministic, kept)(x))
 
 
@@ -386,8 +395,9 @@ class Transformer(nn.Module):
     block = _ScannedBlock if config.scan_layers else Block
     if config.remat in _POLICIES:
       block = nn.remat(
-          block, static_argnums=(5,), prevent_cse=not config.scan_layers,
-          policy=_POLICIES[config.remat])
+          block, static_argnums=(5,), policy=_POLICIES[config.remat],
+          # Outside of a loop the compiler would find what is computed twice.
+          prevent_cse=not config.scan_layers or config.scan_unroll != 1)
     if not config.scan_layers:
       for index in range(config.num_layers):
         x = block(config, self.packed, name=f'layers_{index}')(
@@ -398,7 +408,8 @@ class Transformer(nn.Module):
         block, variable_axes={'params': 0},
         split_rngs={'params': True, 'dropout': True},
         in_axes=(nn.broadcast, nn.broadcast, 0, nn.broadcast),
-        length=config.num_layers, axis_name=partitioning.LAYERS)
+        length=config.num_layers, axis_name=partitioning.LAYERS,
+        unroll=config.scan_unroll or config.num_layers)
     return blocks(config, name=layer_stacks.STACKED)(
         x, near, key_mask, kept, deterministic)[0]
 

@@ -14,6 +14,7 @@ from musiclm_jax.nn import causal
 from musiclm_jax.nn import conv
 from musiclm_jax.nn import dropping
 from musiclm_jax.nn import packed
+from musiclm_jax.nn import transformer
 from musiclm_jax.nn.kernels import cudnn
 from musiclm_jax.nn.kernels import dispatch
 from musiclm_jax.nn.kernels import platforms
@@ -146,6 +147,10 @@ CASES = {
         _narrow(shape, dtype, wide)
         for dtype, wide in ((jnp.bfloat16, jnp.float32), (jnp.int8, jnp.int32))
         for shape in ((1, 32), (2, 32), (2, 3, 32))],
+    'gated_gelu': [
+        (transformer.gated_gelu, (3 * _random(2, 5, 8, dtype=dtype),
+                                  _random(2, 5, 8, seed=1, dtype=dtype)), True)
+        for dtype in (np.float32, jnp.bfloat16)],
     'sums_by_entry': [(
         lambda ids, vectors: assignments.sums_by_entry(ids, vectors, 4),
         (jnp.array([[0, 2, 2], [1, 1, 1]]), _random(2, 3, 5)), False)],

@@ -201,13 +201,17 @@ def gradient_of(config):
   return jax.jit(jax.grad(loss))
 
 
-@pytest.mark.parametrize('remat', transformer.REMATS)
-def test_scanned_layers_are_the_unrolled_ones(remat):
+@pytest.mark.parametrize('remat, unroll', [
+    *((remat, 1) for remat in transformer.REMATS), ('none', 2), ('dots', 0)])
+def test_scanned_layers_are_the_unrolled_ones(remat, unroll):
   params, x, mask = make(Config(num_layers=3))
   stacked = layer_stacks.stack(params)
   assert layer_stacks.is_stacked(stacked) and not layer_stacks.is_stacked(params)
   jax.tree.map(np.testing.assert_array_equal, layer_stacks.unroll(stacked), params)
-  config = Config(num_layers=3, scan_layers=True, remat=remat)
+  config = Config(
+      num_layers=3, scan_layers=True, remat=remat, scan_unroll=unroll)
+  text = jax.jit(lambda x: forward(config, stacked, x, mask)).lower(x).as_text()
+  assert ('stablehlo.while' in text) == bool(unroll)
   shapes = jax.eval_shape(transformer.Transformer(config).init,
                           jax.random.key(0), x, mask)['params']
   assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, stacked)
@@ -326,6 +330,29 @@ def test_dropout_by_sequence_is_that_of_T5X(chunk):
   np.testing.assert_allclose(
       run(dropping.KeyDropout(kept, 0.5)),
       run(None) * 2.0 * kept[:, :, None], atol=1e-6)
+
+
+@pytest.mark.parametrize('unroll', [0, 1])
+def test_scanned_layers_drop_by_sequence_what_others_do(unroll):
+  """All layers' are drawn before the first; each layer has its own."""
+  settings = dict(num_layers=3, dropout_rate=0.5, dropout_by_sequence=True)
+  params, x, mask = make(Config(**settings))
+
+  def run(config, params):
+    return jax.jit(lambda params: transformer.Transformer(config).apply(
+        {'params': params}, x, mask, False,
+        rngs={'dropout': jax.random.key(0)}))(params)
+
+  expected = run(Config(**settings), params)
+  found = run(Config(**settings, scan_layers=True, scan_unroll=unroll),
+              layer_stacks.stack(params))
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  keys = iter(jax.random.split(jax.random.key(1), 9))
+  kept = dropping.of_layers(
+      lambda: next(keys), Config(**settings), 2, 21, x.shape[-1])
+  for part in jax.tree.leaves(kept):
+    assert part.dtype == bool and part.shape[:2] == (3, 2)
+    assert (part[0] != part[1]).any() and 0.2 < part.mean() < 0.8
 
 
 @pytest.mark.parametrize('packed', [False, True])

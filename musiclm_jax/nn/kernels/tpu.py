@@ -21,6 +21,7 @@ from musiclm_jax.nn import partitioning
 from musiclm_jax.nn.kernels import platforms
 from musiclm_jax.nn.kernels import tpu_attention
 from musiclm_jax.nn.kernels import tpu_decode
+from musiclm_jax.nn.kernels import tpu_gelu
 
 # Positions whose keys, queries and gradients lie in the memory beside the units.
 _MOST = 16_384
@@ -147,7 +148,8 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   seeds = jnp.concatenate([seeds, jnp.stack(
       [first(rows, batch), first(heads, count)])])
   size = tpu_attention.head_size(dim)
-  lanes = tpu_attention.LANES * _WIDE.get(_kind(), 1)
+  wide = _WIDE.get(_kind(), 1) if length <= _most() // 2 else 1
+  lanes = tpu_attention.LANES * wide
   together = min(count, max(1, lanes // size))
   plan = tpu_attention.Plan(
       length, size, together, bias.shape[-1], bias.shape[1] if causal else 0,
@@ -168,5 +170,5 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   return out[:, :, :count, :dim].swapaxes(1, 2)
 
 
-FORMS = tpu_decode.FORMS | {
+FORMS = tpu_decode.FORMS | tpu_gelu.FORMS | {
     form.__name__: form for form in (near_biases, attention, attend)}

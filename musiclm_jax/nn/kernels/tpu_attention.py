@@ -234,12 +234,12 @@ def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
 
 
 def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
-                     factor_ref, grad_ref, lse_ref, shift_ref, q_grad_ref, k_grad_ref,
-                     v_grad_ref, bias_grad_ref, q_sums, k_sums, v_sums):
+                     factor_ref, grad_ref, lse_ref, out_ref, q_grad_ref, k_grad_ref,
+                     v_grad_ref, bias_grad_ref, q_sums, k_sums, v_sums, shifts):
   """One block of keys of some heads; the queries' gradients add up in `q_sums`.
 
-  `grad_ref` is that of the output over 1 - rate, `shift_ref` its product with
-  the output: what the softmax takes off the gradient of every weight.
+  `shifts`: of every query the product of its output and its gradient, which the
+  softmax takes off the gradient of every weight.
   """
   head, row, place = (pl.program_id(i) for i in range(3))
   size, dim, heads = plan.block, plan.head_dim, plan.heads
@@ -255,12 +255,19 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   k_sums[...] = jnp.zeros_like(k_sums)
   v_sums[...] = jnp.zeros_like(v_sums)
 
-  def clear(index, _):
+  def begin(index, _):
     q_sums[index] = jnp.zeros(q_sums.shape[1:])
+    here = pl.ds(index * size, size)
+    both = [_real(plan, ref[0, here], index).astype(jnp.float32).T
+            for ref in (grad_ref, out_ref)]
+    both = both[0] * both[1]
+    for i in range(heads):
+      shifts[index, i:i + 1] = both[i * dim:(i + 1) * dim].sum(
+          axis=0, keepdims=True) * (1.0 - plan.rate)
     return 0
 
   # Loops, and no branches: of these it is known how often they run.
-  lax.fori_loop(0, jnp.where(place == 0, plan.blocks, 0), clear, 0)
+  lax.fori_loop(0, jnp.where(place == 0, plan.blocks, 0), begin, 0)
   if plan.near:
     @pl.when((place == 0) & (row == 0))
     def _():
@@ -296,7 +303,7 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
                     index * size) for i in range(heads)]
       used = [jnp.where(k, w, 0.0) for k, w in zip(keeps, weights)]
       changes = [jnp.where(k, c, 0.0) for k, c in zip(keeps, changes)]
-    changes = [w * (c - shift_ref[0, 0, i:i + 1, here])
+    changes = [w * (c - shifts[index, i:i + 1])
                for i, (w, c) in enumerate(zip(weights, changes))]
     if away is not None:
       for i, change in enumerate(changes):
@@ -439,10 +446,6 @@ def _gradient(plan, kept_values, grad):
   seeds, query, key, value, bias, mask, factors, out, lse = kept_values
   batch, _, joined = query.shape
   groups, size = joined // plan.width, plan.block
-  shift = (grad.astype(jnp.float32) * out.astype(jnp.float32)).reshape(
-      batch, plan.length, groups, plan.heads, plan.head_dim).sum(axis=-1)
-  shift = jnp.pad(shift.transpose(0, 2, 3, 1), (
-      (0, 0), (0, 0), (0, 0), (0, plan.padded - plan.length)))
   if plan.rate:
     grad = (grad.astype(jnp.float32) / (1.0 - plan.rate)).astype(grad.dtype)
   whole = pl.BlockSpec((1, plan.padded, plan.width),
@@ -459,12 +462,13 @@ def _gradient(plan, kept_values, grad):
               pl.BlockSpec((1, 1, size), lambda g, b, j, *_: (b, 0, j)),
               pl.BlockSpec((1, 1, plan.heads, size),
                            lambda g, b, j, *_: (b, g, 0, j)),
-              whole, row, row],
+              whole, row, whole],
           out_specs=[whole, part, part, _bias_spec(plan, bias)],
           scratch_shapes=[
               pltpu.VMEM((plan.blocks, plan.width, size), jnp.float32),
               pltpu.VMEM((plan.width, size), jnp.float32),
-              pltpu.VMEM((plan.width, size), jnp.float32)]),
+              pltpu.VMEM((plan.width, size), jnp.float32),
+              pltpu.VMEM((plan.blocks, plan.heads, size), jnp.float32)]),
       out_shape=[
           jax.ShapeDtypeStruct(query.shape, query.dtype),
           jax.ShapeDtypeStruct(key.shape, key.dtype),
@@ -475,7 +479,7 @@ def _gradient(plan, kept_values, grad):
       cost_estimate=cost(
           plan, batch, groups * plan.heads, value.dtype, backward=True),
   )(seeds, query, key, value, bias, _padded_mask(plan, mask),
-    _padded_factors(plan, factors, batch, groups), grad, lse, shift)
+    _padded_factors(plan, factors, batch, groups), grad, lse, out)
   q_grad, k_grad, v_grad, bias_grad = grads
   return None, q_grad, k_grad, v_grad, bias_grad, None, None
 
@@ -552,8 +556,8 @@ def cost(plan: Plan, batch: int, heads: int, dtype,
   rows = batch * heads * plan.padded * 4
   bias = heads * plan.near * plan.block**2 * 4
   masks = batch * plan.padded * 4
-  moved = (7 * array + 2 * rows + 2 * bias if backward else
-           4 * array + rows + bias) + masks
+  moved = (8 * array + 2 * bias if backward else
+           4 * array + bias) + 2 * rows + masks
   return pl.CostEstimate(
       flops=2 * products * plan.head_dim * logits, bytes_accessed=moved,
       transcendentals=logits)
