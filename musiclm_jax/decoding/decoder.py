@@ -235,13 +235,14 @@ class Decoder(nn.Module):
 
 
 def _looked_up(table, tokens):
-  """[V, E], [B, L] -> [B, L, E], split as the table is.
+  """[V, E], [B, L] -> [B, L, E], its features split as the table's are.
 
   So is the gradient then, and no device adds to a whole table: 72 MB in float32
   for the coarse stage.
   """
   x = table[tokens]
-  features, = platforms.splitting(table.shape[1:], (partitioning.EMBED,))
+  _, features = platforms.splitting(
+      table.shape, (partitioning.VOCAB, partitioning.EMBED))
   if not features:
     return x
   rows, = platforms.splitting(tokens.shape[:1], (partitioning.BATCH,))

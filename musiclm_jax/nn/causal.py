@@ -90,7 +90,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, near: jax.Array,
     key_mask: jax.Array, remat: bool = False,
-    dropout: dropping.Dropout = None) -> jax.Array:
+    dropout: dropping.Dropout | None = None) -> jax.Array:
   """Softmax attention over the past, a chunk of queries at a time.
 
   Args:

@@ -63,11 +63,11 @@ class KeyDropout:
     return _factors(self.kept, self.rate)
 
 
-Dropout = WeightDropout | KeyDropout | None
+Dropout = WeightDropout | KeyDropout
 
 
 def of_values(value: jax.Array,
-              dropout: Dropout) -> tuple[jax.Array, WeightDropout | None]:
+              dropout: Dropout | None) -> tuple[jax.Array, WeightDropout | None]:
   """What is dropped by key is dropped of values [B, H, L, D].
 
   Returns:

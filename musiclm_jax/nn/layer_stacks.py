@@ -5,7 +5,8 @@
                                                            counts the layers
 
 A stack under `lax.scan` has the stacked layout: its program holds one layer
-whatever their number. Bundles store the unrolled one, which decodes faster.
+whatever their number, unless `scan_unroll` has it hold more. Bundles store the
+unrolled one, which decodes faster.
 """
 
 from collections.abc import Callable

@@ -209,8 +209,8 @@ class Attention(nn.Module):
 
   @nn.compact
   def _around(self, x, attend):
-    """What is before and behind `attend`: queries, keys, values -> (out, kept),
-    [B, H, L, D]; L is 1 where `x` is [B, E]."""
+    """What is before and behind `attend`: queries, keys, values -> (out, what it
+    saw), [B, H, L, D]; L is 1 where `x` is [B, E]."""
     config, dim = self.config, x.shape[-1]
     joined, dtype = config.num_heads * config.head_dim, jnp.dtype(config.dtype)
     if self.packed:
@@ -229,8 +229,8 @@ class Attention(nn.Module):
         parts.append(partitioning.with_sharding_constraint(
             y, _BY_HEAD).swapaxes(1, 2))
       project = Kernel(dim, joined**-0.5, into[::-1], dtype, name='out')
-    out, kept = attend(*parts)
-    return project(out.swapaxes(1, 2).reshape(*x.shape[:-1], joined)), kept
+    out, seen = attend(*parts)
+    return project(out.swapaxes(1, 2).reshape(*x.shape[:-1], joined)), seen
 
 
 class FeedForward(nn.Module):
@@ -365,7 +365,7 @@ class Transformer(nn.Module):
 
   @nn.compact
   def _around(self, x, through, deterministic=True):
-    """What is before and behind the blocks: `through`, (table, x) -> (x, kept)."""
+    """What is before and behind the blocks: `through`, (table, x) -> (x, cache)."""
     config = self.config
     table = partitioning.param_with_axes(
         'rel_embedding',
@@ -373,9 +373,9 @@ class Transformer(nn.Module):
         (config.num_heads, config.num_buckets), jnp.float32,
         axes=(partitioning.HEADS, partitioning.CODE))
     drop = _dropout(config, deterministic)
-    x, kept = through(table, drop(x.astype(jnp.dtype(config.dtype))))
+    x, cache = through(table, drop(x.astype(jnp.dtype(config.dtype))))
     x = RMSNorm(name='decoder_norm')(x)
-    return drop(x).astype(jnp.float32), kept
+    return drop(x).astype(jnp.float32), cache
 
   def _near(self, table, x, flat=None):
     """`flat` saves work in the gradient alone."""

@@ -57,6 +57,9 @@ class Bundles:
       loops: how often each loop runs. Others, which move data at a program's
         end, run once in each.
     """
+    if len(self.loops) < len(loops):
+      raise ValueError(f'{len(self.loops)} loops in the schedule of a kernel '
+                       f'that has {len(loops)}.')
     times = list(loops) + [programs] * (len(self.loops) - len(loops))
     return self.once + programs * self.program + sum(
         size * count for size, count in zip(self.loops, times))
@@ -83,7 +86,7 @@ def parse(text: str) -> Bundles:
     depth = len(found['depth'])
     if depth == 0:
       once += 1
-    elif depth == 1:
+    elif depth == 1 or not loops and found['label'] != _BODY:
       program += 1
     elif depth == 2 and found['label'] == _BODY:
       loops.append(1)

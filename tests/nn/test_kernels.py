@@ -193,6 +193,38 @@ def test_a_form_has_the_values_and_gradients_of_the_plain_one(
         a, b, rtol=rounding, atol=rounding * np.abs(b).max())
 
 
+@pytest.mark.parametrize('case', [
+    _attention(700, 0, flat=40, dropout=True, heads=2, width=8, batch=1),
+    _attention(650, 0, flat=40, dropout='by_key', heads=1, width=8),
+    _attend(300, 2, 8, dropout=True)])
+def test_many_blocks_have_the_values_and_gradients_of_the_plain_form(
+    monkeypatch, case):
+  """Every loop of the kernels runs, those over two blocks at a time as well."""
+  monkeypatch.setattr(tpu, '_BLOCKS', {128: 1.0})
+  for a, b in zip(*(_results(case, c) for c in ('tpu', 'jnp')), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('heads, together', [(4, 4), (6, 2), (3, 2)])
+def test_a_v6e_takes_four_heads_of_64_where_none_is_left_over(
+    monkeypatch, heads, together):
+  plans = []
+  attend = tpu_attention.attend
+  monkeypatch.setattr(tpu, '_kind', lambda: 'TPU v6 lite')
+  monkeypatch.setattr(tpu_attention, 'attend', lambda plan, *inputs: (
+      plans.append(plan) or attend(plan, *inputs)))
+  case = _attention(300, 0, flat=40, heads=heads, width=64, batch=1)
+  for a, b in zip(*(_results(case, c) for c in ('tpu', 'jnp')), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+  assert {(p.heads, p.block) for p in plans} == {(together, 256)}
+
+
+def test_blocks_are_those_with_the_least_work():
+  assert [tpu._block(n) for n in (100, 200, 300, 768, 1808, 2272)] == [
+      128, 256, 384, 256, 384, 384]
+  assert (tpu._block(1472), tpu._block(1472, causal=False)) == (256, 384)
+
+
 @dispatch.operation
 def where(x):
   """The plain form of an operation that this test adds."""

@@ -1,5 +1,6 @@
 """Attention's kernel for TPUs, beside what tests/nn/test_kernels.py compares."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -209,7 +210,7 @@ LIBTPU = pytest.mark.skipif(
     {}, dict(rate=0.1), dict(causal=False, near=0), dict(near=5),
     dict(dtype='float32'), dict(head_dim=128, heads=1),
     dict(head_dim=32, heads=4), dict(head_dim=32, heads=3),
-    dict(length=100, block=128, near=1)])
+    dict(length=100, block=128, near=1), dict(block=384), dict(heads=4)])
 def test_it_compiles_for_every_generation(monkeypatch, generation, changes):
   # As for use, not with the tests' few optimisations.
   for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
@@ -223,3 +224,21 @@ def test_it_compiles_for_every_generation(monkeypatch, generation, changes):
         fields, backward=backward, programs=plan.blocks, loops=loops))
     # Its products alone, on units of which half of the inputs are zeros.
     assert cycles > 100 * plan.pairs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('generation, fields', [
+    ('v4', dict(length=3_072, heads=2, block=256)),
+    ('v5e', dict(length=16_384, heads=2, block=384)),
+    ('v5p', dict(length=16_384, heads=2, block=384)),
+    ('v6e', dict(length=8_192, heads=4, block=256)),
+    ('v6e', dict(length=16_384, heads=2, block=256))])
+def test_the_longest_sequences_fit(monkeypatch, generation, fields):
+  """The limits of nn/kernels/tpu.py, in float32."""
+  for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
+    monkeypatch.delenv(name, raising=False)
+  plan = tpu_attention.Plan(**fields, head_dim=64, near=2, causal=True, rate=0.0,
+                            interpret=False)
+  assert schedule.cycles(generation, dict(
+      dataclasses.asdict(plan), dtype='float32', backward=True,
+      programs=plan.blocks, loops=plan.loops(True))) > 0

@@ -332,27 +332,69 @@ def test_dropout_by_sequence_is_that_of_T5X(chunk):
       run(None) * 2.0 * kept[:, :, None], atol=1e-6)
 
 
-@pytest.mark.parametrize('unroll', [0, 1])
-def test_scanned_layers_drop_by_sequence_what_others_do(unroll):
+@pytest.mark.parametrize('remat, unroll', [('none', 0), ('none', 1), ('dots', 1)])
+def test_scanned_layers_drop_by_sequence_what_others_do(remat, unroll):
   """All layers' are drawn before the first; each layer has its own."""
   settings = dict(num_layers=3, dropout_rate=0.5, dropout_by_sequence=True)
   params, x, mask = make(Config(**settings))
 
   def run(config, params):
-    return jax.jit(lambda params: transformer.Transformer(config).apply(
+    apply = lambda params: transformer.Transformer(config).apply(
         {'params': params}, x, mask, False,
-        rngs={'dropout': jax.random.key(0)}))(params)
+        rngs={'dropout': jax.random.key(0)})
+    return jax.jit(lambda params: (apply(params), jax.grad(
+        lambda p: jnp.sin(apply(p)).sum())(params)))(params)
 
-  expected = run(Config(**settings), params)
-  found = run(Config(**settings, scan_layers=True, scan_unroll=unroll),
-              layer_stacks.stack(params))
+  expected, gradient = run(Config(**settings), params)
+  found, of_stack = run(
+      Config(**settings, scan_layers=True, scan_unroll=unroll, remat=remat),
+      layer_stacks.stack(params))
   np.testing.assert_allclose(found, expected, atol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, atol=2e-4, rtol=1e-4), layer_stacks.unroll(of_stack), gradient)
   keys = iter(jax.random.split(jax.random.key(1), 9))
   kept = dropping.of_layers(
       lambda: next(keys), Config(**settings), 2, 21, x.shape[-1])
   for part in jax.tree.leaves(kept):
     assert part.dtype == bool and part.shape[:2] == (3, 2)
     assert (part[0] != part[1]).any() and 0.2 < part.mean() < 0.8
+
+
+def test_a_layer_drops_what_it_is_told():
+  """What is kept grows to twice its size at a rate of a half, everywhere."""
+  config = Config(num_layers=1, dropout_rate=0.5, dropout_by_sequence=True)
+  params, x, mask = make(config)
+  layer, table = params['layers_0'], params['rel_embedding']
+  near = causal.near_biases(
+      causal.distance_bias(table, x.shape[1], config.max_distance))
+
+  def run(kept, deterministic=False, layer=layer):
+    return transformer.Block(config).apply(
+        {'params': layer}, x, near, mask, kept, deterministic)
+
+  def without(part, name):
+    """What the layer adds if `part` adds nothing."""
+    kernel = dict(kernel=jnp.zeros_like(layer[part][name]['kernel']))
+    changed = {**layer, part: {**layer[part], name: kernel}}
+    return run(None, True, changed) - x
+
+  shape = dict(keys=(2, config.num_heads, 21), attended=(2, x.shape[-1]),
+               inner=(2, config.mlp_dim), fed=(2, x.shape[-1]))
+  told = lambda **kept: dropping.LayerDropout(**{
+      name: jnp.full(size, kept.get(name, False))
+      for name, size in shape.items()})
+  np.testing.assert_allclose(run(told(keys=True, inner=True)), x, atol=1e-6)
+  # Values and then results, inner features and then results: 2 * 2.
+  np.testing.assert_allclose(
+      run(told(keys=True, attended=True)) - x, 4 * without('mlp', 'wo'),
+      atol=1e-5)
+  np.testing.assert_allclose(
+      run(told(inner=True, fed=True)) - x, 4 * without('self_attention', 'out'),
+      atol=1e-5)
+  kept = jnp.arange(x.shape[-1]) % 2 == jnp.arange(2)[:, None]
+  np.testing.assert_array_equal(
+      dropping.by_sequence(jnp.ones_like(x), kept, 0.5),
+      jnp.broadcast_to(2.0 * kept[:, None], x.shape))
 
 
 @pytest.mark.parametrize('packed', [False, True])

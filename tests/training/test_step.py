@@ -1,11 +1,15 @@
 """The compiled functions of a run: where their random numbers come from."""
 
+import types
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_trainable
 
 from musiclm_jax import errors
+from musiclm_jax.decoding import decoder
 from musiclm_jax.nn import partitioning
 from musiclm_jax.training import mesh as mesh_lib
 from musiclm_jax.training import step as step_lib
@@ -47,3 +51,23 @@ def test_where_activations_lie_is_not_passed_over():
   with step_lib.context(mesh, partitioning.RULES):
     text = jax.jit(constrained).lower(np.zeros((4, 4))).as_text()
   assert 'sharding_constraint' in text and '"fsdp"' in text
+
+
+def test_embeddings_are_looked_up_where_their_features_lie():
+  """And their gradient added up there: no device has a whole table's."""
+  sizes = (2, 2, 2)
+  look = lambda table: jnp.sin(decoder._looked_up(  # pylint: disable=protected-access
+      table, jnp.zeros((8, 5), jnp.int32))).sum()
+
+  def places(*rules):
+    mesh = types.SimpleNamespace(abstract_mesh=jax.sharding.AbstractMesh(
+        sizes, mesh_lib.AXES))
+    with step_lib.context(mesh, partitioning.with_rules(rules)):
+      made = jax.make_jaxpr(jax.grad(look))(jnp.zeros((32, 16)))
+    return [tuple(e.params['sharding'].spec) for e in made.eqns
+            if e.primitive.name == 'sharding_constraint']
+
+  assert places() == [('data', None, 'fsdp')] * 2
+  assert places(('vocab', 'fsdp')) == []
+  sizes = (8, 1, 1)
+  assert places() == []

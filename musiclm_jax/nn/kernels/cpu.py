@@ -104,7 +104,7 @@ def _kernel_gradient(
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, near: jax.Array,
     key_mask: jax.Array, remat: bool = False,
-    dropout: dropping.Dropout = None) -> jax.Array:
+    dropout: dropping.Dropout | None = None) -> jax.Array:
   """`causal.attention`, its products and their gradients in the fast forms.
 
   Keys and values lie as [B, H, D, L], so that each product has its small

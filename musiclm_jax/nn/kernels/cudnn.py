@@ -29,7 +29,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array,
               near: jax.Array, key_mask: jax.Array, remat: bool = False,
-              dropout: dropping.Dropout = None) -> jax.Array:
+              dropout: dropping.Dropout | None = None) -> jax.Array:
   """`causal.attention`; float32, and weights dropped one by one, as plain jnp."""
   del remat
   value, dropout = dropping.of_values(value, dropout)

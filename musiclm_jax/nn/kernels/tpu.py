@@ -23,12 +23,15 @@ from musiclm_jax.nn.kernels import tpu_attention
 from musiclm_jax.nn.kernels import tpu_decode
 from musiclm_jax.nn.kernels import tpu_gelu
 
-# Positions whose keys, queries and gradients lie in the memory beside the units.
+# Positions whose keys, queries, results and gradients lie in the memory beside the
+# units; float32 in blocks of 256 fits.
 _MOST = 16_384
-_MOST_OF = {'TPU v4': 4_096}
-# Of queries and of keys, and what a pair of them takes as long as it is smaller:
-# the fastest by their compilers' schedules.
+_MOST_OF = {'TPU v4': 3_072}
+# Of queries and of keys: {positions of a block: time for one weight, relatively},
+# by the schedules of their compilers.
 _BLOCKS = {256: 1.0, 384: 0.95}
+# Chips on which larger blocks do not fit (v4) or are slower (v6e).
+_SMALL_BLOCKS = 'TPU v4', 'TPU v6 lite'
 # Registers that the heads of a program fill: a v6e has more to do at a time.
 _WIDE = {'TPU v6 lite': 2}
 
@@ -58,7 +61,7 @@ def near_biases(bias: jax.Array, chunk: int = 256,
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array,
               near: jax.Array, key_mask: jax.Array, remat: bool = False,
-              dropout: dropping.Dropout = None) -> jax.Array:
+              dropout: dropping.Dropout | None = None) -> jax.Array:
   """`causal.attention`, of biases that are this module's.
 
   There is nothing to `remat`: its gradient always computes probabilities again.
@@ -76,7 +79,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
   batch, length, heads, dim = query.shape
   if key.shape != query.shape or length > _most():
     return NotImplemented
-  block = _block(length)
+  block = _block(length, causal=False)
   added = jnp.zeros((batch, length), jnp.float32)
   if mask is not None:
     added = jnp.where(mask, added, biases.NEGATIVE)
@@ -93,17 +96,16 @@ def _most():
   return _MOST_OF.get(_kind(), _MOST)
 
 
-def _block(length):
+def _block(length, causal=True):
   """Positions of a block: least work, what is past the end included."""
   whole = -(-length // tpu_attention.LANES) * tpu_attention.LANES
-  if whole <= min(_BLOCKS):
-    return whole
-  if _kind() in _WIDE:
-    return min(_BLOCKS)
+  if whole <= min(_BLOCKS) or _kind() in _SMALL_BLOCKS:
+    return min(whole, *_BLOCKS)
 
   def work(block):
     count = -(-length // block)
-    return count * (count + 1) * block**2 * _BLOCKS[block]
+    pairs = count * (count + 1) / 2 if causal else count**2
+    return pairs * block**2 * _BLOCKS[block]
 
   return min(_BLOCKS, key=work)
 
@@ -148,9 +150,10 @@ def _of_device(causal, rate, rows, heads, seeds, query, key, value, bias, mask,
   seeds = jnp.concatenate([seeds, jnp.stack(
       [first(rows, batch), first(heads, count)])])
   size = tpu_attention.head_size(dim)
-  wide = _WIDE.get(_kind(), 1) if length <= _most() // 2 else 1
-  lanes = tpu_attention.LANES * wide
-  together = min(count, max(1, lanes // size))
+  fill = max(1, tpu_attention.LANES // size)
+  together = fill * (_WIDE.get(_kind(), 1) if length <= _most() // 2 else 1)
+  # More than fill a register only where no head of zeros comes of it.
+  together = min(count, fill if count % together else together)
   plan = tpu_attention.Plan(
       length, size, together, bias.shape[-1], bias.shape[1] if causal else 0,
       causal, rate, platforms.platform() != 'tpu')

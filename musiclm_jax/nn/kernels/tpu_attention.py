@@ -6,8 +6,8 @@ A program has some heads of one sequence, all their keys and values, and a block
 of queries; of the logits there is never more than one block, with the running
 maximum and sum of each query (online softmax: Milakov and Gimelshein, 2018; Dao
 et al., 2022). The gradient computes the logits again from what is kept of each
-query, its log-partition. Blocks without a bias are taken two at a time, so that
-the matrix units have something to do while one waits for its softmax.
+query, its log-partition. Far blocks of causal attention are taken two at a time, so
+that the matrix units have something to do while one waits for its softmax.
 
 Everything stands on its side, logits as [keys, queries]: what belongs to a query
 is a row then, which spreads over the sublanes of a register at no cost, and which
@@ -50,7 +50,7 @@ class Plan:
   Attributes:
     length: of the sequences.
     head_dim: of a head; divides LANES, or is a multiple of it.
-    heads: of a program: as many as fill LANES, or more.
+    heads: of a program: as many as fill LANES, or more, or all that there are.
     block: queries and keys at a time, a multiple of LANES.
     near: blocks of keys, the query's own being the first, that have a bias.
     causal: whether keys after the query are hidden.
@@ -238,8 +238,9 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
                      v_grad_ref, bias_grad_ref, q_sums, k_sums, v_sums, shifts):
   """One block of keys of some heads; the queries' gradients add up in `q_sums`.
 
-  `shifts`: of every query the product of its output and its gradient, which the
-  softmax takes off the gradient of every weight.
+  `grad_ref` is that of the output over 1 - rate. `shifts`: of every query the
+  product of the output with its gradient, which the softmax takes off the gradient
+  of every weight.
   """
   head, row, place = (pl.program_id(i) for i in range(3))
   size, dim, heads = plan.block, plan.head_dim, plan.heads

@@ -231,6 +231,8 @@ def test_settings_are_checked():
     decoder.DecoderConfig(head='both')
   with pytest.raises(errors.UserError, match='loss_block is -1'):
     decoder.DecoderConfig(loss_block=-1)
+  with pytest.raises(errors.UserError, match='scan_unroll is -2'):
+    decoder.DecoderConfig(scan_unroll=-2)
   with pytest.raises(errors.UserError, match='dropout_rate is 1.0'):
     decoder.DecoderConfig(dropout_rate=1.0)
   stage = tiny_stage.stage_model('fine')
