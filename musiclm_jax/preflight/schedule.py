@@ -56,11 +56,17 @@ class Bundles:
       programs: of the grid.
       loops: how often each loop runs. Others, which move data at a program's
         end, run once in each.
+
+    Raises:
+      ValueError: there are fewer, and they run more often than programs.
     """
-    if len(self.loops) < len(loops):
+    missing = len(loops) - len(self.loops)
+    if missing > 0 and max(loops) > programs:
       raise ValueError(f'{len(self.loops)} loops in the schedule of a kernel '
                        f'that has {len(loops)}.')
-    times = list(loops) + [programs] * (len(self.loops) - len(loops))
+    # Of a single block loops run once or never, and may be none to the compiler.
+    times = [programs] * len(self.loops) if missing > 0 else (
+        list(loops) + [programs] * -missing)
     return self.once + programs * self.program + sum(
         size * count for size, count in zip(self.loops, times))
 

@@ -165,6 +165,10 @@ def test_a_schedule_is_read_with_its_loops():
   found = schedule.parse('\n'.join(lines))
   assert found == schedule.Bundles(3, 3, (4, 3))
   assert found.cycles(10, [100]) == 3 + 10 * 3 + 100 * 4 + 10 * 3
+  # Of one block, where a loop is none to the compiler; else a loop is missing.
+  assert found.cycles(10, [10, 0, 10]) == 3 + 10 * 3 + 10 * 7
+  with pytest.raises(ValueError, match='2 loops in the schedule of a kernel'):
+    found.cycles(10, [10, 20, 10])
 
 
 def test_preflight_reads_what_a_kernel_says_of_itself():
