@@ -14,6 +14,7 @@ with every frame: a small network does not find it by that.
 """
 
 import dataclasses
+import numbers
 
 from flax import linen as nn
 import jax
@@ -31,6 +32,9 @@ from musiclm_jax.tokens import layout as layout_lib
 HEADS = ('vocab', 'target')
 DTYPES = ('float32', 'bfloat16')
 _VOCAB_MULTIPLE = 128  # ours: divides over any mesh and fills tiles
+# Of whole numbers, what each is at least.
+_LEAST = dict(embed_dim=1, num_layers=1, num_heads=1, head_dim=1, mlp_dim=1,
+              loss_block=0, scan_unroll=0)
 _PERIODS = 0.04, 80.0  # ours, s: two frames of a codec; more than any crop
 
 
@@ -97,14 +101,14 @@ class DecoderConfig:
                                ('remat', self.remat, transformer.REMATS)):
       if value not in known:
         raise errors.choice(name, value, known)
-    for name in ('embed_dim', 'num_layers', 'num_heads', 'head_dim', 'mlp_dim'):
-      if getattr(self, name) < 1:
+    for name, least in _LEAST.items():
+      value = getattr(self, name)
+      whole = isinstance(value, numbers.Integral)
+      if not whole or value < least:
+        kind = '' if whole else 'a whole number, '
         raise errors.UserError(
-            f'{name} is {getattr(self, name)}; expected at least 1.')
-    for name in ('loss_block', 'scan_unroll'):
-      if getattr(self, name) < 0:
-        raise errors.UserError(
-            f'{name} is {getattr(self, name)}; expected 0 or more.')
+            f'{name} is {value!r}; expected {kind}'
+            f'{"at least 1" if least else "0 or more"}.')
     if self.time_features < 0 or self.time_features % 2:
       raise errors.UserError(
           f'time_features is {self.time_features}; expected 0 or a positive '

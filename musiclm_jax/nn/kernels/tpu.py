@@ -24,7 +24,7 @@ from musiclm_jax.nn.kernels import tpu_decode
 from musiclm_jax.nn.kernels import tpu_gelu
 
 # Positions whose keys, queries, results and gradients lie in the memory beside the
-# units; float32 in blocks of 256 fits.
+# units, in float32 too.
 _MOST = 16_384
 _MOST_OF = {'TPU v4': 3_072}
 # Of queries and of keys: {positions of a block: time for one weight, relatively},

@@ -167,7 +167,7 @@ def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   """One block of queries of some heads."""
   head, row, index = (pl.program_id(i) for i in range(3))
   size, dim, heads = plan.block, plan.head_dim, plan.heads
-  query = q_ref[0].astype(jnp.float32).T.astype(q_ref.dtype)
+  query = _on_side(q_ref[0])
   queries = [_of_head(plan, query, i, 0) for i in range(heads)]
   sums[...] = jnp.zeros_like(sums)
 
@@ -180,7 +180,7 @@ def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
       found = [x + bias(i) for i, x in enumerate(found)]
     return found
 
-  def look(places, carry, bias=None, real=lambda x, place: x):
+  def look(places, carry, bias=None, real=_as_it_is):
     """Blocks of keys together: their products do not wait for each other."""
     logits = [logits_of(place, bias, real) for place in places]
     values = [real(v_ref[0, pl.ds(place * size, size)], place).astype(
@@ -228,8 +228,7 @@ def _forward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   for i, (top, total) in enumerate(carry):
     part = slice(i * dim, (i + 1) * dim)
     sums[part] = sums[part] / (total * (1.0 - plan.rate))
-    lse_ref[0, 0, i:i + 1] = _hidden(
-        plan, top + jnp.log(total), index)
+    lse_ref[0, 0, i:i + 1] = _hidden(plan, top + jnp.log(total), index)
   out_ref[0] = sums[...].T.astype(out_ref.dtype)
 
 
@@ -246,8 +245,7 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
   size, dim, heads = plan.block, plan.head_dim, plan.heads
   keys = _real(plan, k_ref[0], place)
   values = _real(plan, v_ref[0], place)
-  on_side = lambda x: x.astype(jnp.float32).T.astype(x.dtype)
-  turned = on_side(keys)
+  turned = _on_side(keys)
   own_keys = [_of_head(plan, keys, i, 1) for i in range(heads)]
   factors = [_column(factor_ref[0, 0, i:i + 1]) for i in range(heads)]
   own_values = [(_of_head(plan, values, i, 1) * factor).astype(values.dtype)
@@ -274,7 +272,7 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
     def _():
       bias_grad_ref[...] = jnp.zeros_like(bias_grad_ref)
 
-  def look(indices, away=None, real=lambda x, place: x):
+  def look(indices, away=None, real=_as_it_is):
     """Blocks of queries together: their products do not wait for each other."""
     parts = [part_of(index, away, real) for index in indices]
     for i in range(heads):
@@ -310,7 +308,7 @@ def _backward_kernel(plan, seeds, q_ref, k_ref, v_ref, bias_ref, mask_ref,
       for i, change in enumerate(changes):
         bias_grad_ref[i, away] += change
     cast = lambda arrays: [x.astype(keys.dtype) for x in arrays]
-    return on_side(query), on_side(grad), cast(used), cast(changes)
+    return _on_side(query), _on_side(grad), cast(used), cast(changes)
 
   # The last block of queries may reach past the end; it has its own loop.
   real = functools.partial(_real, plan)
@@ -353,6 +351,17 @@ def _of_head(plan, x, index, axis):
   first = index * plan.head_dim
   return jnp.where((place >= first) & (place < first + plan.head_dim), x,
                    jnp.zeros_like(x))
+
+
+def _on_side(x):
+  """Transposed, by way of float32."""
+  return x.astype(jnp.float32).T.astype(x.dtype)
+
+
+def _as_it_is(x, place):
+  """What `_real` makes of a block that is not the last."""
+  del place
+  return x
 
 
 def _real(plan, x, place):

@@ -7,9 +7,8 @@ computes the GELU within each product that takes it, over again for every block 
 that product, and the vector units keep the matrix units waiting: the gradient has
 four such products. Barriers keep it from that.
 
-The tanh form; the gradient is written out, so that it has half of the operations
-of the one that jax derives. Both are in float32, which takes no longer by the
-compiler's estimate, on a v6e neither.
+The tanh form, and its gradient written out, which shares the tanh between both of
+its products. Both are in float32.
 """
 
 import math

@@ -233,6 +233,9 @@ def test_settings_are_checked():
     decoder.DecoderConfig(loss_block=-1)
   with pytest.raises(errors.UserError, match='scan_unroll is -2'):
     decoder.DecoderConfig(scan_unroll=-2)
+  for wrong in (1.5, 'x', None):
+    with pytest.raises(errors.UserError, match='expected a whole number'):
+      decoder.DecoderConfig(num_layers=wrong)
   with pytest.raises(errors.UserError, match='dropout_rate is 1.0'):
     decoder.DecoderConfig(dropout_rate=1.0)
   stage = tiny_stage.stage_model('fine')
